@@ -1,0 +1,52 @@
+//! The interface between whoever executes writes and whoever keeps them.
+
+use bytes::Bytes;
+use moon_core::{Lsn, UnixMs};
+
+/// What a frame carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FrameKind {
+    /// Effects on keys of the shard that appends it, replayed by that shard alone.
+    Own,
+    /// Effects of one transaction over several shards, replayed under a borrow.
+    Cross,
+    /// No effect on data: marks, or stream bytes such as a PING to replicas.
+    Control,
+}
+
+/// Whether the log can take new writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogHealth {
+    /// Appends and syncs work.
+    Healthy,
+    /// The last append failed (a full disk, say). What was executed is kept in memory and is
+    /// retried; new writes must be refused with MISCONF.
+    AppendFailing,
+    /// A sync failed. Nothing more counts as durable in that file until its tail is proven in
+    /// a replacement; new writes must be refused with MISCONF.
+    SyncFailing,
+}
+
+/// The history as one shard sees it. Owned by the shard's thread.
+///
+/// `append` is *issue + publish + enqueue* in one: the LSN is taken, the frame becomes visible
+/// to the commit clock as unfinished and enters the shard's queue before anyone can compute a
+/// `committed` that jumps over it. It never fails: a frame that cannot be written now is kept
+/// and retried, and `committed` stays below its end until it is safe.
+pub trait CommitLog {
+    /// Adds one frame at the head of the history and returns its end, which `committed` must
+    /// reach before any reply that depends on it may leave. `payload` is never empty unless
+    /// `kind` is [`FrameKind::Control`]. Above `frame_max` it becomes a run of frames.
+    fn append(&mut self, kind: FrameKind, payload: Bytes, now: UnixMs) -> Lsn;
+
+    /// Retries what could not be written, starts a sync that is due, appends the mark that
+    /// covers the last writes of a burst. Called every now and then (10 times a second).
+    fn tick(&mut self, now: UnixMs);
+
+    /// Whether new writes may be taken.
+    fn health(&self) -> LogHealth;
+
+    /// Bytes appended by this shard and not yet safe as its policy asks: counted against the
+    /// shard's memory bound.
+    fn bytes_at_risk(&self) -> u64;
+}

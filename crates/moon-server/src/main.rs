@@ -1,0 +1,2 @@
+//! moon-server.
+fn main() {}
