@@ -213,7 +213,11 @@ fn write_until_gone(address: SocketAddr, writer: &mut Writer, shared: &Shared) -
             broken = client.write_raw(&out);
         }
         // Replies that arrived before the connection broke are acknowledgements too.
-        let keep = if stop { 0 } else { writer.generator.below(DEPTH_MAX) as usize };
+        let keep = if stop {
+            0
+        } else {
+            writer.generator.below(DEPTH_MAX) as usize
+        };
         while !writer.tail.is_empty() && (broken.is_err() || writer.tail.len() > keep) {
             let shape = shapes.front().expect("each operation has a shape");
             let reply = read_final(&mut client, shape, &mut writer.violations)?;
@@ -256,7 +260,10 @@ fn read_final(
 }
 
 fn acknowledge(writer: &mut Writer, reply: &Reply) {
-    let op = writer.tail.pop_front().expect("a reply answers an operation");
+    let op = writer
+        .tail
+        .pop_front()
+        .expect("a reply answers an operation");
     let expected = op.apply(&mut writer.state);
     if !op.is_answered_by(&expected, reply) && writer.violations.len() < WRONG_REPLIES_MAX {
         let detail = format!("{op:?} was answered with {reply:?} instead of {expected:?}");
@@ -280,7 +287,10 @@ impl Reader {
         let all = 0..connections;
         Reader {
             rng: StdRng::seed_from_u64(seed),
-            keys: all.clone().flat_map(|c| workload.readable_keys(c)).collect(),
+            keys: all
+                .clone()
+                .flat_map(|c| workload.readable_keys(c))
+                .collect(),
             pairs: all.flat_map(|c| workload.readable_pairs(c)).collect(),
             list: workload == Workload::History,
         }
@@ -366,9 +376,10 @@ fn read_list(client: &mut Client, seen: &mut Seen) -> Result<()> {
         seen.violations.push(Violation::new(Fault::Reply, detail));
         return Ok(());
     };
-    if let (Some(position), [Reply::Bulk(item)]) =
-        (usize::try_from(*len).ok().and_then(|n| n.checked_sub(1)), &last[..])
-    {
+    if let (Some(position), [Reply::Bulk(item)]) = (
+        usize::try_from(*len).ok().and_then(|n| n.checked_sub(1)),
+        &last[..],
+    ) {
         let entry = SeenEntry {
             position,
             item: item.clone(),

@@ -92,7 +92,11 @@ impl fmt::Debug for Value {
             }
             Value::Hash(fields) => write!(f, "hash of {}: {:?}", fields.len(), {
                 let text = |b: &Vec<u8>| b.escape_ascii().to_string();
-                fields.iter().map(|(k, v)| (text(k), text(v))).take(8).collect::<Vec<_>>()
+                fields
+                    .iter()
+                    .map(|(k, v)| (text(k), text(v)))
+                    .take(8)
+                    .collect::<Vec<_>>()
             }),
             Value::Set(members) => {
                 let last = members.last().map(|b| b.escape_ascii().to_string());

@@ -74,7 +74,11 @@ impl Record {
         [
             // Logged as a SET of the result, so that a lost entry in the middle cannot be hidden
             // by counting again at replay.
-            vec![b"INCRBYFLOAT".to_vec(), self.counter.key.clone(), b"1".to_vec()],
+            vec![
+                b"INCRBYFLOAT".to_vec(),
+                self.counter.key.clone(),
+                b"1".to_vec(),
+            ],
             vec![b"RPUSH".to_vec(), self.list.key.clone(), self.item()],
             vec![b"SET".to_vec(), self.own.key.clone(), number],
         ]
@@ -152,7 +156,11 @@ impl Op {
                 Reply::ok()
             }
             Op::IncrBy(key, by) => string(state, key, |bytes| {
-                let text = if bytes.is_empty() { "0".into() } else { String::from_utf8_lossy(bytes) };
+                let text = if bytes.is_empty() {
+                    "0".into()
+                } else {
+                    String::from_utf8_lossy(bytes)
+                };
                 let Ok(now) = text.parse::<i64>() else {
                     return Reply::Error(b"ERR value is not an integer or out of range".to_vec());
                 };
@@ -168,10 +176,16 @@ impl Op {
                 len(items.len())
             }),
             Op::LPop(key) => list(state, key, |items| {
-                if items.is_empty() { Reply::Null } else { Reply::Bulk(items.remove(0)) }
+                if items.is_empty() {
+                    Reply::Null
+                } else {
+                    Reply::Bulk(items.remove(0))
+                }
             }),
             Op::HSet(key, field, value) => hash(state, key, |fields| {
-                len(usize::from(fields.insert(field.clone(), value.clone()).is_none()))
+                len(usize::from(
+                    fields.insert(field.clone(), value.clone()).is_none(),
+                ))
             }),
             Op::HIncrBy(key, field, by) => hash(state, key, |fields| {
                 let slot = fields.entry(field.clone()).or_insert_with(|| b"0".to_vec());
@@ -213,7 +227,9 @@ impl Op {
                 Reply::ok()
             }
             Op::SwapDb(a, b) => {
-                let moved: State = state.extract_if(|key, _| key.db == *a || key.db == *b).collect();
+                let moved: State = state
+                    .extract_if(|key, _| key.db == *a || key.db == *b)
+                    .collect();
                 state.extend(moved.into_iter().map(|(key, entry)| {
                     let db = if key.db == *a { *b } else { *a };
                     (DbKey::new(db, key.key), entry)
@@ -267,19 +283,25 @@ impl Op {
                 parts("DEL", &keys)
             }
             Op::MSet(pairs) => {
-                let flat: Vec<&[u8]> =
-                    pairs.iter().flat_map(|(k, v)| [&k.key[..], &v[..]]).collect();
+                let flat: Vec<&[u8]> = pairs
+                    .iter()
+                    .flat_map(|(k, v)| [&k.key[..], &v[..]])
+                    .collect();
                 parts("MSET", &flat)
             }
             Op::Rename(from, to) => parts("RENAME", &[&from.key, &to.key]),
             Op::Copy(from, to) => {
                 let db = to.db.to_string();
-                parts("COPY", &[&from.key, &to.key, b"DB", db.as_bytes(), b"REPLACE"])
+                parts(
+                    "COPY",
+                    &[&from.key, &to.key, b"DB", db.as_bytes(), b"REPLACE"],
+                )
             }
             Op::FlushDb(_) => parts("FLUSHDB", &[]),
-            Op::SwapDb(a, b) => {
-                parts("SWAPDB", &[a.to_string().as_bytes(), b.to_string().as_bytes()])
-            }
+            Op::SwapDb(a, b) => parts(
+                "SWAPDB",
+                &[a.to_string().as_bytes(), b.to_string().as_bytes()],
+            ),
             Op::Multi(_) | Op::Record(_) => parts("MULTI", &[]),
         }
     }
@@ -303,7 +325,10 @@ pub struct ReplyShape {
 impl OpEncoder {
     /// Appends the requests of `op` to `out`, a SELECT before them where it takes one.
     pub fn encode(&mut self, op: &Op, out: &mut Vec<u8>) -> ReplyShape {
-        let mut shape = ReplyShape { before: 0, selects: Vec::new() };
+        let mut shape = ReplyShape {
+            before: 0,
+            selects: Vec::new(),
+        };
         shape.before += usize::from(self.select(op, out));
         encode_request(out, &op.request());
         if let Op::Multi(ops) = op {
@@ -368,7 +393,11 @@ fn wrong_type() -> Reply {
 /// the value is empty afterwards.
 macro_rules! on_type {
     ($name:ident, $variant:ident, $type:ty) => {
-        fn $name(state: &mut State, key: &DbKey, change: impl FnOnce(&mut $type) -> Reply) -> Reply {
+        fn $name(
+            state: &mut State,
+            key: &DbKey,
+            change: impl FnOnce(&mut $type) -> Reply,
+        ) -> Reply {
             let entry = state
                 .entry(key.clone())
                 .or_insert_with(|| Entry::new(Value::$variant(Default::default())));
@@ -431,6 +460,12 @@ mod tests {
         assert_eq!(encoder.encode(&set(3), &mut out).before, 1);
         assert_eq!(encoder.encode(&set(3), &mut out).before, 0);
         let shape = encoder.encode(&Op::Multi(vec![set(3), set(4), set(5)]), &mut out);
-        assert_eq!(shape, ReplyShape { before: 6, selects: vec![1, 3] });
+        assert_eq!(
+            shape,
+            ReplyShape {
+                before: 6,
+                selects: vec![1, 3]
+            }
+        );
     }
 }

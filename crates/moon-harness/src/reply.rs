@@ -110,7 +110,10 @@ impl fmt::Debug for Reply {
             Reply::Bulk(b) => write!(f, "\"{}\"", b.escape_ascii()),
             Reply::Null => write!(f, "nil"),
             Reply::Array(items) => f.debug_list().entries(items).finish(),
-            Reply::Map(pairs) => f.debug_map().entries(pairs.iter().map(|(k, v)| (k, v))).finish(),
+            Reply::Map(pairs) => f
+                .debug_map()
+                .entries(pairs.iter().map(|(k, v)| (k, v)))
+                .finish(),
             Reply::Set(items) => f.debug_set().entries(items).finish(),
             Reply::Push(items) => write!(f, ">{items:?}"),
             Reply::Double(n) => write!(f, ",{n}"),

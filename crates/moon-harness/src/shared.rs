@@ -54,8 +54,15 @@ pub fn verify_history(
         Some(entry) => entry.value.progress(),
     };
     if counter != items.len() as u64 {
-        let fault = if counter > items.len() as u64 { Fault::Hole } else { Fault::Torn };
-        add(fault, format!("{counter} entries were counted, {} are listed", items.len()));
+        let fault = if counter > items.len() as u64 {
+            Fault::Hole
+        } else {
+            Fault::Torn
+        };
+        add(
+            fault,
+            format!("{counter} entries were counted, {} are listed", items.len()),
+        );
     }
     let mut present = vec![0; written.len()];
     for (position, item) in items.iter().enumerate() {
@@ -67,8 +74,15 @@ pub fn verify_history(
             Some((connection, number)) if connection < written.len() => {
                 if number != present[connection] + 1 {
                     let last = present[connection];
-                    let fault = if number > last { Fault::Hole } else { Fault::Invented };
-                    add(fault, format!("entry {text} at {position} follows {connection}:{last}"));
+                    let fault = if number > last {
+                        Fault::Hole
+                    } else {
+                        Fault::Invented
+                    };
+                    add(
+                        fault,
+                        format!("entry {text} at {position} follows {connection}:{last}"),
+                    );
                 }
                 present[connection] = number;
             }
@@ -78,20 +92,33 @@ pub fn verify_history(
     for (connection, (present, written)) in present.iter().zip(written).enumerate() {
         if *present < written.acked {
             let acked = written.acked;
-            add(Fault::Lost, format!("connection {connection}: {present} of {acked} acknowledged entries"));
+            add(
+                Fault::Lost,
+                format!("connection {connection}: {present} of {acked} acknowledged entries"),
+            );
         }
         if *present > written.sent {
             let sent = written.sent;
-            add(Fault::Invented, format!("connection {connection}: {present} entries, {sent} sent"));
+            add(
+                Fault::Invented,
+                format!("connection {connection}: {present} entries, {sent} sent"),
+            );
         }
     }
     for seen in seen {
         if items.get(seen.position) != Some(&seen.item) {
             let item = seen.item.escape_ascii();
-            add(Fault::SeenGone, format!("a reader saw {item} at {}", seen.position));
+            add(
+                Fault::SeenGone,
+                format!("a reader saw {item} at {}", seen.position),
+            );
         }
     }
-    if violations.is_empty() { Ok(present) } else { Err(violations) }
+    if violations.is_empty() {
+        Ok(present)
+    } else {
+        Err(violations)
+    }
 }
 
 #[cfg(test)]
@@ -126,9 +153,21 @@ mod tests {
         assert_eq!(faults(&state(3, &["0:1", "0:2"]), &[]), [Fault::Hole]);
         assert_eq!(faults(&state(1, &["0:1", "0:2"]), &[]), [Fault::Torn]);
         assert_eq!(faults(&state(2, &["0:1", "0:3"]), &[]), [Fault::Hole]);
-        assert_eq!(faults(&state(3, &["0:1", "0:2", "0:2"]), &[]), [Fault::Invented]);
-        assert_eq!(faults(&state(4, &["0:1", "0:2", "1:1", "1:2"]), &[]), [Fault::Invented]);
-        let seen = SeenEntry { position: 2, item: b"1:1".to_vec() };
-        assert_eq!(faults(&state(2, &["0:1", "0:2"]), &[seen]), [Fault::SeenGone]);
+        assert_eq!(
+            faults(&state(3, &["0:1", "0:2", "0:2"]), &[]),
+            [Fault::Invented]
+        );
+        assert_eq!(
+            faults(&state(4, &["0:1", "0:2", "1:1", "1:2"]), &[]),
+            [Fault::Invented]
+        );
+        let seen = SeenEntry {
+            position: 2,
+            item: b"1:1".to_vec(),
+        };
+        assert_eq!(
+            faults(&state(2, &["0:1", "0:2"]), &[seen]),
+            [Fault::SeenGone]
+        );
     }
 }

@@ -165,14 +165,20 @@ impl Segment {
             if let Touched::Keys(keys) = promise.tail[index].touched()
                 && let Some(key) = keys.first()
             {
-                by_shard.entry(shards.shard_of_key(&key.key)).or_default().push(index);
+                by_shard
+                    .entry(shards.shard_of_key(&key.key))
+                    .or_default()
+                    .push(index);
             }
         }
         let mut kept = 0;
         let mut state = before.clone();
         for (shard, indexes) in by_shard {
             let mut wrong = wrong.remove(&shard).unwrap_or_default();
-            let needed = indexes.iter().rposition(|i| must.contains(i)).map_or(0, |p| p + 1);
+            let needed = indexes
+                .iter()
+                .rposition(|i| must.contains(i))
+                .map_or(0, |p| p + 1);
             let mut longest = (needed == 0 && wrong.is_empty()).then_some(0);
             for (count, &index) in (1..).zip(&indexes) {
                 let op = &promise.tail[index];
@@ -216,9 +222,7 @@ fn is_barrier(op: &Op, order: Order) -> bool {
 /// Tail operations whose result a reader saw. Values are written once, so the first operation
 /// that makes one is the operation it came from.
 fn operations_seen(promise: &Promise<'_>) -> BTreeSet<usize> {
-    let is_seen = |state: &State, key: &DbKey, value: &Vec<u8>| {
-        matches!(state.get(key), Some(Entry { value: crate::model::Value::Str(v), .. }) if v == value)
-    };
+    let is_seen = |state: &State, key: &DbKey, value: &Vec<u8>| matches!(state.get(key), Some(Entry { value: crate::model::Value::Str(v), .. }) if v == value);
     let mut open: Vec<_> = promise
         .seen
         .iter()
@@ -257,7 +261,9 @@ fn diagnose(promise: &Promise<'_>, must: &BTreeSet<usize>, observed: &State) -> 
         let mut span: Option<(usize, usize)> = None;
         for (position, (from, entry)) in chain.iter().enumerate() {
             if entry.as_ref() == found {
-                let to = chain.get(position + 1).map_or(promise.tail.len(), |next| next.0 - 1);
+                let to = chain
+                    .get(position + 1)
+                    .map_or(promise.tail.len(), |next| next.0 - 1);
                 span = Some((span.map_or(*from, |s| s.0), to));
             }
         }
@@ -287,7 +293,10 @@ fn diagnose(promise: &Promise<'_>, must: &BTreeSet<usize>, observed: &State) -> 
         let Touched::Keys(keys) = op.touched() else {
             continue;
         };
-        let spans = || keys.iter().filter_map(|k| explained.get(k).map(|span| (k, span)));
+        let spans = || {
+            keys.iter()
+                .filter_map(|k| explained.get(k).map(|span| (k, span)))
+        };
         let absent = spans().find(|(_, span)| span.1 <= index);
         let present = spans().find(|(_, span)| span.0 > index);
         if let (Some((absent, _)), Some((present, _))) = (absent, present) {

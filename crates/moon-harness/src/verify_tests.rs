@@ -106,8 +106,14 @@ fn a_counter_replayed_twice_is_invented() {
     case.base = state(&[("c0:n", "7")]);
     case.tail = vec![Op::IncrBy(key("c0:n"), 1)];
     assert_eq!(case.verify(&state(&[("c0:n", "8")])).unwrap().kept, 1);
-    assert_eq!(case.verify(&state(&[("c0:n", "9")])), Err(vec![Fault::Invented]));
-    assert_eq!(case.verify(&state(&[("c0:n", "6")])), Err(vec![Fault::Lost]));
+    assert_eq!(
+        case.verify(&state(&[("c0:n", "9")])),
+        Err(vec![Fault::Invented])
+    );
+    assert_eq!(
+        case.verify(&state(&[("c0:n", "6")])),
+        Err(vec![Fault::Lost])
+    );
 }
 
 #[test]
@@ -216,5 +222,8 @@ fn a_list_with_an_element_twice_is_invented() {
     case.base = list(&["x"]);
     case.tail = vec![Op::RPush(key("c0:l"), b"y".to_vec())];
     assert_eq!(case.verify(&list(&["x", "y"])).unwrap().kept, 1);
-    assert_eq!(case.verify(&list(&["x", "y", "y"])), Err(vec![Fault::Invented]));
+    assert_eq!(
+        case.verify(&list(&["x", "y", "y"])),
+        Err(vec![Fault::Invented])
+    );
 }

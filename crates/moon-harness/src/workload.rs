@@ -148,6 +148,12 @@ impl Generator {
         self.records
     }
 
+    /// Continues the shared history behind `records` entries: after a crash, those that did not
+    /// survive are written again under the same numbers.
+    pub fn set_records(&mut self, records: u64) {
+        self.records = records;
+    }
+
     /// A random number in `0..end`, for decisions of the driver.
     pub fn below(&mut self, end: u32) -> u32 {
         self.rng.random_range(0..end)
