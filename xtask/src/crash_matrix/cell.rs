@@ -110,8 +110,8 @@ pub(crate) struct CellReport {
     pub(crate) graceful_stops: usize,
     /// How often the server died in which way.
     pub(crate) kills_by_kind: BTreeMap<String, usize>,
-    /// How often a fail point was armed and not reached.
-    pub(crate) not_fired: usize,
+    /// How often which fail point was armed and not reached; the kill then came from outside.
+    pub(crate) not_reached: BTreeMap<String, usize>,
     /// Operations acknowledged, and found after the next recovery.
     pub(crate) acknowledged: u64,
     /// Operations that were unanswered at a kill and survived it.
@@ -203,7 +203,7 @@ pub(crate) fn run_cell(
         }
     }
     run.report.wall_ms = millis(begun.elapsed());
-    if !run.report.is_clean() {
+    if !run.report.is_clean() && options.damage.is_none() {
         // What is on disk is the evidence.
         let kept = dir.keep();
         run.report
@@ -259,7 +259,13 @@ impl Run {
         let recovered = recover(server, kill, next, &mut self.rng)?;
         let recovery_ms = millis(begun.elapsed());
         self.report.recovery_ms_max = self.report.recovery_ms_max.max(recovery_ms);
-        self.report.not_fired += usize::from(fired == Fired::No || recovered == Fired::No);
+        let reached = fired == Fired::Yes && recovered == Fired::Yes;
+        let by_kind = if reached {
+            &mut self.report.kills_by_kind
+        } else {
+            &mut self.report.not_reached
+        };
+        *by_kind.entry(kill.to_string()).or_default() += 1;
 
         let mut client = server.client()?;
         if let Some(damage) = damage {

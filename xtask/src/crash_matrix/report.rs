@@ -10,6 +10,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// A fail point that is armed so often and never reached does not exist in the server.
+const ARMED_IN_VAIN_MAX: usize = 3;
+
 /// How a cell ended.
 #[derive(Debug, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -64,6 +67,8 @@ pub(crate) struct Report {
     acknowledged: Vec<AcknowledgedRow>,
     cells: Vec<CellRow>,
     controls: Vec<ControlRow>,
+    /// Fail points that were armed often and never reached.
+    dead_fail_points: Vec<String>,
     wall_s: f64,
 }
 
@@ -75,6 +80,7 @@ impl Report {
             acknowledged: Vec::new(),
             cells: Vec::new(),
             controls: Vec::new(),
+            dead_fail_points: Vec::new(),
             wall_s: 0.0,
         }
     }
@@ -86,6 +92,7 @@ impl Report {
             .all(|row| row.recovered == Some(WRITES))
             && self.cells.iter().all(|row| row.outcome.is_clean())
             && self.controls.iter().all(|row| row.noticed)
+            && self.dead_fail_points.is_empty()
     }
 
     pub(crate) fn acknowledged(&mut self, policy: FsyncPolicy, outcome: Result<usize>) {
@@ -186,12 +193,22 @@ impl Report {
                 Outcome::Failed(_) => None,
             })
             .collect();
-        let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
-        for report in &reports {
-            for (kind, count) in &report.kills_by_kind {
-                *kinds.entry(kind).or_default() += count;
+        let kinds = by_kind(&reports, |r| &r.kills_by_kind);
+        let not_reached = by_kind(&reports, |r| &r.not_reached);
+        self.dead_fail_points = not_reached
+            .iter()
+            .filter(|(kind, count)| **count >= ARMED_IN_VAIN_MAX && !kinds.contains_key(*kind))
+            .map(|(kind, _)| (*kind).to_owned())
+            .collect();
+        let list = |kinds: &BTreeMap<&str, usize>| {
+            let kinds: Vec<String> = kinds.iter().map(|(k, n)| format!("{k} {n}")).collect();
+            if kinds.is_empty() {
+                "none".to_owned()
+            } else {
+                kinds.join(", ")
             }
-        }
+        };
+        let (kinds, not_reached) = (list(&kinds), list(&not_reached));
         let sum = |f: fn(&CellReport) -> u64| reports.iter().map(|r| f(r)).sum::<u64>();
         println!(
             "\n{} cells ({} failed), {} kills, {} acknowledged, {} reads, {:.0} s",
@@ -205,12 +222,10 @@ impl Report {
             sum(|r| r.reads),
             self.wall_s,
         );
-        let kinds: Vec<String> = kinds.iter().map(|(k, n)| format!("{k} {n}")).collect();
-        println!(
-            "ways to die: {}; fail points not reached: {}",
-            kinds.join(", "),
-            sum(|r| r.not_fired as u64)
-        );
+        println!("ways to die: {kinds}; fail points armed and not reached: {not_reached}");
+        for kind in &self.dead_fail_points {
+            println!("fail point {kind} was never reached: it proves nothing");
+        }
         println!(
             "lost {}, torn {}, invented {}, holes {}",
             fault_sum(&reports, &[Fault::Lost, Fault::SeenGone]),
@@ -233,6 +248,17 @@ impl Report {
         println!("results: {}", path.display());
         Ok(())
     }
+}
+
+fn by_kind<'a>(
+    reports: &[&'a CellReport],
+    kinds: impl Fn(&'a CellReport) -> &'a BTreeMap<String, usize>,
+) -> BTreeMap<&'a str, usize> {
+    let mut sums = BTreeMap::new();
+    for (kind, count) in reports.iter().flat_map(|r| kinds(r)) {
+        *sums.entry(kind.as_str()).or_default() += count;
+    }
+    sums
 }
 
 fn fault_sum(reports: &[&CellReport], faults: &[Fault]) -> usize {
