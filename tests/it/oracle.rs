@@ -131,7 +131,11 @@ fn random_requests_are_answered_as_redis_answers_them() {
         }
         let expected = state(&both.oracle);
         assert_same_state(&expected, &state(&both.tested), "after the random run");
-        // What was answered is also what is recovered.
+        // What was answered is also what is recovered. (Redis 7.0 itself does not recover from
+        // every mixture of SWAPDB and COPY between databases.)
+        if flavor() == Flavor::Redis {
+            continue;
+        }
         let mut tested = both.tested;
         tested.kill9().unwrap();
         tested.restart().unwrap();
