@@ -1,1 +1,30 @@
-//! See the crate description.
+//! The command table and the code of every command on data. Knows no sockets, clock or files.
+//!
+//! In reading order:
+//! * [`spec`]: [`CommandSpec`], the one description of a command: name, arity, flags, keys.
+//! * [`table`]: every command there is, and the look-up by name.
+//! * [`context`]: [`Cx`], what a command's code may use: keys, reply, effects.
+//! * [`shard_set`]: [`ShardSet`], the data of one shard or of several that were borrowed.
+//! * [`effects`]: [`Effects`], the bytes that repeat a write elsewhere.
+//! * [`execute`]: [`execute::execute`], the one way a command runs, live or in replay.
+//! * [`error`]: [`CommandError`] and the texts that clients see.
+//! * [`parse`]: numbers and options out of arguments.
+//! * the commands, one module per family: [`strings`].
+
+pub mod context;
+pub mod effects;
+pub mod error;
+pub mod execute;
+pub mod parse;
+pub mod shard_set;
+pub mod spec;
+pub mod strings;
+pub mod table;
+
+pub use context::{Cx, Limits};
+pub use effects::Effects;
+pub use error::CommandError;
+pub use execute::execute;
+pub use shard_set::ShardSet;
+pub use spec::{CommandId, CommandSpec, Flags, Keys, Run, Scope};
+pub use table::{all, by_id, lookup};

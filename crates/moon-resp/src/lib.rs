@@ -6,5 +6,5 @@
 pub mod args;
 pub mod reply;
 
-pub use args::{Args, Span};
-pub use reply::{Protocol, Reply};
+pub use args::{Args, OwnedArgs, Span};
+pub use reply::{Protocol, Reply, write_request};

@@ -1,1 +1,23 @@
-//! See the crate description.
+//! The keyspace of one shard: tables, values, expiry. Pure: no clock, no I/O, no threads.
+//!
+//! In reading order:
+//! * [`key`]: [`Key`], the bytes of a key with their hash, computed once per command.
+//! * [`value`]: [`Value`], what a key holds.
+//! * [`db`]: [`Db`], one numbered database: table, expiry, scan.
+//! * [`dirty`]: which keys hold effects that are not committed yet, for the gate.
+//! * [`watch`]: versions of watched keys, for WATCH.
+//! * [`shard`]: [`ShardData`], everything that execution touches and that a borrow moves.
+
+pub mod db;
+pub mod dirty;
+pub mod key;
+pub mod shard;
+pub mod value;
+pub mod watch;
+
+pub use db::{Db, Deadline};
+pub use dirty::{DirtyKeys, THIS_TURN};
+pub use key::Key;
+pub use shard::{DbIndex, ShardData};
+pub use value::{Kind, Value};
+pub use watch::{WatchTable, WatchVersion};
