@@ -203,10 +203,11 @@ impl Clock {
         let committed = self.committed().0;
         for cell in &self.cells {
             let target = cell.target.load();
-            if target <= committed && cell.target.replace(target, IDLE) {
-                if let Some(waker) = cell.waker.get() {
-                    waker();
-                }
+            if target <= committed
+                && cell.target.replace(target, IDLE)
+                && let Some(waker) = cell.waker.get()
+            {
+                waker();
             }
         }
     }

@@ -168,7 +168,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn two_lanes(on: CommitOn) -> (Arc<Clock>, Arc<Lane>, Arc<Lane>) {
-        let clock = Clock::new(ShardCount::new(2).unwrap(), Lsn(1000), on);
+        let clock = Clock::new(ShardCount::new(2).expect("in range"), Lsn(1000), on);
         let first = Lane::new(clock.clone(), ShardId(0));
         let second = Lane::new(clock.clone(), ShardId(1));
         (clock, first, second)

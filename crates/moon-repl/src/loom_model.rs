@@ -8,7 +8,11 @@ use moon_core::{Lsn, ShardCount, ShardId};
 use std::sync::Arc;
 
 fn two_lanes() -> (Arc<Clock>, Arc<Lane>, Arc<Lane>) {
-    let clock = Clock::new(ShardCount::new(2).unwrap(), Lsn(0), CommitOn::Written);
+    let clock = Clock::new(
+        ShardCount::new(2).expect("in range"),
+        Lsn(0),
+        CommitOn::Written,
+    );
     let first = Lane::new(clock.clone(), ShardId(0));
     let second = Lane::new(clock.clone(), ShardId(1));
     (clock, first, second)

@@ -58,7 +58,9 @@ mod tests {
 
     impl FrameSink for Collect {
         fn frame(&mut self, kind: FrameKind, lsn: Lsn, payload: &Bytes) {
-            self.0.send((kind, lsn, payload.clone())).unwrap();
+            self.0
+                .send((kind, lsn, payload.clone()))
+                .expect("the test reads until the end");
         }
     }
 
