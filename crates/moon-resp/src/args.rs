@@ -94,7 +94,7 @@ impl Index<usize> for Args<'_> {
 }
 
 /// Arguments that own their bytes: a queued command, a synthesised request, a test.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnedArgs {
     buf: Vec<u8>,
     spans: Vec<Span>,
