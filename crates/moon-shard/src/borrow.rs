@@ -46,6 +46,12 @@ impl ShardMask {
         ShardMask(self.0 | 1 << shard.0)
     }
 
+    /// The shards of both.
+    #[must_use]
+    pub fn union(self, other: ShardMask) -> ShardMask {
+        ShardMask(self.0 | other.0)
+    }
+
     /// Whether `shard` is in it.
     #[must_use]
     pub fn contains(self, shard: ShardId) -> bool {
