@@ -1,0 +1,1 @@
+//! The questions a start asks a manifest.

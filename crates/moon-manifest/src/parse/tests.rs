@@ -1,0 +1,1 @@
+//! What parses and what is refused.
