@@ -30,7 +30,7 @@ pub mod error;
 
 pub mod layout;
 
-pub use error::{ManifestError, ShardCountError};
+pub use error::{InvariantError, ManifestError, ShardCountError};
 pub use layout::{AofPaths, FileKind, MANIFEST_FILE_NAME, is_legacy_top_level_layout};
 pub use manifest::{
     AofLayout, AofManifest, BaseLine, IncrLine, ManifestVersion, ReplicationId, ReplicationIdEntry,
