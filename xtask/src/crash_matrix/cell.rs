@@ -1,0 +1,380 @@
+//! One cell of the matrix: a server on one directory, killed and recovered again and again, each
+//! time verified in full.
+
+use super::kill::{Fired, Kill, execute, recover, schedule};
+use crate::binary::ServerBinary;
+use anyhow::{Context as _, Result};
+use moon_core::shard::ShardCount;
+use moon_harness::load::{Load, Seen, Writer};
+use moon_harness::model::{DbKey, State};
+use moon_harness::op::Op;
+use moon_harness::shared::{Written, verify_history};
+use moon_harness::snapshot::read_state;
+use moon_harness::verify::{Fault, Order, Promise, Violation, verify};
+use moon_harness::workload::{Generator, Workload, shared_counter, shared_list};
+use moon_harness::{Client, FsyncPolicy, PipelineOrder, Server, ServerConfig};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// Writing connections of a cell.
+const WRITERS: usize = 4;
+/// Reading connections of a cell.
+const READERS: usize = 2;
+
+/// What distinguishes the cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Cell {
+    pub(crate) shards: u16,
+    pub(crate) policy: FsyncPolicy,
+    pub(crate) workload: Workload,
+}
+
+impl Cell {
+    /// The seed of this cell in a run with `seed`: the same whether other cells run or not.
+    pub(crate) fn seed(self, seed: u64) -> u64 {
+        // FNV-1a over the label.
+        self.to_string()
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325 ^ seed, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            })
+    }
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Cell {
+            shards,
+            policy,
+            workload,
+        } = self;
+        write!(f, "shards {shards}, {policy}, {workload}")
+    }
+}
+
+/// A deliberate damage, to show that the verification notices it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Break {
+    /// Deletes a key that was acknowledged.
+    Drop,
+    /// Writes a key that nobody wrote.
+    Invent,
+    /// Counts one counter further, as a double replay would.
+    Double,
+    /// Removes the first entry of the shared history.
+    Hole,
+}
+
+impl Break {
+    /// All of them.
+    pub(crate) const ALL: [Break; 4] = [Break::Drop, Break::Invent, Break::Double, Break::Hole];
+
+    /// A workload in which this damage is possible.
+    pub(crate) fn workload(self) -> Workload {
+        match self {
+            Break::Drop | Break::Invent => Workload::Strings,
+            Break::Double => Workload::Counters,
+            Break::Hole => Workload::History,
+        }
+    }
+
+    /// The fault that the verification must name.
+    pub(crate) fn fault(self) -> Fault {
+        match self {
+            Break::Drop => Fault::Lost,
+            Break::Invent | Break::Double => Fault::Invented,
+            Break::Hole => Fault::Hole,
+        }
+    }
+}
+
+/// How a cell is run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CellOptions {
+    pub(crate) kills: usize,
+    pub(crate) seed: u64,
+    pub(crate) fail_points: bool,
+    pub(crate) damage: Option<Break>,
+}
+
+/// What a cell found.
+#[derive(Debug, Default, serde::Serialize)]
+pub(crate) struct CellReport {
+    /// Kills that happened.
+    pub(crate) kills: usize,
+    /// Graceful stops beside them.
+    pub(crate) graceful_stops: usize,
+    /// How often the server died in which way.
+    pub(crate) kills_by_kind: BTreeMap<String, usize>,
+    /// How often which fail point was armed and not reached; the kill then came from outside.
+    pub(crate) not_reached: BTreeMap<String, usize>,
+    /// Operations acknowledged, and found after the next recovery.
+    pub(crate) acknowledged: u64,
+    /// Operations that were unanswered at a kill and survived it.
+    pub(crate) unanswered_kept: usize,
+    /// Operations that were unanswered at a kill and did not survive it.
+    pub(crate) unanswered_dropped: usize,
+    /// Reads made by readers, each checked.
+    pub(crate) reads: u64,
+    /// Longest time from start to serving, milliseconds.
+    pub(crate) recovery_ms_max: u64,
+    /// Violations by kind.
+    pub(crate) faults: BTreeMap<String, usize>,
+    /// The first violations in words.
+    pub(crate) details: Vec<String>,
+    /// Wall time of the cell, milliseconds.
+    pub(crate) wall_ms: u64,
+}
+
+impl CellReport {
+    /// Whether everything was kept.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    fn violated(&mut self, violations: Vec<Violation>, context: &str) {
+        for violation in violations {
+            *self
+                .faults
+                .entry(format!("{:?}", violation.fault))
+                .or_default() += 1;
+            if self.details.len() < 20 {
+                self.details.push(format!("{context}: {violation}"));
+            }
+        }
+    }
+}
+
+/// Runs one cell. Stops at the first recovery that breaks a promise.
+///
+/// A failure to run (the server does not start, say) is an error and not a report: it is never
+/// counted as kept.
+pub(crate) fn run_cell(
+    cell: Cell,
+    binary: &ServerBinary,
+    options: CellOptions,
+) -> Result<CellReport> {
+    let begun = Instant::now();
+    let dir = tempfile::Builder::new().prefix("moon-crash-").tempdir()?;
+    let mut config = ServerConfig::new(binary.flavor, &binary.path, dir.path().join("data"))
+        .shards(cell.shards)
+        .append(cell.policy);
+    let order = match cell.workload {
+        Workload::Strict => PipelineOrder::Strict,
+        _ => PipelineOrder::Relaxed,
+    };
+    config.order = Some(order);
+    let seed = cell.seed(options.seed);
+    let mut run = Run {
+        workload: cell.workload,
+        order: Order {
+            shards: ShardCount::new(config.effective_shards()).context("shard count")?,
+            pipeline: order,
+        },
+        rng: StdRng::seed_from_u64(seed),
+        writers: (0..WRITERS)
+            .map(|number| Writer::new(Generator::new(cell.workload, number, seed)))
+            .collect(),
+        report: CellReport::default(),
+    };
+    let kills = schedule(options.kills, options.fail_points, (seed % 10) as usize);
+    let mut server = Server::spawn(config)?;
+    server.wait_ready()?;
+    // The first cycle starts unarmed: a kill at a fail point needs a restart before it.
+    for (cycle, kill) in kills.iter().copied().enumerate() {
+        let kill = match (cycle, kill) {
+            (0, Kill::At(_)) => Kill::Random,
+            (_, kill) => kill,
+        };
+        let next = kills.get(cycle + 1).copied().unwrap_or(Kill::Random);
+        let context = format!("cycle {cycle} ({kill})");
+        run.cycle(&mut server, kill, next, cycle as u64, options.damage)
+            .with_context(|| format!("{cell}, {context}"))?;
+        if !run.report.is_clean() {
+            let details = &mut run.report.details;
+            details
+                .iter_mut()
+                .for_each(|d| *d = format!("{context}: {d}"));
+            break;
+        }
+    }
+    run.report.wall_ms = millis(begun.elapsed());
+    if !run.report.is_clean() && options.damage.is_none() {
+        // What is on disk is the evidence.
+        let kept = dir.keep();
+        run.report
+            .details
+            .push(format!("the directory is kept: {}", kept.display()));
+    }
+    Ok(run.report)
+}
+
+struct Run {
+    workload: Workload,
+    order: Order,
+    rng: StdRng,
+    writers: Vec<Writer>,
+    report: CellReport,
+}
+
+impl Run {
+    fn cycle(
+        &mut self,
+        server: &mut Server,
+        kill: Kill,
+        next: Kill,
+        number: u64,
+        damage: Option<Break>,
+    ) -> Result<()> {
+        let acked_before: u64 = self.writers.iter().map(|w| w.acked).sum();
+        let load = Load::start(
+            server.address(),
+            self.workload,
+            std::mem::take(&mut self.writers),
+            READERS,
+            number,
+        );
+        let fired = execute(server, &load, kill, &mut self.rng)?;
+        let (writers, seen) = load.finish();
+        self.writers = writers;
+        self.report.reads += seen.reads;
+        self.report.acknowledged +=
+            self.writers.iter().map(|w| w.acked).sum::<u64>() - acked_before;
+        if kill == Kill::Graceful {
+            self.report.graceful_stops += 1;
+        } else {
+            self.report.kills += 1;
+        }
+        *self
+            .report
+            .kills_by_kind
+            .entry(kill.to_string())
+            .or_default() += 1;
+
+        let begun = Instant::now();
+        let recovered = recover(server, kill, next, &mut self.rng)?;
+        let recovery_ms = millis(begun.elapsed());
+        self.report.recovery_ms_max = self.report.recovery_ms_max.max(recovery_ms);
+        let reached = fired == Fired::Yes && recovered == Fired::Yes;
+        let by_kind = if reached {
+            &mut self.report.kills_by_kind
+        } else {
+            &mut self.report.not_reached
+        };
+        *by_kind.entry(kill.to_string()).or_default() += 1;
+
+        let mut client = server.client()?;
+        if let Some(damage) = damage {
+            apply_damage(damage, &mut client, &self.writers)?;
+        }
+        let observed = read_state(&mut client, self.workload.databases(WRITERS))?;
+        self.verify(observed, seen);
+        Ok(())
+    }
+
+    /// Verifies everything, and makes what was found the new base.
+    fn verify(&mut self, observed: State, seen: Seen) {
+        self.report.violated(seen.violations, "reader");
+        let mut shared = State::new();
+        let mut owned: Vec<State> = vec![State::new(); self.writers.len()];
+        for (key, entry) in observed {
+            match key.owner().and_then(|owner| owned.get_mut(owner)) {
+                Some(state) => {
+                    state.insert(key, entry);
+                }
+                None => {
+                    shared.insert(key, entry);
+                }
+            }
+        }
+        let mut seen_by_owner: Vec<HashMap<DbKey, Vec<u8>>> =
+            vec![HashMap::new(); self.writers.len()];
+        for (key, value) in seen.values {
+            if let Some(values) = key.owner().and_then(|owner| seen_by_owner.get_mut(owner)) {
+                values.insert(key, value);
+            }
+        }
+        self.verify_shared(&shared, &seen.entries);
+        for ((writer, observed), seen) in self.writers.iter_mut().zip(owned).zip(&seen_by_owner) {
+            let connection = writer.generator.connection();
+            let context = format!("connection {connection}");
+            self.report
+                .violated(std::mem::take(&mut writer.violations), &context);
+            let tail: Vec<Op> = std::mem::take(&mut writer.tail).into();
+            let promise = Promise {
+                base: &writer.state,
+                tail: &tail,
+                seen,
+                order: self.order,
+            };
+            match verify(&promise, &observed) {
+                Ok(survivors) => {
+                    self.report.unanswered_kept += survivors.kept;
+                    self.report.unanswered_dropped += survivors.dropped;
+                }
+                Err(violations) => self.report.violated(violations, &context),
+            }
+            let records = last_record(&observed);
+            writer.acked_records = records;
+            writer.generator.set_records(records);
+            writer.state = observed;
+        }
+    }
+
+    fn verify_shared(&mut self, shared: &State, seen: &[moon_harness::shared::SeenEntry]) {
+        let strangers: Vec<Violation> = shared
+            .keys()
+            .filter(|key| **key != shared_counter() && **key != shared_list())
+            .map(|key| Violation::new(Fault::Invented, format!("{key}, which nobody writes")))
+            .collect();
+        self.report.violated(strangers, "keyspace");
+        if self.workload != Workload::History {
+            return;
+        }
+        let written: Vec<Written> = self
+            .writers
+            .iter()
+            .map(|writer| Written {
+                acked: writer.acked_records,
+                sent: writer.generator.records(),
+            })
+            .collect();
+        if let Err(violations) = verify_history(shared, &written, seen) {
+            self.report.violated(violations, "shared history");
+        }
+    }
+}
+
+/// The number that the connection noted with its last entry of the shared history.
+fn last_record(state: &State) -> u64 {
+    let noted = state.iter().find(|(key, _)| key.key.ends_with(b":last"));
+    noted.map_or(0, |(_, entry)| entry.value.progress())
+}
+
+fn apply_damage(damage: Break, client: &mut Client, writers: &[Writer]) -> Result<()> {
+    let victim = |kind: &str| {
+        let key = |w: &Writer| {
+            w.state
+                .keys()
+                .find(|k| k.to_string().contains(kind))
+                .cloned()
+        };
+        writers.iter().find_map(key).context("nothing to damage")
+    };
+    let reply = match damage {
+        Break::Drop => client.command(&[&b"DEL"[..], &victim(":s")?.key])?,
+        Break::Invent => client.run("SET c0:nobody 0:1")?,
+        Break::Double => client.command(&[&b"INCRBY"[..], &victim(":n")?.key, b"100000"])?,
+        Break::Hole => client.command(&[&b"LPOP"[..], &shared_list().key])?,
+    };
+    println!("damage {damage:?}: {reply:?}");
+    Ok(())
+}
+
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
