@@ -8,14 +8,19 @@
 //! * [`effects`]: [`Effects`], the bytes that repeat a write elsewhere.
 //! * [`execute`]: [`execute::execute`], the one way a command runs, live or in replay.
 //! * [`error`]: [`CommandError`] and the texts that clients see.
-//! * [`parse`]: numbers and options out of arguments.
-//! * the commands, one module per family: [`strings`].
+//! * [`parse`]: numbers and options out of arguments; [`long_double`], [`glob`].
+//! * the commands, one module per family: [`strings`], [`keys`], [`keyspace`] with [`scan`].
 
 pub mod context;
 pub mod effects;
 pub mod error;
 pub mod execute;
+pub mod glob;
+pub mod keys;
+pub mod keyspace;
+pub mod long_double;
 pub mod parse;
+pub mod scan;
 pub mod shard_set;
 pub mod spec;
 pub mod strings;

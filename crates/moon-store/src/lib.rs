@@ -2,6 +2,7 @@
 //!
 //! In reading order:
 //! * [`key`]: [`Key`], the bytes of a key with their hash, computed once per command.
+//! * [`string`]: [`Str`], the bytes of a string value, compact.
 //! * [`value`]: [`Value`], what a key holds.
 //! * [`db`]: [`Db`], one numbered database: table, expiry, scan.
 //! * [`dirty`]: which keys hold effects that are not committed yet, for the gate.
@@ -11,13 +12,18 @@
 pub mod db;
 pub mod dirty;
 pub mod key;
+mod long_str;
+pub mod memory;
 pub mod shard;
+pub mod string;
 pub mod value;
 pub mod watch;
 
 pub use db::{Db, Deadline};
 pub use dirty::{DirtyKeys, THIS_TURN};
 pub use key::Key;
+pub use long_str::STRING_LEN_MAX;
 pub use shard::{DbIndex, ShardData};
-pub use value::{Kind, Value};
+pub use string::Str;
+pub use value::{IntText, Kind, Value, parse_int};
 pub use watch::{WatchTable, WatchVersion};
