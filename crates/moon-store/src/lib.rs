@@ -3,6 +3,7 @@
 //! In reading order:
 //! * [`key`]: [`Key`], the bytes of a key with their hash, computed once per command.
 //! * [`value`]: [`Value`], what a key holds.
+//! * [`types`]: the values that hold several things: hashes, lists, sets.
 //! * [`db`]: [`Db`], one numbered database: table, expiry, scan.
 //! * [`dirty`]: which keys hold effects that are not committed yet, for the gate.
 //! * [`watch`]: versions of watched keys, for WATCH.
@@ -12,6 +13,7 @@ pub mod db;
 pub mod dirty;
 pub mod key;
 pub mod shard;
+pub mod types;
 pub mod value;
 pub mod watch;
 
@@ -19,5 +21,6 @@ pub use db::{Db, Deadline};
 pub use dirty::{DirtyKeys, THIS_TURN};
 pub use key::Key;
 pub use shard::{DbIndex, ShardData};
+pub use types::{Encoding, Hash, List, Member, NodeLimit, PackLimits, Set, SetLimits};
 pub use value::{Kind, Value};
 pub use watch::{WatchTable, WatchVersion};

@@ -1,5 +1,7 @@
 //! What a key holds.
 
+use crate::types::{Hash, List, Set};
+
 /// The type of a value, as TYPE names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -33,6 +35,12 @@ pub enum Value {
     Int(i64),
     /// A string.
     Str(Box<[u8]>),
+    /// A list.
+    List(Box<List>),
+    /// A set.
+    Set(Box<Set>),
+    /// A hash.
+    Hash(Box<Hash>),
 }
 
 impl Value {
@@ -45,6 +53,11 @@ impl Value {
     /// The type.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        Kind::String
+        match self {
+            Value::Int(_) | Value::Str(_) => Kind::String,
+            Value::List(_) => Kind::List,
+            Value::Set(_) => Kind::Set,
+            Value::Hash(_) => Kind::Hash,
+        }
     }
 }
