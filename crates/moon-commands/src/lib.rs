@@ -9,17 +9,29 @@
 //! * [`execute`]: [`execute::execute`], the one way a command runs, live or in replay.
 //! * [`error`]: [`CommandError`] and the texts that clients see.
 //! * [`parse`]: numbers and options out of arguments.
-//! * the commands, one module per family: [`strings`].
+//! * [`server_commands`], [`subcommands`]: rows of what the server runs itself.
+//! * [`docs`]: what COMMAND answers.
+//! * the commands, one module per family: [`strings`], [`hashes`], [`lists`], [`sets`].
 
+mod collection;
+mod command_keys;
 pub mod context;
+pub mod docs;
 pub mod effects;
 pub mod error;
 pub mod execute;
+pub mod hashes;
+pub mod lists;
 pub mod parse;
+pub mod server_commands;
+pub mod sets;
 pub mod shard_set;
 pub mod spec;
 pub mod strings;
+pub mod subcommands;
 pub mod table;
+#[cfg(test)]
+mod testing;
 
 pub use context::{Cx, Limits};
 pub use effects::Effects;

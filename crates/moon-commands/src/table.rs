@@ -1,11 +1,17 @@
 //! Every command there is, and the look-up by name.
 
 use crate::spec::{CommandId, CommandSpec};
-use crate::strings;
+use crate::{hashes, lists, server_commands, sets, strings};
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-static FAMILIES: &[&[CommandSpec]] = &[strings::COMMANDS];
+static FAMILIES: &[&[CommandSpec]] = &[
+    strings::COMMANDS,
+    hashes::COMMANDS,
+    lists::COMMANDS,
+    sets::COMMANDS,
+    server_commands::COMMANDS,
+];
 
 static ALL: LazyLock<Vec<&'static CommandSpec>> =
     LazyLock::new(|| FAMILIES.iter().flat_map(|family| family.iter()).collect());

@@ -21,6 +21,6 @@ pub use db::{Db, Deadline};
 pub use dirty::{DirtyKeys, THIS_TURN};
 pub use key::Key;
 pub use shard::{DbIndex, ShardData};
-pub use types::{Encoding, Hash, List, Member, NodeLimit, PackLimits, Set, SetLimits};
+pub use types::{Encoding, End, Hash, List, Member, NodeLimit, PackLimits, Set, SetLimits};
 pub use value::{Kind, Value};
 pub use watch::{WatchTable, WatchVersion};

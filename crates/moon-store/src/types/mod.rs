@@ -20,7 +20,7 @@ pub mod set;
 
 pub use dict::Dict;
 pub use hash::Hash;
-pub use list::{List, NodeLimit};
+pub use list::{End, List, NodeLimit};
 pub use pack::Pack;
 pub use set::{Member, Set, SetLimits};
 
