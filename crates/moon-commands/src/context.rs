@@ -3,7 +3,7 @@
 use crate::effects::Effects;
 use crate::error::CommandError;
 use crate::shard_set::ShardSet;
-use moon_core::{Lsn, UnixMs};
+use moon_core::{Lsn, ShardCount, UnixMs};
 use moon_resp::{Args, Reply};
 use moon_store::{DbIndex, Deadline, Key, ShardData, Value};
 use rand::rngs::SmallRng;
@@ -65,9 +65,17 @@ pub struct Counts {
 ///
 /// Look-ups go through here, so that expiry, the gate's dependency and the statistics are in one
 /// place; changes are made known with [`Cx::changed`] or one of its variants.
+///
+/// Commands that only read use [`Cx::read`] and its kin; commands that may change a key use
+/// [`Cx::write`] or [`Cx::live`] for it. The difference matters for a key past its deadline: a
+/// write finds it removed, with the deletion in the effects before anything the command adds; a
+/// read only takes note of it, and [`crate::execute()`] removes it when the command is done. So a
+/// read costs one probe of the table.
 pub struct Cx<'a> {
     /// The data in hand.
     pub shards: ShardSet<'a>,
+    /// How many shards the instance has, in hand or not.
+    pub shard_count: ShardCount,
     /// The database the connection has selected.
     pub db: DbIndex,
     /// The time of this turn; [`UnixMs::BEFORE_ALL`] in replay.
@@ -86,7 +94,7 @@ pub struct Cx<'a> {
     pub limits: &'a Limits,
     /// What is counted.
     pub counts: Counts,
-    /// Keys past their deadline are not removed, only not shown (the log's disk is full).
+    /// Keys past their deadline are not removed by reads, only not shown (the log's disk is full).
     pub keep_expired: bool,
 }
 
@@ -97,83 +105,193 @@ impl<'a> Cx<'a> {
         self.shards.of_key(key.bytes)
     }
 
+    /// How many databases there are.
+    pub fn databases(&mut self) -> usize {
+        self.shards.iter().next().map_or(0, |shard| shard.dbs.len())
+    }
+
     /// The value of a key for a command that only reads. Counts a hit or a miss.
     #[inline]
     pub fn read(&mut self, key: Key<'_>) -> Option<&Value> {
-        // Two look-ups on a hit would be one too many on the hot path, but the borrow checker
-        // cannot return from a conditional borrow; `expire` costs nothing without a deadline.
-        let present = self.prepare(key);
-        if present {
-            self.counts.hits += 1;
-        } else {
-            self.counts.misses += 1;
-            return None;
+        self.read_with_reply(key).0.map(|(value, _)| value)
+    }
+
+    /// As [`Cx::read`], with the deadline.
+    #[inline]
+    pub fn read_entry(&mut self, key: Key<'_>) -> Option<(&Value, Deadline)> {
+        self.read_with_reply(key).0
+    }
+
+    /// As [`Cx::read_entry`], together with the reply that the value is written to.
+    #[inline]
+    pub fn read_with_reply(
+        &mut self,
+        key: Key<'_>,
+    ) -> (Option<(&Value, Deadline)>, &mut Reply<'a>) {
+        let (db, now) = (self.db, self.now);
+        let shard = self.shards.of_key(key.bytes);
+        self.depends_on = self.depends_on.max(shard.dirty.dependency(db, key.hash));
+        let found = match shard.db(db).get(key) {
+            Some((value, deadline)) if deadline.is_none_or(|at| at > now) => {
+                self.counts.hits += 1;
+                Some((value, deadline))
+            }
+            past => {
+                self.counts.misses += 1;
+                if past.is_some() && !self.keep_expired {
+                    self.effects.lapsed(db, key.bytes);
+                }
+                None
+            }
+        };
+        (found, &mut self.reply)
+    }
+
+    /// Whether a key that was come across is there and not past its deadline; one that is past it
+    /// is removed. For commands that name no keys: counts neither hit nor miss.
+    pub fn is_live(&mut self, key: Key<'_>) -> bool {
+        if self.keep_expired {
+            let (db, now) = (self.db, self.now);
+            let found = self.shard(key).db(db).get(key);
+            return found.is_some_and(|(_, deadline)| deadline.is_none_or(|at| at > now));
         }
-        let db = self.db;
-        self.shard(key).db(db).get(key).map(|(value, _)| value)
+        self.live(self.db, key).is_some()
     }
 
     /// The value of a key for a command that may change it, with its deadline.
+    #[inline]
     pub fn write(&mut self, key: Key<'_>) -> Option<(&mut Value, Deadline)> {
-        if !self.prepare(key) {
-            return None;
-        }
-        let db = self.db;
-        let db = self.shard(key).db(db);
-        let deadline = db.get(key)?.1;
-        db.get_mut(key).map(|value| (value, deadline))
+        self.write_in(self.db, key)
     }
 
-    /// Whether the key is there, after removing it if its deadline has passed.
-    fn prepare(&mut self, key: Key<'_>) -> bool {
-        let (db, now) = (self.db, self.now);
-        let shard = self.shard(key);
-        let dependency = shard.dirty.dependency(db, key.hash);
-        let found = shard.db(db).get(key).map(|(_, deadline)| deadline);
-        self.depends_on = self.depends_on.max(dependency);
-        match found {
-            None => false,
-            Some(Some(deadline)) if deadline <= now => {
-                if !self.keep_expired {
-                    self.remove(key);
-                    self.counts.expired += 1;
-                    self.changed(&[key], &[b"DEL", key.bytes]);
-                }
-                false
-            }
-            Some(_) => true,
+    /// As [`Cx::write`], in database `db`.
+    pub fn write_in(&mut self, db: DbIndex, key: Key<'_>) -> Option<(&mut Value, Deadline)> {
+        let deadline = self.live(db, key)?;
+        let value = self.shard(key).db(db).get_mut(key)?;
+        Some((value, deadline))
+    }
+
+    /// The deadline of a key for a command that may change it, after removing the key if that has
+    /// passed; `None` if there is no such key (any more).
+    #[inline]
+    pub fn live(&mut self, db: DbIndex, key: Key<'_>) -> Option<Deadline> {
+        let now = self.now;
+        let shard = self.shards.of_key(key.bytes);
+        self.depends_on = self.depends_on.max(shard.dirty.dependency(db, key.hash));
+        let (_, deadline) = shard.db(db).get(key)?;
+        if deadline.is_some_and(|at| at <= now) {
+            self.remove_expired(db, key);
+            return None;
+        }
+        Some(deadline)
+    }
+
+    /// The value of a key that [`Cx::live`] has just found. Counts nothing.
+    #[inline]
+    pub fn peek(&mut self, db: DbIndex, key: Key<'_>) -> Option<&Value> {
+        self.shard(key).db(db).get(key).map(|(value, _)| value)
+    }
+
+    #[cold]
+    fn remove_expired(&mut self, db: DbIndex, key: Key<'_>) {
+        self.remove_in(db, key);
+        self.counts.expired += 1;
+        self.mark(db, key);
+        self.effects.push(db, &[b"DEL", key.bytes]);
+    }
+
+    /// Removes the keys that reads of this command found past their deadline.
+    #[cold]
+    pub(crate) fn remove_lapsed(&mut self) {
+        for (db, bytes) in self.effects.take_lapsed() {
+            // Only what is still past its deadline: the command may have written the key since.
+            self.live(db, Key::new(&bytes));
         }
     }
 
     /// Stores a value. The effect is the caller's to tell, with [`Cx::changed`].
+    #[inline]
     pub fn store(&mut self, key: Key<'_>, value: Value, deadline: Deadline) {
-        let db = self.db;
+        self.store_in(self.db, key, value, deadline);
+    }
+
+    /// As [`Cx::store`], in database `db`.
+    #[inline]
+    pub fn store_in(&mut self, db: DbIndex, key: Key<'_>, value: Value, deadline: Deadline) {
         self.shard(key).db(db).insert(key, value, deadline);
     }
 
     /// Removes a key. The effect is the caller's to tell, with [`Cx::changed`].
     pub fn remove(&mut self, key: Key<'_>) -> Option<(Value, Deadline)> {
-        let db = self.db;
+        self.remove_in(self.db, key)
+    }
+
+    /// As [`Cx::remove`], in database `db`.
+    pub fn remove_in(&mut self, db: DbIndex, key: Key<'_>) -> Option<(Value, Deadline)> {
         self.shard(key).db(db).remove(key)
     }
 
+    /// Sets or clears the deadline of a key that is there. The effect is the caller's to tell.
+    pub fn set_deadline(&mut self, key: Key<'_>, deadline: Deadline) {
+        let db = self.db;
+        self.shard(key).db(db).set_deadline(key, deadline);
+    }
+
+    /// Gives a key that is there a deadline and tells the effect. One that has passed removes the
+    /// key at once.
+    pub fn expire_at(&mut self, key: Key<'_>, at: UnixMs) {
+        if at <= self.now {
+            self.remove(key);
+            self.changed(&[key], &[b"DEL", key.bytes]);
+            return;
+        }
+        self.set_deadline(key, Some(at));
+        let mut text = itoa::Buffer::new();
+        let at = text.format(at.0).as_bytes();
+        self.changed(&[key], &[b"PEXPIREAT", key.bytes, at]);
+    }
+
     /// `keys` were changed, and `effect` repeats the change.
+    #[inline]
     pub fn changed<P: AsRef<[u8]>>(&mut self, keys: &[Key<'_>], effect: &[P]) {
-        self.mark(keys);
+        for key in keys {
+            self.mark(self.db, *key);
+        }
         self.effects.push(self.db, effect);
     }
 
     /// `keys` were changed, and the request as it came repeats the change.
+    #[inline]
     pub fn changed_as_sent(&mut self, keys: &[Key<'_>], args: Args<'_>) {
-        self.mark(keys);
+        for key in keys {
+            self.mark(self.db, *key);
+        }
         self.effects.push_args(self.db, args);
     }
 
-    fn mark(&mut self, keys: &[Key<'_>]) {
-        let db = self.db;
-        for key in keys {
-            self.shard(*key).changed(db, *key);
+    /// Keys of several databases were changed, and `effect`, sent with this connection's database
+    /// selected, repeats the change.
+    pub fn changed_across<P: AsRef<[u8]>>(&mut self, keys: &[(DbIndex, Key<'_>)], effect: &[P]) {
+        for (db, key) in keys {
+            self.mark(*db, *key);
         }
+        self.effects.push(self.db, effect);
+    }
+
+    /// A key of `db` was changed; its effect is told apart, with [`Effects::push`].
+    #[inline]
+    pub fn mark(&mut self, db: DbIndex, key: Key<'_>) {
+        self.shard(key).changed(db, key);
+    }
+
+    /// The reply shows something of all keys of the shards in hand.
+    pub fn depends_on_all(&mut self) {
+        let all = self
+            .shards
+            .iter()
+            .map(|shard| shard.dirty.dependency_on_all())
+            .fold(Lsn::ZERO, Lsn::max);
+        self.depends_on = self.depends_on.max(all);
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Effects {
     unit_requests: usize,
     nested_units: usize,
     recording: bool,
+    /// Keys that reads of the unit in progress found past their deadline.
+    lapsed: Vec<(DbIndex, Box<[u8]>)>,
 }
 
 impl Default for Effects {
@@ -30,6 +32,7 @@ impl Default for Effects {
             unit_requests: 0,
             nested_units: 0,
             recording: true,
+            lapsed: Vec::new(),
         }
     }
 }
@@ -97,6 +100,23 @@ impl Effects {
         }
         self.unit_requests += 1;
         true
+    }
+
+    /// A read found `key` past its deadline; it is to be removed before the unit ends.
+    #[cold]
+    pub(crate) fn lapsed(&mut self, db: DbIndex, key: &[u8]) {
+        self.lapsed.push((db, key.into()));
+    }
+
+    /// Whether there are keys to remove.
+    #[inline]
+    pub(crate) fn has_lapsed(&self) -> bool {
+        !self.lapsed.is_empty()
+    }
+
+    /// The keys to remove.
+    pub(crate) fn take_lapsed(&mut self) -> Vec<(DbIndex, Box<[u8]>)> {
+        std::mem::take(&mut self.lapsed)
     }
 
     /// Begins a unit: a command, or a transaction around several.

@@ -14,7 +14,7 @@ pub enum Outcome {
 }
 
 /// Runs a data command. Arity, authentication and the like have been checked. The reply is
-/// written, effects are one unit.
+/// written; the command's effects, with the removal of keys it found expired, are one unit.
 ///
 /// # Panics
 /// When `spec` is a server command; those never get here.
@@ -25,6 +25,9 @@ pub fn execute(cx: &mut Cx<'_>, spec: &CommandSpec, args: Args<'_>) -> Outcome {
     let reply_start = cx.reply.position();
     cx.effects.begin_unit();
     let result = run(cx, args);
+    if cx.effects.has_lapsed() {
+        cx.remove_lapsed();
+    }
     cx.effects.end_unit();
     match result {
         Ok(()) => Outcome::Done,

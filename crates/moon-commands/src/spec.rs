@@ -169,3 +169,28 @@ impl CommandSpec {
         }
     }
 }
+
+/// A family's table, a line or two per command: name, arity, flags; keys, scope, code; ACL
+/// categories, first version, complexity; summary.
+macro_rules! commands {
+    ($group:literal: $(
+        $name:literal $arity:literal [$($flag:ident)*] $keys:expr, $scope:ident, $code:path,
+        $acl:literal, $since:literal, $complexity:literal, $summary:literal;
+    )*) => {
+        /// The commands of this family.
+        pub static COMMANDS: &[$crate::spec::CommandSpec] = &[$($crate::spec::CommandSpec {
+            name: $name,
+            arity: $arity,
+            flags: $crate::spec::Flags::empty()$(.union($crate::spec::Flags::$flag))*,
+            keys: $keys,
+            scope: $crate::spec::Scope::$scope,
+            run: $crate::spec::Run::Data($code),
+            acl: $acl,
+            group: $group,
+            since: $since,
+            complexity: $complexity,
+            summary: $summary,
+        }),*];
+    };
+}
+pub(crate) use commands;

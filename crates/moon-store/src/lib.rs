@@ -2,6 +2,7 @@
 //!
 //! In reading order:
 //! * [`key`]: [`Key`], the bytes of a key with their hash, computed once per command.
+//! * [`string`]: [`Str`], the bytes of a string value, compact.
 //! * [`value`]: [`Value`], what a key holds.
 //! * [`types`]: the values that hold several things: hashes, lists, sets.
 //! * [`db`]: [`Db`], one numbered database: table, expiry, scan.
@@ -12,7 +13,10 @@
 pub mod db;
 pub mod dirty;
 pub mod key;
+mod long_str;
+pub mod memory;
 pub mod shard;
+pub mod string;
 pub mod types;
 pub mod value;
 pub mod watch;
@@ -20,7 +24,9 @@ pub mod watch;
 pub use db::{Db, Deadline};
 pub use dirty::{DirtyKeys, THIS_TURN};
 pub use key::Key;
+pub use long_str::STRING_LEN_MAX;
 pub use shard::{DbIndex, ShardData};
+pub use string::Str;
 pub use types::{Encoding, End, Hash, List, Member, NodeLimit, PackLimits, Set, SetLimits};
-pub use value::{Kind, Value};
+pub use value::{IntText, Kind, Value, parse_int};
 pub use watch::{WatchTable, WatchVersion};

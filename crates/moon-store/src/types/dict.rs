@@ -5,6 +5,7 @@
 //! scan that walks from the end to the start therefore returns every entry that stays.
 
 use crate::key::Key;
+use crate::memory::allocated;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
 use std::marker::PhantomData;
@@ -32,6 +33,7 @@ struct Place {
 pub struct Dict<E> {
     entries: Vec<Box<[u8]>>,
     places: HashTable<Place>,
+    /// What the entries take on the heap, rounded as the allocator does.
     entry_bytes: usize,
     kind: PhantomData<E>,
 }
@@ -116,11 +118,11 @@ impl<E: Entry> Dict<E> {
             },
             |place| spread(place.hash),
         );
-        self.entry_bytes += entry.len();
+        self.entry_bytes += allocated(entry.len());
         match slot {
             Slot::Occupied(place) => {
                 let old = &mut entries[place.get().index as usize];
-                self.entry_bytes -= old.len();
+                self.entry_bytes -= allocated(old.len());
                 *old = entry;
                 false
             }
@@ -152,7 +154,8 @@ impl<E: Entry> Dict<E> {
                 .expect("every entry has a place")
                 .index = index;
         }
-        self.entry_bytes -= self.entries.swap_remove(index as usize).len();
+        let removed = self.entries.swap_remove(index as usize);
+        self.entry_bytes -= allocated(removed.len());
         self.give_back();
         true
     }
@@ -206,7 +209,10 @@ mod tests {
             assert_eq!(self.places.len(), self.entries.len());
             assert_eq!(
                 self.entry_bytes,
-                self.entries.iter().map(|e| e.len()).sum::<usize>()
+                self.entries
+                    .iter()
+                    .map(|e| allocated(e.len()))
+                    .sum::<usize>()
             );
             for (index, entry) in self.entries.iter().enumerate() {
                 let hash = hash_of(&entry[..2]);

@@ -63,12 +63,13 @@ pub enum End {
 /// Elements in order.
 ///
 /// # Invariants
-/// * No node is empty, and `len` is the sum of their lengths.
+/// * No node is empty; `len` is the sum of their lengths, `node_bytes` that of their memory.
 /// * Unless `chained`, there is at most one node.
 #[derive(Clone, Debug, Default)]
 pub struct List {
     nodes: VecDeque<Pack>,
     len: usize,
+    node_bytes: usize,
     /// Whether the list is in its large form; it returns only at half the limit, so that a list
     /// at the limit does not change form with every push and pop.
     chained: bool,
@@ -98,7 +99,9 @@ impl List {
             full => {
                 // Nodes inside the list do not grow again.
                 if let Some(full) = full {
+                    self.node_bytes -= full.memory();
                     full.shrink();
+                    self.node_bytes += full.memory();
                 }
                 match end {
                     End::Left => self.nodes.push_front(Pack::default()),
@@ -111,10 +114,12 @@ impl List {
                 &mut self.nodes[at]
             }
         };
+        self.node_bytes -= node.memory();
         match end {
             End::Left => node.push_front(element),
             End::Right => node.push_back(element),
         }
+        self.node_bytes += node.memory();
         self.len += 1;
         self.chained |= !limit.covers(node) || self.nodes.len() > 1;
     }
@@ -137,12 +142,15 @@ impl List {
         let Some(node) = node else {
             return;
         };
+        self.node_bytes -= node.memory();
         match end {
             End::Left => node.drop_front(),
             End::Right => node.drop_back(),
         }
         self.len -= 1;
-        if node.is_empty() {
+        if !node.is_empty() {
+            self.node_bytes += node.memory();
+        } else {
             match end {
                 End::Left => self.nodes.pop_front(),
                 End::Right => self.nodes.pop_back(),
@@ -189,12 +197,10 @@ impl List {
         }
     }
 
-    /// Bytes of memory. Takes a step per node.
+    /// Bytes of memory.
     #[must_use]
     pub fn memory(&self) -> usize {
-        size_of::<List>()
-            + self.nodes.capacity() * size_of::<Pack>()
-            + self.nodes.iter().map(Pack::memory).sum::<usize>()
+        size_of::<List>() + self.nodes.capacity() * size_of::<Pack>() + self.node_bytes
     }
 
     /// The node that holds the element at `index`, and the element's index in it.
@@ -232,6 +238,8 @@ mod tests {
         fn self_check(&self) {
             assert!(self.nodes.iter().all(|node| !node.is_empty()));
             assert_eq!(self.len, self.nodes.iter().map(Pack::len).sum::<usize>());
+            let node_bytes: usize = self.nodes.iter().map(Pack::memory).sum();
+            assert_eq!(self.node_bytes, node_bytes);
             assert!(self.chained || self.nodes.len() <= 1);
         }
     }

@@ -3,6 +3,7 @@
 use super::dict::{self, Dict};
 use super::pack::{self, Pack};
 use super::{Encoding, PackLimits};
+use crate::value::parse_int;
 
 /// Up to where a set stays in which form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +64,7 @@ impl Set {
     /// An empty set in the form that suits `first` as first of about `expected` members.
     #[must_use]
     pub fn for_first(first: &[u8], expected: usize, limits: SetLimits) -> Set {
-        let form = if expected <= limits.intset_entries && canonical_integer(first).is_some() {
+        let form = if expected <= limits.intset_entries && parse_int(first).is_some() {
             Form::Ints(Vec::new())
         } else if expected <= limits.pack.entries {
             Form::Packed(Pack::default())
@@ -94,7 +95,7 @@ impl Set {
     pub fn contains(&self, member: &[u8]) -> bool {
         match &self.form {
             Form::Ints(ints) => {
-                canonical_integer(member).is_some_and(|number| ints.binary_search(&number).is_ok())
+                parse_int(member).is_some_and(|number| ints.binary_search(&number).is_ok())
             }
             Form::Packed(pack) => pack.find(member, 1).is_some(),
             Form::Table(dict) => dict.get(member).is_some(),
@@ -119,7 +120,7 @@ impl Set {
                 self.use_table();
                 self.add(member, limits)
             }
-            Form::Ints(ints) => match canonical_integer(member) {
+            Form::Ints(ints) => match parse_int(member) {
                 Some(number) => {
                     let Err(at) = ints.binary_search(&number) else {
                         return false;
@@ -142,7 +143,7 @@ impl Set {
     pub fn remove(&mut self, member: &[u8]) -> bool {
         match &mut self.form {
             Form::Ints(ints) => {
-                let found = canonical_integer(member).map(|number| ints.binary_search(&number));
+                let found = parse_int(member).map(|number| ints.binary_search(&number));
                 let Some(Ok(at)) = found else {
                     return false;
                 };
@@ -271,16 +272,6 @@ impl dict::Entry for Whole {
     }
 }
 
-/// The number that `member` is the only spelling of, if it is.
-fn canonical_integer(member: &[u8]) -> Option<i64> {
-    if !matches!(member.first(), Some(b'0'..=b'9' | b'-')) || member.len() > 20 {
-        return None;
-    }
-    let number: i64 = str::from_utf8(member).ok()?.parse().ok()?;
-    let mut digits = itoa::Buffer::new();
-    (digits.format(number).as_bytes() == member).then_some(number)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -335,25 +326,6 @@ mod tests {
             prop_assert_eq!(set.len(), model.len());
             all.sort_unstable();
             prop_assert!(all.iter().eq(model.iter()));
-        }
-    }
-
-    #[test]
-    fn only_canonical_integers_are_integers() {
-        assert_eq!(canonical_integer(b"-9223372036854775808"), Some(i64::MIN));
-        assert_eq!(canonical_integer(b"0"), Some(0));
-        for text in [
-            "",
-            "-",
-            "-0",
-            "+1",
-            "01",
-            " 1",
-            "1 ",
-            "9223372036854775808",
-            "1a",
-        ] {
-            assert_eq!(canonical_integer(text.as_bytes()), None, "{text:?}");
         }
     }
 
