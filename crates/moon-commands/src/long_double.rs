@@ -87,7 +87,12 @@ impl LongDouble {
     #[must_use]
     pub fn to_text(self) -> Vec<u8> {
         if self.infinite {
-            return if self.negative { b"-inf" } else { b"inf".as_slice() }.to_vec();
+            return if self.negative {
+                b"-inf"
+            } else {
+                b"inf".as_slice()
+            }
+            .to_vec();
         }
         let mut digits = if self.exponent >= 0 {
             let mut integer = Natural::from(u128::from(self.mantissa));
@@ -187,7 +192,11 @@ fn shift_right_rounding(value: u128, by: u32) -> u128 {
         return 0;
     }
     let floor = if by == 128 { 0 } else { value >> by };
-    let rest = if by == 128 { value } else { value - (floor << by) };
+    let rest = if by == 128 {
+        value
+    } else {
+        value - (floor << by)
+    };
     let half = 1u128 << (by - 1);
     let up = rest > half || (rest == half && floor & 1 == 1);
     floor + u128::from(up)
@@ -227,9 +236,9 @@ fn split_exponent(text: &[u8], marker: u8) -> Option<i64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let value = digits
-        .iter()
-        .fold(0, |value: i64, d| (value * 10 + i64::from(d - b'0')).min(FAR));
+    let value = digits.iter().fold(0, |value: i64, d| {
+        (value * 10 + i64::from(d - b'0')).min(FAR)
+    });
     Some(if negative { -value } else { value })
 }
 
@@ -297,7 +306,10 @@ impl From<u128> for Natural {
 }
 
 /// The low 32 bits.
-#[expect(clippy::cast_possible_truncation, reason = "only the low bits are wanted")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "only the low bits are wanted"
+)]
 fn low_limb(value: u128) -> u32 {
     value as u32
 }
@@ -417,8 +429,9 @@ mod tests {
             ("3", "-3", "0"),
             ("-1.5", "1.25", "-0.25"),
             ("1", "1e-20", "1"),
-            ("1e20", "1", "100000000000000000001"),
-            ("3.0e3", "1.1", "3001.1000000000000001"),
+            ("1e20", "1", "100000000000000000000"),
+            ("1e19", "1", "10000000000000000001"),
+            ("3.0e3", "1.1", "3001.10000000000000009"),
             ("17179869184", "1.5", "17179869185.5"),
         ] {
             assert_eq!(sum(a, b), expected, "{a} + {b}");
@@ -440,18 +453,30 @@ mod tests {
             ("inf", "inf"),
             ("-Infinity", "-inf"),
             ("1e-4940", "0"),
-            ("123456789012345678901234567890", "123456789012345678904021630976"),
+            (
+                "123456789012345678901234567890",
+                "123456789012345678899921813504",
+            ),
         ] {
-            let found = text_of(text);
-            if text.len() < 30 {
-                assert_eq!(found.as_deref(), Some(expected), "{text}");
-            } else {
-                assert!(found.is_some_and(|t| t.starts_with("1234567890123456789")));
-            }
+            assert_eq!(text_of(text).as_deref(), Some(expected), "{text}");
         }
         for text in [
-            "", "-", ".", "e5", "1e", "1e+", "1 ", " 1", "abc", "nan", "1e5000", "1e-5000", "0x",
-            "1_0", "--1", "1e99999999999999999999",
+            "",
+            "-",
+            ".",
+            "e5",
+            "1e",
+            "1e+",
+            "1 ",
+            " 1",
+            "abc",
+            "nan",
+            "1e5000",
+            "1e-5000",
+            "0x",
+            "1_0",
+            "--1",
+            "1e99999999999999999999",
         ] {
             assert_eq!(text_of(text), None, "{text:?}");
         }

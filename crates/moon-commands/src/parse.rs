@@ -119,11 +119,7 @@ pub fn expire_time(
     command: &str,
 ) -> Result<UnixMs, CommandError> {
     let time = integer(arg)?;
-    let invalid = || {
-        detailed(format!(
-            "ERR invalid expire time in '{command}' command"
-        ))
-    };
+    let invalid = || detailed(format!("ERR invalid expire time in '{command}' command"));
     let time_ms = match unit {
         Unit::Seconds => time.checked_mul(1000).ok_or_else(invalid)?,
         Unit::Milliseconds => time,

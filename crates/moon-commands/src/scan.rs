@@ -30,7 +30,11 @@ pub fn cursor_shard(cursor: &[u8], count: ShardCount) -> ShardId {
 /// Position and shard.
 fn parse_cursor(cursor: &[u8]) -> Option<(u64, ShardId)> {
     let digits = !cursor.is_empty() && cursor.iter().all(u8::is_ascii_digit);
-    let cursor: u64 = str::from_utf8(cursor).ok().filter(|_| digits)?.parse().ok()?;
+    let cursor: u64 = str::from_utf8(cursor)
+        .ok()
+        .filter(|_| digits)?
+        .parse()
+        .ok()?;
     let shard = u16::try_from(cursor % (1 << SHARD_BITS)).ok()?;
     Some((cursor >> SHARD_BITS, ShardId(shard)))
 }

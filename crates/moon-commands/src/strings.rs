@@ -4,7 +4,7 @@
 //! * [`many`]: MGET, MSET, MSETNX.
 //! * [`bytes`]: APPEND, STRLEN, GETRANGE, SETRANGE.
 //! * [`numbers`]: INCR, DECR and their kin, INCRBYFLOAT.
-//! * [`lcs`]: LCS.
+//! * [`mod@lcs`]: LCS, the longest common subsequence.
 
 mod bytes;
 mod lcs;

@@ -4,10 +4,18 @@
 //! lower-cased in three 64-bit words, which also are what the open-addressing table holds.
 
 use crate::spec::{CommandId, CommandSpec};
-use crate::{keys, keyspace, strings};
+use crate::{hashes, keys, keyspace, lists, server_commands, sets, strings};
 use std::sync::LazyLock;
 
-static FAMILIES: &[&[CommandSpec]] = &[strings::COMMANDS, keys::COMMANDS, keyspace::COMMANDS];
+static FAMILIES: &[&[CommandSpec]] = &[
+    strings::COMMANDS,
+    keys::COMMANDS,
+    keyspace::COMMANDS,
+    hashes::COMMANDS,
+    lists::COMMANDS,
+    sets::COMMANDS,
+    server_commands::COMMANDS,
+];
 
 static TABLE: LazyLock<Table> = LazyLock::new(Table::build);
 

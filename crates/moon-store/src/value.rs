@@ -4,6 +4,7 @@
 //! other strings up to 14 bytes lie in the value itself, longer ones on the heap.
 
 use crate::string::Str;
+use crate::types::{Hash, List, Set};
 
 /// The type of a value, as TYPE names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,12 @@ pub enum Value {
     Int(i64),
     /// A string.
     Str(Str),
+    /// A list.
+    List(Box<List>),
+    /// A set.
+    Set(Box<Set>),
+    /// A hash.
+    Hash(Box<Hash>),
 }
 
 const _: () = assert!(size_of::<Value>() == 16);
@@ -91,7 +98,6 @@ impl Value {
         match self {
             Value::Int(n) => Some(scratch.format(*n)),
             Value::Str(s) => Some(s.as_bytes()),
-            #[allow(unreachable_patterns, reason = "types besides strings")]
             _ => None,
         }
     }
@@ -108,7 +114,6 @@ impl Value {
         match self {
             Value::Int(n) => Some(*n),
             Value::Str(s) => parse_int(s.as_bytes()),
-            #[allow(unreachable_patterns, reason = "types besides strings")]
             _ => None,
         }
     }
@@ -147,6 +152,9 @@ impl Value {
     pub fn kind(&self) -> Kind {
         match self {
             Value::Int(_) | Value::Str(_) => Kind::String,
+            Value::List(_) => Kind::List,
+            Value::Set(_) => Kind::Set,
+            Value::Hash(_) => Kind::Hash,
         }
     }
 
@@ -156,6 +164,9 @@ impl Value {
         match self {
             Value::Int(_) => "int",
             Value::Str(s) => s.encoding(),
+            Value::List(list) => list.encoding().name(),
+            Value::Set(set) => set.encoding().name(),
+            Value::Hash(hash) => hash.encoding().name(),
         }
     }
 
@@ -165,6 +176,9 @@ impl Value {
         match self {
             Value::Int(_) => 0,
             Value::Str(s) => s.memory(),
+            Value::List(list) => list.memory(),
+            Value::Set(set) => set.memory(),
+            Value::Hash(hash) => hash.memory(),
         }
     }
 }

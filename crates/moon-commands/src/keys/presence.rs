@@ -143,7 +143,7 @@ fn object_idletime(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         cx.reply.null();
         return Ok(());
     }
-    let idle_seconds = cx.idle_seconds(key);
+    let idle_seconds = 0;
     cx.reply.integer(idle_seconds);
     Ok(())
 }

@@ -97,6 +97,9 @@ fn string_at(cx: &mut Cx<'_>, key: Key<'_>) -> Result<Vec<u8>, CommandError> {
     }
 }
 
+/// A range of the one string and the range of the other that it equals.
+type Match = (Range<usize>, Range<usize>);
+
 /// The length of the longest common subsequence for every pair of prefixes.
 struct Table {
     lens: Vec<u32>,
@@ -134,9 +137,9 @@ impl Table {
     }
 
     /// The subsequence, and the ranges in both strings that make it up, last first.
-    fn walk_back(&self, a: &[u8], b: &[u8]) -> (Vec<u8>, Vec<(Range<usize>, Range<usize>)>) {
+    fn walk_back(&self, a: &[u8], b: &[u8]) -> (Vec<u8>, Vec<Match>) {
         let mut common = Vec::new();
-        let mut ranges: Vec<(Range<usize>, Range<usize>)> = Vec::new();
+        let mut ranges: Vec<Match> = Vec::new();
         let (mut i, mut j) = (a.len(), b.len());
         let mut goes_on = false;
         while i > 0 && j > 0 {

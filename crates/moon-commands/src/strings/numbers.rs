@@ -30,8 +30,7 @@ pub(super) fn decrby(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
 }
 
 fn add(cx: &mut Cx<'_>, args: Args<'_>, by: i64) -> CommandResult {
-    const OVERFLOW: CommandError =
-        CommandError::Text("ERR increment or decrement would overflow");
+    const OVERFLOW: CommandError = CommandError::Text("ERR increment or decrement would overflow");
     let key = Key::new(args.at(1));
     let sum = match cx.write(key) {
         None => {

@@ -68,7 +68,9 @@ impl<'a> Options<'a> {
             } else if let Some((unit, basis)) = expiry_option(name)
                 && !options.keep_ttl
                 && !options.persist
-                && options.expiry.is_none_or(|(u, b, _)| (u, b) == (unit, basis))
+                && options
+                    .expiry
+                    .is_none_or(|(u, b, _)| (u, b) == (unit, basis))
             {
                 options.expiry = Some((unit, basis, parse::option_value(args, &mut at)?));
             } else {
