@@ -1,13 +1,16 @@
 //! Accepting connections and giving them to the shards in turn.
 
 use crate::clients::{Clients, Peer};
-use crate::config::Config;
+use crate::config::{Config, RuntimeConfig};
 use crate::connection::{self, Socket};
+use crate::loading::WaitingRoom;
 use crate::server::Server;
+use bytes::BytesMut;
 use moon_core::ShardId;
 use moon_shard::Shard;
 use moon_shard::mailbox::ControlMessage;
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::os::fd::AsRawFd;
@@ -81,20 +84,19 @@ impl Listeners {
         Ok(Listeners { tcp, unix })
     }
 
-    /// Accepts connections until dropped, each served on one of the shards in turn.
+    /// Accepts connections until dropped.
     ///
     /// # Errors
     /// When a listener cannot be registered with this thread's event queue.
-    pub async fn serve(self, server: Arc<Server>) -> io::Result<()> {
+    pub async fn serve(self, door: Rc<Door>) -> io::Result<()> {
         let mut tasks = tokio::task::JoinSet::new();
-        let next = Rc::new(std::cell::Cell::new(0));
         for listener in self.tcp {
             let listener = TcpListener::from_std(listener)?;
-            let (server, next) = (Arc::clone(&server), Rc::clone(&next));
+            let door = Rc::clone(&door);
             tasks.spawn_local(async move {
                 loop {
                     match listener.accept().await {
-                        Ok((stream, peer)) => accept_tcp(&server, &next, stream, peer),
+                        Ok((stream, peer)) => door.accept_tcp(stream, peer),
                         Err(error) => pause_after(&error).await,
                     }
                 }
@@ -102,11 +104,11 @@ impl Listeners {
         }
         if let Some((listener, path)) = self.unix {
             let listener = UnixListener::from_std(listener)?;
-            let (server, next) = (Arc::clone(&server), Rc::clone(&next));
+            let door = Rc::clone(&door);
             tasks.spawn_local(async move {
                 loop {
                     match listener.accept().await {
-                        Ok((stream, _)) => accept_unix(&server, &next, stream, &path),
+                        Ok((stream, _)) => door.accept_unix(stream, &path),
                         Err(error) => pause_after(&error).await,
                     }
                 }
@@ -163,46 +165,117 @@ async fn pause_after(error: &io::Error) {
     tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
-fn accept_tcp(
-    server: &Arc<Server>,
-    next: &std::cell::Cell<u16>,
-    stream: TcpStream,
-    address: SocketAddr,
-) {
-    let config = server.config.snapshot();
-    let protects = server.settings.protected_mode.load(Relaxed)
-        && !server.requires_password()
-        && config.bind == Config::default().bind;
-    if protects && !address.ip().to_canonical().is_loopback() {
-        turn_away(server, Socket::Tcp(stream), PROTECTED);
-        return;
+/// Lets clients in: into the waiting room during recovery, then to the shards in turn.
+pub struct Door {
+    config: Arc<RuntimeConfig>,
+    room: Rc<WaitingRoom>,
+    server: OnceCell<Arc<Server>>,
+    next: Cell<u16>,
+}
+
+impl Door {
+    /// A door to the waiting room.
+    #[must_use]
+    pub fn new(config: Arc<RuntimeConfig>, room: Rc<WaitingRoom>) -> Rc<Door> {
+        Rc::new(Door { config, room, server: OnceCell::new(), next: Cell::new(0) })
     }
-    set_options(&stream, server.settings.tcp_keepalive_s.load(Relaxed));
-    let local = stream.local_addr().map(|a| a.to_string()).unwrap_or_default();
-    let peer = Peer {
-        addr: address.to_string(),
-        laddr: local,
-        fd: stream.as_raw_fd(),
-        unix: false,
-    };
-    match stream.into_std() {
-        Ok(stream) => hand_over(server, next, peer, Raw::Tcp(stream)),
-        Err(error) => tracing::warn!("A client connection was lost at once: {error}"),
+
+    /// Recovery is over: clients go to `server`'s shards, those in the waiting room too.
+    pub fn open(&self, server: Arc<Server>) {
+        // Opened once; a second server in one process would have its own door.
+        self.server.get_or_init(|| server);
+        self.room.open();
+    }
+
+    fn accept_tcp(self: &Rc<Self>, stream: TcpStream, address: SocketAddr) {
+        let config = self.config.snapshot();
+        let protects = config.protected_mode
+            && config.requirepass.is_empty()
+            && config.bind == Config::default().bind;
+        if protects && !address.ip().to_canonical().is_loopback() {
+            self.turn_away(Socket::Tcp(stream), PROTECTED);
+            return;
+        }
+        set_options(&stream, config.tcp_keepalive_s);
+        let laddr = stream.local_addr().map(|a| a.to_string()).unwrap_or_default();
+        let fd = stream.as_raw_fd();
+        let peer = Peer { addr: address.to_string(), laddr, fd, unix: false };
+        self.let_in(peer, Socket::Tcp(stream));
+    }
+
+    fn accept_unix(self: &Rc<Self>, stream: UnixStream, path: &std::path::Path) {
+        let name = format!("{}:0", path.display());
+        let fd = stream.as_raw_fd();
+        let peer = Peer { addr: name.clone(), laddr: name, fd, unix: true };
+        self.let_in(peer, Socket::Unix(stream));
+    }
+
+    fn let_in(self: &Rc<Self>, peer: Peer, socket: Socket) {
+        if let Some(server) = self.server.get() {
+            self.hand_over(server, peer, socket, BytesMut::new());
+            return;
+        }
+        let maxclients = self.config.snapshot().maxclients;
+        if self.room.len() as u64 >= u64::from(maxclients) {
+            self.turn_away(socket, TOO_MANY);
+            return;
+        }
+        let door = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let waited = door.room.wait(socket).await;
+            if let (Some(waited), Some(server)) = (waited, door.server.get()) {
+                door.hand_over(server, peer, waited.socket, waited.partial);
+            }
+        });
+    }
+
+    fn hand_over(&self, server: &Arc<Server>, peer: Peer, socket: Socket, partial: BytesMut) {
+        let maxclients = server.settings.maxclients.load(Relaxed);
+        let Some(registration) = Clients::connect_below(&server.clients, maxclients, peer) else {
+            self.turn_away(socket, TOO_MANY);
+            return;
+        };
+        let raw = match Raw::unregister(socket) {
+            Ok(raw) => raw,
+            Err(error) => return lost(&error),
+        };
+        server.stats.connection_received();
+        let shard = ShardId(self.next.get());
+        self.next.set((shard.0 + 1) % server.shards.get());
+        let for_shard = Arc::clone(server);
+        let start = Box::new(move |shard: &Rc<Shard>| match raw.register() {
+            Ok(socket) => {
+                let shard = Rc::clone(shard);
+                let serve = connection::serve(socket, partial, registration, shard, for_shard);
+                tokio::task::spawn_local(serve);
+            }
+            Err(error) => lost(&error),
+        });
+        server.directory.of(shard).send_control(ControlMessage::Run(start));
+    }
+
+    fn turn_away(&self, socket: Socket, text: &'static [u8]) {
+        if let Some(server) = self.server.get() {
+            server.stats.connection_rejected();
+        }
+        tokio::task::spawn_local(async move {
+            let tell = async {
+                match socket {
+                    Socket::Tcp(mut stream) => stream.write_all(text).await,
+                    Socket::Unix(mut stream) => stream.write_all(text).await,
+                }
+            };
+            // Whoever does not listen is not told.
+            drop(tokio::time::timeout(TURN_AWAY, tell).await);
+        });
     }
 }
 
-fn accept_unix(
-    server: &Arc<Server>,
-    next: &std::cell::Cell<u16>,
-    stream: UnixStream,
-    path: &std::path::Path,
-) {
-    let name = format!("{}:0", path.display());
-    let peer = Peer { addr: name.clone(), laddr: name, fd: stream.as_raw_fd(), unix: true };
-    match stream.into_std() {
-        Ok(stream) => hand_over(server, next, peer, Raw::Unix(stream)),
-        Err(error) => tracing::warn!("A client connection was lost at once: {error}"),
-    }
+/// Longest time for telling a client why it is turned away.
+const TURN_AWAY: Duration = Duration::from_secs(1);
+
+fn lost(error: &io::Error) {
+    tracing::warn!("A client connection was lost at once: {error}");
 }
 
 fn set_options(stream: &TcpStream, keepalive_s: u32) {
@@ -219,57 +292,24 @@ fn set_options(stream: &TcpStream, keepalive_s: u32) {
     }
 }
 
-/// A socket on its way from the accepting thread to a shard's.
+/// A socket on its way from the accepting thread's event queue to a shard's.
 enum Raw {
     Tcp(std::net::TcpStream),
     Unix(std::os::unix::net::UnixStream),
 }
 
 impl Raw {
+    fn unregister(socket: Socket) -> io::Result<Raw> {
+        Ok(match socket {
+            Socket::Tcp(stream) => Raw::Tcp(stream.into_std()?),
+            Socket::Unix(stream) => Raw::Unix(stream.into_std()?),
+        })
+    }
+
     fn register(self) -> io::Result<Socket> {
         Ok(match self {
             Raw::Tcp(stream) => Socket::Tcp(TcpStream::from_std(stream)?),
             Raw::Unix(stream) => Socket::Unix(UnixStream::from_std(stream)?),
         })
     }
-}
-
-fn hand_over(server: &Arc<Server>, next: &std::cell::Cell<u16>, peer: Peer, raw: Raw) {
-    let maxclients = server.settings.maxclients.load(Relaxed);
-    let Some(registration) = Clients::connect_below(&server.clients, maxclients, peer) else {
-        server.stats.connection_rejected();
-        if let Ok(socket) = raw.register() {
-            turn_away(server, socket, TOO_MANY);
-        }
-        return;
-    };
-    server.stats.connection_received();
-    let shard = ShardId(next.get());
-    next.set((next.get() + 1) % server.shards.get());
-    let for_shard = Arc::clone(server);
-    let start = Box::new(move |shard: &Rc<Shard>| match raw.register() {
-        Ok(socket) => {
-            let shard = Rc::clone(shard);
-            tokio::task::spawn_local(connection::serve(socket, registration, shard, for_shard));
-        }
-        Err(error) => tracing::warn!("A client connection was lost at once: {error}"),
-    });
-    server.directory.of(shard).send_control(ControlMessage::Run(start));
-}
-
-/// Longest time for telling a client why it is turned away.
-const TURN_AWAY: Duration = Duration::from_secs(1);
-
-fn turn_away(server: &Server, socket: Socket, text: &'static [u8]) {
-    server.stats.connection_rejected();
-    tokio::task::spawn_local(async move {
-        let tell = async {
-            match socket {
-                Socket::Tcp(mut stream) => stream.write_all(text).await,
-                Socket::Unix(mut stream) => stream.write_all(text).await,
-            }
-        };
-        // Whoever does not listen is not told.
-        drop(tokio::time::timeout(TURN_AWAY, tell).await);
-    });
 }

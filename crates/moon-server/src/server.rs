@@ -28,7 +28,7 @@ pub struct ShutdownRequest {
 /// The server, shared by its threads.
 pub struct Server {
     /// The configuration, for CONFIG.
-    pub config: RuntimeConfig,
+    pub config: Arc<RuntimeConfig>,
     /// Values that hot code reads.
     pub settings: Arc<Settings>,
     /// What is counted.
@@ -54,7 +54,7 @@ pub struct Server {
 /// The parts of a [`Server`] that recovery makes.
 pub struct Parts {
     /// See [`Server::config`].
-    pub config: RuntimeConfig,
+    pub config: Arc<RuntimeConfig>,
     /// See [`Server::stats`].
     pub stats: Arc<ServerStats>,
     /// See [`Server::clients`].

@@ -9,7 +9,7 @@ use super::commands;
 use super::session::{ReplyMode, SessionState};
 use super::socket::{Outlet, ReadHalf, Socket, UNSENT_BYTES_MAX};
 use super::transaction;
-use crate::clients::ClientHandle;
+use crate::clients::{CMD_NONE, ClientHandle, Registration};
 use crate::server::Server;
 use bytes::{Buf, Bytes, BytesMut};
 use moon_commands::{CommandId, CommandSpec, Run, Scope, by_id, lookup};
@@ -23,6 +23,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
 /// Bytes read at once. One buffer per shard is in use at a time, so its size costs nothing per
@@ -93,23 +94,33 @@ struct Outgoing {
     commands: Vec<BatchCommand>,
 }
 
-/// Serves one connection until it ends.
-pub async fn serve(socket: Socket, client: Arc<ClientHandle>, shard: Rc<Shard>, server: Arc<Server>) {
+/// Serves one connection until it ends. `partial` is what was read of it already.
+pub async fn serve(
+    socket: Socket,
+    partial: BytesMut,
+    registration: Registration,
+    shard: Rc<Shard>,
+    server: Arc<Server>,
+) {
+    let client = Arc::clone(registration.handle());
     let (read, outlet) = Outlet::new(client.id, socket);
     let outlet = Rc::new(outlet);
     let session: Rc<dyn Session> = Rc::clone(&outlet) as Rc<dyn Session>;
     shard.add_session(Rc::clone(&session));
-    let authenticated = !server.requires_password();
+    let stats = Arc::clone(&server.stats);
+    let connections = &stats.shard(shard.id().index()).connections;
+    connections.add(1);
+    let state = SessionState::new(!server.requires_password());
     let mut connection = Connection {
         outlet,
         session: Rc::clone(&session),
         shard: Rc::clone(&shard),
         server,
         client,
-        state: SessionState::new(authenticated),
+        state,
         read,
         parser: RequestParser::new(),
-        partial: BytesMut::new(),
+        partial,
         spans: Vec::new(),
         requests: Vec::new(),
         key_positions: Vec::new(),
@@ -118,7 +129,8 @@ pub async fn serve(socket: Socket, client: Arc<ClientHandle>, shard: Rc<Shard>, 
     connection.run().await;
     transaction::unwatch(&mut connection);
     shard.remove_session(&*session);
-    connection.server.disconnected(&connection.client);
+    connections.sub(1);
+    drop(registration);
 }
 
 impl Connection {
@@ -131,8 +143,12 @@ impl Connection {
             let mut buffer = self.take_buffer();
             let read = poll_fn(|cx| {
                 self.outlet.poll_send(cx);
-                if self.outlet.is_broken() || killed.as_mut().poll(cx).is_ready() {
+                if self.outlet.is_broken() {
                     return Poll::Ready(Err(Close::Now));
+                }
+                if killed.as_mut().poll(cx).is_ready() {
+                    let stopping = self.server.is_stopping();
+                    return Poll::Ready(Err(if stopping { Close::AfterReplies } else { Close::Now }));
                 }
                 if self.outlet.unsent_bytes() > UNSENT_BYTES_MAX {
                     return Poll::Pending;
@@ -517,7 +533,7 @@ impl Connection {
         command: Option<CommandId>,
         args: Args<'_>,
     ) -> Result<(), Close> {
-        self.client.set_last_command(command);
+        self.client.cmd.store(command.unwrap_or(CMD_NONE), Relaxed);
         if self.state.reply_mode == ReplyMode::SkipNext {
             self.state.reply_mode = ReplyMode::Skip;
         }
@@ -538,7 +554,7 @@ impl Connection {
             Ok(admitted) => admitted,
             Err(text) => {
                 transaction::refuse(self);
-                self.server.note_error(&self.shard, command, &text);
+                self.server.note_refusal(&self.shard, command, &text);
                 self.write_reply(|reply| reply.error(&text));
                 return Ok(());
             }
@@ -580,7 +596,7 @@ impl Connection {
     ) -> Result<(), Close> {
         self.barrier().await?;
         if let Some(text) = commands::refuses(self, by_id(id)) {
-            self.server.note_error(&self.shard, Some(id), text);
+            self.server.note_refusal(&self.shard, Some(id), text);
             self.write_reply(|reply| reply.error(text));
             return Ok(());
         }

@@ -10,6 +10,7 @@ use moon_shard::ShardMask;
 use moon_shard::mailbox::DataMessage;
 use moon_store::{DbIndex, Key, ShardData, THIS_TURN};
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Whether a command runs inside MULTI instead of being queued.
 pub(super) fn runs_at_once(spec: &CommandSpec) -> bool {
@@ -21,7 +22,9 @@ pub(super) fn queue(connection: &mut Connection, id: CommandId, args: Args<'_>) 
     if let Some(transaction) = &mut connection.state.transaction {
         transaction.bytes += args.bytes();
         transaction.queue.push(Queued { id, args: args.into() });
-        connection.client.set_multi(Some(transaction.queue.len()), transaction.bytes);
+        let queued = u32::try_from(transaction.queue.len()).unwrap_or(u32::MAX);
+        connection.client.set_multi(Some(queued));
+        connection.client.multi_mem.store(transaction.bytes as u64, Relaxed);
     }
     connection.write_reply(|reply| reply.simple("QUEUED"));
 }
@@ -40,8 +43,13 @@ pub(super) fn multi(connection: &mut Connection) {
         return;
     }
     connection.state.transaction = Some(Transaction::default());
-    connection.client.set_multi(Some(0), 0);
+    connection.client.set_multi(Some(0));
     connection.write_reply(Reply::ok);
+}
+
+fn end_multi(connection: &Connection) {
+    connection.client.set_multi(None);
+    connection.client.multi_mem.store(0, Relaxed);
 }
 
 /// DISCARD.
@@ -50,7 +58,7 @@ pub(super) fn discard(connection: &mut Connection) {
         connection.write_reply(|reply| reply.error("ERR DISCARD without MULTI"));
         return;
     }
-    connection.client.set_multi(None, 0);
+    end_multi(connection);
     unwatch(connection);
     connection.write_reply(Reply::ok);
 }
@@ -72,7 +80,7 @@ pub(super) fn unwatch(connection: &mut Connection) {
         };
         connection.shard.directory().of(shard).send_data(DataMessage::Visit(Box::new(visit)));
     }
-    connection.client.set_watches(0);
+    connection.client.watch.store(0, Relaxed);
 }
 
 /// WATCH.
@@ -109,7 +117,8 @@ pub(super) async fn watch(connection: &mut Connection, args: Args<'_>) -> Result
         }
         borrowed.commit();
     }
-    connection.client.set_watches(connection.state.watches.len());
+    let watched = u32::try_from(connection.state.watches.len()).unwrap_or(u32::MAX);
+    connection.client.watch.store(watched, Relaxed);
     connection.write_reply(Reply::ok);
     Ok(())
 }
@@ -140,7 +149,7 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
         connection.write_reply(|reply| reply.error("ERR EXEC without MULTI"));
         return Ok(());
     };
-    connection.client.set_multi(None, 0);
+    end_multi(connection);
     if transaction.refused {
         unwatch(connection);
         let text = "EXECABORT Transaction discarded because of previous errors.";
