@@ -21,7 +21,8 @@ pub struct RequestLimits {
     pub max_bulk_len: usize,
     /// Most arguments of one request.
     pub max_multibulk: usize,
-    /// Longest line in bytes, its end excluded: inline requests and headers.
+    /// Longest line in bytes, its end excluded: inline requests and headers. A header of three
+    /// digits or fewer always fits.
     pub max_inline: usize,
     /// Whether the client has authenticated or need not; else a request may have at most
     /// [`UNAUTHENTICATED_MULTIBULK_MAX`] arguments of [`UNAUTHENTICATED_BULK_LEN_MAX`] bytes.
@@ -170,20 +171,64 @@ impl RequestParser {
             Some(b'*') => {}
             Some(_) => return self.inline(request, pos, spans, limits),
         }
-        let first_span = spans.len();
-        let mut progress = if self.is_partial() {
-            self.resume(pos, spans)
-        } else {
-            Progress::default()
-        };
-        let needed = arguments(request, pos, &mut progress, spans, limits)?;
-        if needed == 0 {
-            return Ok(Parsed::Request {
-                consumed: progress.at,
-            });
+        if self.is_partial() {
+            return self.resume(request, pos, spans, limits);
         }
-        self.suspend(&progress, pos, first_span, spans);
-        Ok(Parsed::Incomplete { needed })
+        let first_span = spans.len();
+        let mut progress = Progress::default();
+        match arguments(request, pos, &mut progress, spans, limits)? {
+            0 => Ok(Parsed::Request {
+                consumed: progress.at,
+            }),
+            needed => {
+                let from_request =
+                    |found: Span| span(found.start as usize - pos, found.len as usize);
+                self.partial
+                    .extend(spans.drain(first_span..).map(from_request));
+                self.suspend(&progress);
+                Ok(Parsed::Incomplete { needed })
+            }
+        }
+    }
+
+    /// Goes on with a request that was not complete. Its spans stay here until it is, so that a
+    /// request of many arguments in many reads takes linear time.
+    #[cold]
+    fn resume(
+        &mut self,
+        request: &[u8],
+        pos: usize,
+        spans: &mut Vec<Span>,
+        limits: &RequestLimits,
+    ) -> Result<Parsed, ProtocolError> {
+        let mut progress = Progress {
+            at: self.at,
+            scanned: self.scanned,
+            remaining: self.remaining,
+            bulk_len: self.bulk_len,
+        };
+        match arguments(request, 0, &mut progress, &mut self.partial, limits)? {
+            0 => {
+                // Taken, not drained: one huge request must not hold memory for ever.
+                let partial = std::mem::take(self).partial;
+                let in_buffer = |kept: Span| span(pos + kept.start as usize, kept.len as usize);
+                spans.extend(partial.into_iter().map(in_buffer));
+                Ok(Parsed::Request {
+                    consumed: progress.at,
+                })
+            }
+            needed => {
+                self.suspend(&progress);
+                Ok(Parsed::Incomplete { needed })
+            }
+        }
+    }
+
+    fn suspend(&mut self, progress: &Progress) {
+        self.at = progress.at;
+        self.scanned = progress.scanned;
+        self.remaining = progress.remaining;
+        self.bulk_len = progress.bulk_len;
     }
 
     /// A request that is one line of text.
@@ -213,34 +258,6 @@ impl RequestParser {
             Ok(args) => Ok(Parsed::Inline { consumed, args }),
             Err(inline::UnbalancedQuotes) => Err(ProtocolError::UnbalancedQuotes),
         }
-    }
-
-    #[cold]
-    fn resume(&mut self, pos: usize, spans: &mut Vec<Span>) -> Progress {
-        let moved = |kept: Span| span(pos + kept.start as usize, kept.len as usize);
-        spans.extend(self.partial.drain(..).map(moved));
-        Progress {
-            at: std::mem::take(&mut self.at),
-            scanned: std::mem::take(&mut self.scanned),
-            remaining: std::mem::take(&mut self.remaining),
-            bulk_len: self.bulk_len.take(),
-        }
-    }
-
-    #[cold]
-    fn suspend(
-        &mut self,
-        progress: &Progress,
-        pos: usize,
-        first_span: usize,
-        spans: &mut Vec<Span>,
-    ) {
-        let moved = |found: Span| span(found.start as usize - pos, found.len as usize);
-        self.partial.extend(spans.drain(first_span..).map(moved));
-        self.at = progress.at;
-        self.scanned = progress.scanned;
-        self.remaining = progress.remaining;
-        self.bulk_len = progress.bulk_len;
     }
 }
 
@@ -336,7 +353,7 @@ fn bulk_header(
     limits: &RequestLimits,
 ) -> Result<Option<Header>, ProtocolError> {
     let at = progress.at;
-    let rest = &request[at..];
+    let rest = request.get(at..).unwrap_or_default();
     let Some(line_len) = line(rest, &mut progress.scanned, b'\r', limits.max_inline) else {
         return match rest.len() > limits.max_inline {
             true => Err(ProtocolError::TooBigBulkCount),

@@ -124,6 +124,30 @@ fn partial_request_may_move_in_the_buffer() {
 }
 
 #[test]
+fn many_arguments_in_many_reads_take_linear_time() {
+    const COUNT: usize = 200_000;
+    let args = vec![b"x"; COUNT];
+    let mut buf = Vec::new();
+    crate::write_request(&mut buf, &args);
+    let mut parser = RequestParser::new();
+    let mut spans = Vec::new();
+    // Quadratic work would be 10^10 steps here.
+    for end in (1..buf.len()).step_by(14) {
+        let found = parser.parse(&buf[..end], &mut spans, &LIMITS);
+        assert!(matches!(found, Ok(Parsed::Incomplete { .. })));
+    }
+    let found = parser.parse(&buf, &mut spans, &LIMITS);
+    let consumed = buf.len();
+    assert_eq!(found, Ok(Parsed::Request { consumed }));
+    assert_eq!(spans.len(), COUNT);
+    assert_eq!(
+        parser.partial.capacity(),
+        0,
+        "nothing is held for the next request"
+    );
+}
+
+#[test]
 fn nothing_to_execute_is_no_error() {
     for nothing in [
         "*0\r\n",
