@@ -1,1 +1,48 @@
-//! See the crate description.
+//! The command table and the code of every command on data. Knows no sockets, clock or files.
+//!
+//! In reading order:
+//! * [`spec`]: [`CommandSpec`], the one description of a command: name, arity, flags, keys.
+//! * [`table`]: every command there is, and the look-up by name.
+//! * [`context`]: [`Cx`], what a command's code may use: keys, reply, effects.
+//! * [`shard_set`]: [`ShardSet`], the data of one shard or of several that were borrowed.
+//! * [`effects`]: [`Effects`], the bytes that repeat a write elsewhere.
+//! * [`execute`]: [`execute::execute`], the one way a command runs, live or in replay.
+//! * [`error`]: [`CommandError`] and the texts that clients see.
+//! * [`parse`]: numbers and options out of arguments; [`long_double`], [`glob`].
+//! * [`server_commands`], [`subcommands`]: rows of what the server runs itself.
+//! * [`docs`]: what COMMAND answers.
+//! * the commands, one module per family: [`strings`], [`keys`], [`keyspace`] with [`scan`],
+//!   [`hashes`], [`lists`], [`sets`].
+
+mod collection;
+mod command_keys;
+pub mod context;
+pub mod docs;
+pub mod effects;
+pub mod error;
+pub mod execute;
+pub mod glob;
+pub mod hashes;
+pub mod keys;
+pub mod keyspace;
+pub mod lists;
+pub mod long_double;
+pub mod parse;
+pub mod scan;
+pub mod server_commands;
+pub mod sets;
+pub mod shard_set;
+pub mod spec;
+pub mod strings;
+pub mod subcommands;
+pub mod table;
+#[cfg(test)]
+mod testing;
+
+pub use context::{Cx, Limits};
+pub use effects::Effects;
+pub use error::CommandError;
+pub use execute::execute;
+pub use shard_set::ShardSet;
+pub use spec::{CommandId, CommandSpec, Flags, Keys, Run, Scope};
+pub use table::{all, by_id, lookup};

@@ -50,3 +50,12 @@ pub trait CommitLog {
     /// shard's memory bound.
     fn bytes_at_risk(&self) -> u64;
 }
+
+/// Whoever else wants the frames of a shard: replication, change capture. A log calls it for
+/// every frame right after its issue, with no lock held that another shard could wait for.
+/// Frames of one shard arrive in LSN order; the numbering is dense, so a receiver that takes
+/// frames from all shards knows which one is next. A frame is not committed when it arrives.
+pub trait FrameSink: Send {
+    /// `payload` covers `[lsn, lsn + payload.len())`.
+    fn frame(&mut self, kind: FrameKind, lsn: Lsn, payload: &Bytes);
+}

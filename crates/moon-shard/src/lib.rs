@@ -1,1 +1,33 @@
-//! See the crate description.
+//! The shard thread: where commands run, in which order, and when their replies may leave.
+//!
+//! Guarantees: a reply leaves only when everything it shows is committed (the gate); the LSN
+//! order is the order of execution; a borrow is a barrier on every shard it touches. Knows no
+//! sockets and no protocol state: connections come in through the [`Session`] trait, statistics
+//! go out through [`Observer`], the log is a [`moon_repl::CommitLog`].
+//!
+//! In reading order:
+//! * [`gate`]: [`Gate`], the replies of one connection, in order, held until they are safe.
+//! * [`mailbox`]: how other threads reach a shard: data messages, and a lane that always moves.
+//! * [`shard`]: [`Shard`], one shard on its thread: execution, turns, commit.
+//! * [`borrow`]: [`Borrowed`], the data of several shards in one executor's hands.
+//! * [`batch`]: commands that run on another shard than their connection's.
+//! * [`thread`]: the thread itself with its tasks: mailbox, committer, clock tick.
+//! * [`replay`]: recovery's parallel replay into the shards.
+
+pub mod batch;
+pub mod borrow;
+pub mod gate;
+pub mod mailbox;
+pub mod observer;
+pub mod replay;
+pub mod shard;
+pub mod thread;
+
+pub use batch::{Batch, BatchCommand, BatchReply};
+pub use borrow::{Borrowed, ShardMask};
+pub use gate::{Gate, Ticket};
+pub use mailbox::{Directory, Mailbox};
+pub use observer::{NoObserver, Observer};
+pub use replay::ReplayPool;
+pub use shard::{Running, Session, SessionId, Shard, ShardConfig};
+pub use thread::{ShardSeed, spawn};

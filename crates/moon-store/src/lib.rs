@@ -1,1 +1,39 @@
-//! See the crate description.
+//! The keyspace of one shard: tables, values, expiry. Pure: no clock, no I/O, no threads.
+//!
+//! In reading order:
+//! * [`key`]: [`Key`], the bytes of a key with their hash, computed once per command.
+//! * [`string`]: [`Str`], the bytes of a string value, compact.
+//! * [`value`]: [`Value`], what a key holds.
+//! * [`types`]: the values that hold several things: hashes, lists, sets.
+//! * [`db`]: [`Db`], one numbered database: table, expiry, scan.
+//! * [`dirty`]: which keys hold effects that are not committed yet, for the gate.
+//! * [`watch`]: versions of watched keys, for WATCH.
+//! * [`shard`]: [`ShardData`], everything that execution touches and that a borrow moves.
+
+pub mod clock;
+pub mod db;
+pub mod dirty;
+pub mod key;
+mod long_str;
+pub mod memory;
+mod packed_key;
+mod position;
+mod prefetch;
+pub mod shard;
+pub mod string;
+
+mod table;
+pub mod types;
+pub mod value;
+pub mod watch;
+
+pub use clock::AccessClock;
+pub use db::{Change, Db, Deadline, ExpireScan};
+pub use dirty::{DirtyKeys, THIS_TURN};
+pub use key::Key;
+pub use long_str::STRING_LEN_MAX;
+pub use shard::{DbIndex, ShardData};
+pub use string::Str;
+pub use types::{Encoding, End, Hash, List, Member, NodeLimit, PackLimits, Set, SetLimits};
+pub use value::{IntText, Kind, Value, parse_int};
+pub use watch::{WatchTable, WatchVersion};

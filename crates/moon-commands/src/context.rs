@@ -1,0 +1,299 @@
+//! What a command's code may use.
+
+use crate::effects::Effects;
+use crate::error::CommandError;
+use crate::shard_set::ShardSet;
+use moon_core::{Lsn, ShardCount, UnixMs};
+use moon_resp::{Args, Reply};
+use moon_store::{DbIndex, Deadline, Key, ShardData, Value};
+use rand::rngs::SmallRng;
+
+/// Bounds and thresholds that CONFIG SET can change.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Longest string, `proto-max-bulk-len`.
+    pub max_bulk_len: usize,
+    /// `hash-max-listpack-entries`, for OBJECT ENCODING.
+    pub hash_max_listpack_entries: usize,
+    /// `hash-max-listpack-value` in bytes.
+    pub hash_max_listpack_value: usize,
+    /// `list-max-listpack-size`: entries if positive, -1 to -5 for 4 to 64 KiB.
+    pub list_max_listpack_size: i64,
+    /// `set-max-intset-entries`.
+    pub set_max_intset_entries: usize,
+    /// `set-max-listpack-entries`.
+    pub set_max_listpack_entries: usize,
+    /// `set-max-listpack-value` in bytes.
+    pub set_max_listpack_value: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_bulk_len: 512 << 20,
+            hash_max_listpack_entries: 128,
+            hash_max_listpack_value: 64,
+            list_max_listpack_size: -2,
+            set_max_intset_entries: 512,
+            set_max_listpack_entries: 128,
+            set_max_listpack_value: 64,
+        }
+    }
+}
+
+/// Where a command comes from, which decides what it may do on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A client.
+    Client,
+    /// The log, or a primary: nothing expires by itself, nothing is logged again.
+    Replay,
+}
+
+/// Counters of one execution, added to the shard's statistics afterwards.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Look-ups by read commands that found a key.
+    pub hits: u64,
+    /// Look-ups by read commands that found none.
+    pub misses: u64,
+    /// Keys removed because their deadline had passed.
+    pub expired: u64,
+}
+
+/// What the code of a command works with: data, time, reply, effects.
+///
+/// Look-ups go through here, so that expiry, the gate's dependency and the statistics are in one
+/// place; changes are made known with [`Cx::changed`] or one of its variants.
+///
+/// Commands that only read use [`Cx::read`] and its kin; commands that may change a key use
+/// [`Cx::write`] or [`Cx::live`] for it. The difference matters for a key past its deadline: a
+/// write finds it removed, with the deletion in the effects before anything the command adds; a
+/// read only takes note of it, and [`crate::execute()`] removes it when the command is done. So a
+/// read costs one probe of the table.
+pub struct Cx<'a> {
+    /// The data in hand.
+    pub shards: ShardSet<'a>,
+    /// How many shards the instance has, in hand or not.
+    pub shard_count: ShardCount,
+    /// The database the connection has selected.
+    pub db: DbIndex,
+    /// The time of this turn; [`UnixMs::BEFORE_ALL`] in replay.
+    pub now: UnixMs,
+    /// Who asks.
+    pub origin: Origin,
+    /// Where the reply goes.
+    pub reply: Reply<'a>,
+    /// Where the effects go.
+    pub effects: &'a mut Effects,
+    /// The highest uncommitted LSN among what this command looked at.
+    pub depends_on: Lsn,
+    /// For random picks; what was picked goes into the effect.
+    pub rng: &'a mut SmallRng,
+    /// Bounds and thresholds.
+    pub limits: &'a Limits,
+    /// What is counted.
+    pub counts: Counts,
+    /// Keys past their deadline are not removed by reads, only not shown (the log's disk is full).
+    pub keep_expired: bool,
+}
+
+impl<'a> Cx<'a> {
+    /// The shard of `key`.
+    #[inline]
+    pub fn shard(&mut self, key: Key<'_>) -> &mut ShardData {
+        self.shards.of_key(key.bytes)
+    }
+
+    /// How many databases there are.
+    pub fn databases(&mut self) -> usize {
+        self.shards.iter().next().map_or(0, |shard| shard.dbs.len())
+    }
+
+    /// The value of a key for a command that only reads. Counts a hit or a miss.
+    #[inline]
+    pub fn read(&mut self, key: Key<'_>) -> Option<&Value> {
+        self.read_with_reply(key).0.map(|(value, _)| value)
+    }
+
+    /// As [`Cx::read`], with the deadline.
+    #[inline]
+    pub fn read_entry(&mut self, key: Key<'_>) -> Option<(&Value, Deadline)> {
+        self.read_with_reply(key).0
+    }
+
+    /// As [`Cx::read_entry`], together with the reply that the value is written to.
+    #[inline]
+    pub fn read_with_reply(
+        &mut self,
+        key: Key<'_>,
+    ) -> (Option<(&Value, Deadline)>, &mut Reply<'a>) {
+        let (db, now) = (self.db, self.now);
+        let shard = self.shards.of_key(key.bytes);
+        self.depends_on = self.depends_on.max(shard.dirty.dependency(db, key.hash));
+        let found = match shard.db(db).get(key) {
+            Some((value, deadline)) if deadline.is_none_or(|at| at > now) => {
+                self.counts.hits += 1;
+                Some((value, deadline))
+            }
+            past => {
+                self.counts.misses += 1;
+                if past.is_some() && !self.keep_expired {
+                    self.effects.lapsed(db, key.bytes);
+                }
+                None
+            }
+        };
+        (found, &mut self.reply)
+    }
+
+    /// Whether a key that was come across is there and not past its deadline; one that is past it
+    /// is removed. For commands that name no keys: counts neither hit nor miss.
+    pub fn is_live(&mut self, key: Key<'_>) -> bool {
+        if self.keep_expired {
+            let (db, now) = (self.db, self.now);
+            let found = self.shard(key).db(db).get(key);
+            return found.is_some_and(|(_, deadline)| deadline.is_none_or(|at| at > now));
+        }
+        self.live(self.db, key).is_some()
+    }
+
+    /// The value of a key for a command that may change it, with its deadline.
+    #[inline]
+    pub fn write(&mut self, key: Key<'_>) -> Option<(&mut Value, Deadline)> {
+        self.write_in(self.db, key)
+    }
+
+    /// As [`Cx::write`], in database `db`.
+    pub fn write_in(&mut self, db: DbIndex, key: Key<'_>) -> Option<(&mut Value, Deadline)> {
+        let deadline = self.live(db, key)?;
+        let value = self.shard(key).db(db).get_mut(key)?;
+        Some((value, deadline))
+    }
+
+    /// The deadline of a key for a command that may change it, after removing the key if that has
+    /// passed; `None` if there is no such key (any more).
+    #[inline]
+    pub fn live(&mut self, db: DbIndex, key: Key<'_>) -> Option<Deadline> {
+        let now = self.now;
+        let shard = self.shards.of_key(key.bytes);
+        self.depends_on = self.depends_on.max(shard.dirty.dependency(db, key.hash));
+        let (_, deadline) = shard.db(db).get(key)?;
+        if deadline.is_some_and(|at| at <= now) {
+            self.remove_expired(db, key);
+            return None;
+        }
+        Some(deadline)
+    }
+
+    /// The value of a key that [`Cx::live`] has just found. Counts nothing.
+    #[inline]
+    pub fn peek(&mut self, db: DbIndex, key: Key<'_>) -> Option<&Value> {
+        self.shard(key).db(db).get(key).map(|(value, _)| value)
+    }
+
+    #[cold]
+    fn remove_expired(&mut self, db: DbIndex, key: Key<'_>) {
+        self.remove_in(db, key);
+        self.counts.expired += 1;
+        self.mark(db, key);
+        self.effects.push(db, &[b"DEL", key.bytes]);
+    }
+
+    /// Removes the keys that reads of this command found past their deadline.
+    #[cold]
+    pub(crate) fn remove_lapsed(&mut self) {
+        for (db, bytes) in self.effects.take_lapsed() {
+            // Only what is still past its deadline: the command may have written the key since.
+            self.live(db, Key::new(&bytes));
+        }
+    }
+
+    /// Stores a value. The effect is the caller's to tell, with [`Cx::changed`].
+    #[inline]
+    pub fn store(&mut self, key: Key<'_>, value: Value, deadline: Deadline) {
+        self.store_in(self.db, key, value, deadline);
+    }
+
+    /// As [`Cx::store`], in database `db`.
+    #[inline]
+    pub fn store_in(&mut self, db: DbIndex, key: Key<'_>, value: Value, deadline: Deadline) {
+        self.shard(key).db(db).insert(key, value, deadline);
+    }
+
+    /// Removes a key. The effect is the caller's to tell, with [`Cx::changed`].
+    pub fn remove(&mut self, key: Key<'_>) -> Option<(Value, Deadline)> {
+        self.remove_in(self.db, key)
+    }
+
+    /// As [`Cx::remove`], in database `db`.
+    pub fn remove_in(&mut self, db: DbIndex, key: Key<'_>) -> Option<(Value, Deadline)> {
+        self.shard(key).db(db).remove(key)
+    }
+
+    /// Sets or clears the deadline of a key that is there. The effect is the caller's to tell.
+    pub fn set_deadline(&mut self, key: Key<'_>, deadline: Deadline) {
+        let db = self.db;
+        self.shard(key).db(db).set_deadline(key, deadline);
+    }
+
+    /// Gives a key that is there a deadline and tells the effect. One that has passed removes the
+    /// key at once.
+    pub fn expire_at(&mut self, key: Key<'_>, at: UnixMs) {
+        if at <= self.now {
+            self.remove(key);
+            self.changed(&[key], &[b"DEL", key.bytes]);
+            return;
+        }
+        self.set_deadline(key, Some(at));
+        let mut text = itoa::Buffer::new();
+        let at = text.format(at.0).as_bytes();
+        self.changed(&[key], &[b"PEXPIREAT", key.bytes, at]);
+    }
+
+    /// `keys` were changed, and `effect` repeats the change.
+    #[inline]
+    pub fn changed<P: AsRef<[u8]>>(&mut self, keys: &[Key<'_>], effect: &[P]) {
+        for key in keys {
+            self.mark(self.db, *key);
+        }
+        self.effects.push(self.db, effect);
+    }
+
+    /// `keys` were changed, and the request as it came repeats the change.
+    #[inline]
+    pub fn changed_as_sent(&mut self, keys: &[Key<'_>], args: Args<'_>) {
+        for key in keys {
+            self.mark(self.db, *key);
+        }
+        self.effects.push_args(self.db, args);
+    }
+
+    /// Keys of several databases were changed, and `effect`, sent with this connection's database
+    /// selected, repeats the change.
+    pub fn changed_across<P: AsRef<[u8]>>(&mut self, keys: &[(DbIndex, Key<'_>)], effect: &[P]) {
+        for (db, key) in keys {
+            self.mark(*db, *key);
+        }
+        self.effects.push(self.db, effect);
+    }
+
+    /// A key of `db` was changed; its effect is told apart, with [`Effects::push`].
+    #[inline]
+    pub fn mark(&mut self, db: DbIndex, key: Key<'_>) {
+        self.shard(key).changed(db, key);
+    }
+
+    /// The reply shows something of all keys of the shards in hand.
+    pub fn depends_on_all(&mut self) {
+        let all = self
+            .shards
+            .iter()
+            .map(|shard| shard.dirty.dependency_on_all())
+            .fold(Lsn::ZERO, Lsn::max);
+        self.depends_on = self.depends_on.max(all);
+    }
+}
+
+/// What a command's code returns; an error leaves everything as it was.
+pub type CommandResult = Result<(), CommandError>;

@@ -1,0 +1,183 @@
+//! The bytes that repeat a write elsewhere: in the log, on a replica.
+
+use moon_resp::Args;
+use moon_resp::reply::write_request;
+use moon_store::DbIndex;
+
+/// The effects of a turn, as requests in RESP.
+///
+/// # Invariants
+/// * The stream rests in database 0: [`Effects::take`] selects it again if another is in force.
+/// * What one command or transaction wrote is one unit; a unit of several requests is wrapped in
+///   MULTI/EXEC, so that nobody who follows the stream sees half of it.
+#[derive(Debug)]
+pub struct Effects {
+    out: Vec<u8>,
+    db_in_force: DbIndex,
+    /// Where the unit in progress starts, and how many requests it has.
+    unit_start: usize,
+    unit_requests: usize,
+    nested_units: usize,
+    recording: bool,
+    /// Keys that reads of the unit in progress found past their deadline.
+    lapsed: Vec<(DbIndex, Box<[u8]>)>,
+}
+
+impl Default for Effects {
+    fn default() -> Self {
+        Effects {
+            out: Vec::new(),
+            db_in_force: 0,
+            unit_start: 0,
+            unit_requests: 0,
+            nested_units: 0,
+            recording: true,
+            lapsed: Vec::new(),
+        }
+    }
+}
+
+impl Effects {
+    /// Effects that go nowhere: replay repeats writes that are in the log already.
+    #[must_use]
+    pub fn discarded() -> Effects {
+        Effects {
+            recording: false,
+            ..Effects::default()
+        }
+    }
+
+    /// Bytes so far.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Whether nothing was written.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.out.is_empty()
+    }
+
+    /// Adds one request that writes database `db`.
+    pub fn push<P: AsRef<[u8]>>(&mut self, db: DbIndex, parts: &[P]) {
+        if !self.begin_request(db) {
+            return;
+        }
+        write_request(&mut self.out, parts);
+    }
+
+    /// Adds the request as the client sent it.
+    pub fn push_args(&mut self, db: DbIndex, args: Args<'_>) {
+        if !self.begin_request(db) {
+            return;
+        }
+        let mut digits = itoa::Buffer::new();
+        self.out.push(b'*');
+        self.out
+            .extend_from_slice(digits.format(args.len()).as_bytes());
+        self.out.extend_from_slice(b"\r\n");
+        for arg in args.iter() {
+            self.out.push(b'$');
+            self.out
+                .extend_from_slice(digits.format(arg.len()).as_bytes());
+            self.out.extend_from_slice(b"\r\n");
+            self.out.extend_from_slice(arg);
+            self.out.extend_from_slice(b"\r\n");
+        }
+    }
+
+    fn begin_request(&mut self, db: DbIndex) -> bool {
+        if !self.recording {
+            return false;
+        }
+        if db != self.db_in_force {
+            let mut digits = itoa::Buffer::new();
+            write_request(&mut self.out, &[b"SELECT", digits.format(db).as_bytes()]);
+            self.db_in_force = db;
+        }
+        self.unit_requests += 1;
+        true
+    }
+
+    /// A read found `key` past its deadline; it is to be removed before the unit ends.
+    #[cold]
+    pub(crate) fn lapsed(&mut self, db: DbIndex, key: &[u8]) {
+        self.lapsed.push((db, key.into()));
+    }
+
+    /// Whether there are keys to remove.
+    #[inline]
+    pub(crate) fn has_lapsed(&self) -> bool {
+        !self.lapsed.is_empty()
+    }
+
+    /// The keys to remove.
+    pub(crate) fn take_lapsed(&mut self) -> Vec<(DbIndex, Box<[u8]>)> {
+        std::mem::take(&mut self.lapsed)
+    }
+
+    /// Begins a unit: a command, or a transaction around several.
+    #[inline]
+    pub fn begin_unit(&mut self) {
+        if self.nested_units == 0 {
+            self.unit_start = self.out.len();
+            self.unit_requests = 0;
+        }
+        self.nested_units += 1;
+    }
+
+    /// Ends the unit, wrapping it if it has several requests.
+    #[inline]
+    pub fn end_unit(&mut self) {
+        self.nested_units -= 1;
+        if self.nested_units == 0 && self.unit_requests > 1 {
+            const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
+            self.out
+                .splice(self.unit_start..self.unit_start, MULTI.iter().copied());
+            self.out.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
+        }
+    }
+
+    /// The payload of a frame: everything since the last call, back in database 0 at its end.
+    #[must_use]
+    pub fn take(&mut self) -> Vec<u8> {
+        debug_assert_eq!(self.nested_units, 0, "a frame ends at a command boundary");
+        if self.db_in_force != 0 {
+            write_request(&mut self.out, &[b"SELECT", b"0".as_slice()]);
+            self.db_in_force = 0;
+        }
+        std::mem::take(&mut self.out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_request_stays_bare_and_several_become_a_transaction() {
+        let mut effects = Effects::default();
+        effects.begin_unit();
+        effects.push(0, &["DEL", "a"]);
+        effects.end_unit();
+        assert_eq!(effects.take(), b"*2\r\n$3\r\nDEL\r\n$1\r\na\r\n");
+        effects.begin_unit();
+        effects.push(0, &["DEL", "a"]);
+        effects.push(0, &["DEL", "b"]);
+        effects.end_unit();
+        let expected = "*1\r\n$5\r\nMULTI\r\n*2\r\n$3\r\nDEL\r\n$1\r\na\r\n*2\r\n$3\r\nDEL\r\n$1\r\nb\r\n*1\r\n$4\r\nEXEC\r\n";
+        assert_eq!(effects.take(), expected.as_bytes());
+    }
+
+    #[test]
+    fn the_stream_rests_in_database_0() {
+        let mut effects = Effects::default();
+        effects.push(3, &["DEL", "a"]);
+        let frame = effects.take();
+        assert!(frame.starts_with(b"*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n"));
+        assert!(frame.ends_with(b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n"));
+    }
+}

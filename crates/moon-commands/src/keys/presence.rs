@@ -1,0 +1,162 @@
+//! Whether keys are there, what they hold, and their removal.
+
+use crate::context::{CommandResult, Cx};
+use crate::error::CommandError;
+use crate::parse;
+use moon_resp::Args;
+use moon_store::{Key, Kind};
+
+pub(super) fn del(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    remove_all(cx, args, b"DEL")
+}
+
+pub(super) fn unlink(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    remove_all(cx, args, b"UNLINK")
+}
+
+/// The effect names only the keys that were there.
+fn remove_all(cx: &mut Cx<'_>, args: Args<'_>, command: &[u8]) -> CommandResult {
+    let db = cx.db;
+    if args.len() == 2 {
+        let key = Key::new(args.at(1));
+        let removed = cx.live(db, key).is_some();
+        if removed {
+            cx.remove(key);
+            cx.changed(&[key], &[command, key.bytes]);
+        }
+        cx.reply.flag(removed);
+        return Ok(());
+    }
+    let mut effect = vec![command];
+    for bytes in args.from(1).iter() {
+        let key = Key::new(bytes);
+        if cx.live(db, key).is_some() {
+            cx.remove(key);
+            cx.mark(db, key);
+            effect.push(bytes);
+        }
+    }
+    if effect.len() > 1 {
+        cx.effects.push(db, &effect);
+    }
+    cx.reply.count(effect.len() - 1);
+    Ok(())
+}
+
+pub(super) fn exists(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    let keys = args.from(1);
+    let found = keys
+        .iter()
+        .filter(|key| cx.read(Key::new(key)).is_some())
+        .count();
+    cx.reply.count(found);
+    Ok(())
+}
+
+pub(super) fn touch(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    exists(cx, args)
+}
+
+pub(super) fn type_of(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    let kind = cx.read(Key::new(args.at(1))).map(|value| value.kind());
+    cx.reply.simple(kind.map_or("none", Kind::name));
+    Ok(())
+}
+
+const OBJECT_HELP: &[&str] = &[
+    "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "ENCODING <key>",
+    "    Return the kind of internal representation used in order to store the value",
+    "    associated with a <key>.",
+    "FREQ <key>",
+    "    Return the access frequency index of the <key>. The returned integer is",
+    "    proportional to the logarithm of the recent access frequency of the key.",
+    "IDLETIME <key>",
+    "    Return the idle time of the <key>, that is the approximated number of",
+    "    seconds elapsed since the last access to the key.",
+    "REFCOUNT <key>",
+    "    Return the number of references of the value associated with the specified",
+    "    <key>.",
+    "HELP",
+    "    Print this help.",
+];
+
+pub(super) fn object(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    let subcommand = args.at(1);
+    let answer = [
+        ("help", object_help as fn(&mut Cx<'_>, Args<'_>) -> _),
+        ("encoding", object_encoding),
+        ("refcount", object_refcount),
+        ("idletime", object_idletime),
+        ("freq", object_freq),
+    ]
+    .into_iter()
+    .find(|(name, _)| parse::is(subcommand, name));
+    let Some((name, answer)) = answer else {
+        return Err(parse::detailed(format!(
+            "ERR unknown subcommand '{}'. Try OBJECT HELP.",
+            String::from_utf8_lossy(&subcommand[..subcommand.len().min(128)])
+        )));
+    };
+    if args.len() != if name == "help" { 2 } else { 3 } {
+        return Err(parse::wrong_arity(&format!("object|{name}")));
+    }
+    answer(cx, args)
+}
+
+fn object_help(cx: &mut Cx<'_>, _: Args<'_>) -> CommandResult {
+    cx.reply.array(OBJECT_HELP.len());
+    for line in OBJECT_HELP {
+        cx.reply.simple(line);
+    }
+    Ok(())
+}
+
+fn object_encoding(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    match cx.read(Key::new(args.at(2))).map(|value| value.encoding()) {
+        Some(encoding) => cx.reply.bulk(encoding.as_bytes()),
+        None => cx.reply.null(),
+    }
+    Ok(())
+}
+
+/// Values are not shared here. Clients see what Redis shows, which shares small integers.
+fn object_refcount(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    const SHARED_BELOW: i64 = 10_000;
+    let found = cx
+        .read(Key::new(args.at(2)))
+        .map(|value| value.encoding() == "int" && value.as_int().is_some_and(is_small));
+    fn is_small(n: i64) -> bool {
+        (0..SHARED_BELOW).contains(&n)
+    }
+    match found {
+        Some(true) => cx.reply.integer(i64::from(i32::MAX)),
+        Some(false) => cx.reply.integer(1),
+        None => cx.reply.null(),
+    }
+    Ok(())
+}
+
+fn object_idletime(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    let key = Key::new(args.at(2));
+    if cx.read(key).is_none() {
+        cx.reply.null();
+        return Ok(());
+    }
+    let idle_seconds = 0;
+    cx.reply.integer(idle_seconds);
+    Ok(())
+}
+
+/// Frequencies are counted only under an LFU policy, and there is none to select.
+fn object_freq(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    if cx.read(Key::new(args.at(2))).is_none() {
+        cx.reply.null();
+        return Ok(());
+    }
+    Err(CommandError::Text(
+        "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note \
+         that when switching between policies at runtime LRU and LFU data will take some time to \
+         adjust.",
+    ))
+}

@@ -1,0 +1,144 @@
+//! SCAN: one walk over all shards, one shard after the other.
+//!
+//! A cursor is `position << 6 | shard`. The position is the shard's own, at most 58 bits, and 0
+//! at its start; after a shard's last position comes the next shard's start, and after the last
+//! shard cursor 0. So any key that is there during the whole walk is returned.
+
+use crate::context::{CommandResult, Cx};
+use crate::error::CommandError;
+use crate::glob::{self, Case};
+use crate::parse;
+use moon_core::{ShardCount, ShardId};
+use moon_resp::Args;
+use moon_store::Kind;
+
+const SHARD_BITS: u32 = 6;
+const _: () = assert!(ShardCount::MAX == 1 << SHARD_BITS);
+
+const INVALID_CURSOR: CommandError = CommandError::Text("ERR invalid cursor");
+
+/// The shard that a cursor names; shard 0 for what is no cursor or names a shard that is not
+/// there, because SCAN itself finds that out.
+#[must_use]
+pub fn cursor_shard(cursor: &[u8], count: ShardCount) -> ShardId {
+    parse_cursor(cursor)
+        .map(|(_, shard)| shard)
+        .filter(|shard| shard.0 < count.get())
+        .unwrap_or_default()
+}
+
+/// Position and shard.
+fn parse_cursor(cursor: &[u8]) -> Option<(u64, ShardId)> {
+    let digits = !cursor.is_empty() && cursor.iter().all(u8::is_ascii_digit);
+    let cursor: u64 = str::from_utf8(cursor)
+        .ok()
+        .filter(|_| digits)?
+        .parse()
+        .ok()?;
+    let shard = u16::try_from(cursor % (1 << SHARD_BITS)).ok()?;
+    Some((cursor >> SHARD_BITS, ShardId(shard)))
+}
+
+#[derive(Default)]
+struct Options<'a> {
+    pattern: Option<&'a [u8]>,
+    count: usize,
+    kind: Option<&'a [u8]>,
+}
+
+impl<'a> Options<'a> {
+    fn parse(args: Args<'a>) -> Result<Options<'a>, CommandError> {
+        let mut options = Options {
+            count: 10,
+            ..Options::default()
+        };
+        let mut at = 2;
+        while let Some(name) = parse::next_option(args, &mut at) {
+            let value = parse::option_value(args, &mut at)?;
+            if parse::is(name, "count") {
+                let count = parse::integer(value)?;
+                if count < 1 {
+                    return Err(CommandError::Syntax);
+                }
+                options.count = usize::try_from(count).unwrap_or(usize::MAX);
+            } else if parse::is(name, "match") {
+                options.pattern = Some(value);
+            } else if parse::is(name, "type") {
+                options.kind = Some(value);
+            } else {
+                return Err(CommandError::Syntax);
+            }
+        }
+        Ok(options)
+    }
+
+    fn shows(&self, key: &[u8], kind: Kind) -> bool {
+        self.kind.is_none_or(|name| parse::is(name, kind.name()))
+            && self
+                .pattern
+                .is_none_or(|pattern| glob::matches(pattern, key, Case::Sensitive))
+    }
+}
+
+pub(crate) fn scan(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    let (position, id) = parse_cursor(args.at(1)).ok_or(INVALID_CURSOR)?;
+    let options = Options::parse(args)?;
+    let (db, now, count) = (cx.db, cx.now, cx.shard_count);
+    let mut found: Vec<Box<[u8]>> = Vec::new();
+    let next = match cx.shards.get(id) {
+        // A cursor that was never handed out ends the walk, as in Redis.
+        None => 0,
+        Some(shard) => {
+            cx.depends_on = cx.depends_on.max(shard.dirty.dependency_on_all());
+            let next = shard
+                .db(db)
+                .scan(position, options.count, &mut |key, value, deadline| {
+                    let live = deadline.is_none_or(|at| at > now);
+                    if live && options.shows(key, value.kind()) {
+                        found.push(key.into());
+                    }
+                });
+            next_cursor(next, id, count)
+        }
+    };
+    let mut text = itoa::Buffer::new();
+    cx.reply.array(2);
+    cx.reply.bulk(text.format(next).as_bytes());
+    cx.reply.array(found.len());
+    for key in found {
+        cx.reply.bulk(&key);
+    }
+    Ok(())
+}
+
+fn next_cursor(position: u64, shard: ShardId, count: ShardCount) -> u64 {
+    debug_assert!(position >> (64 - SHARD_BITS) == 0, "a position has 58 bits");
+    match (position, shard.0 + 1) {
+        (0, next) if next < count.get() => u64::from(next),
+        (0, _) => 0,
+        (position, _) => position << SHARD_BITS | u64::from(shard.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_walk_goes_from_shard_to_shard_and_ends_at_0() {
+        let count = ShardCount::new(3).expect("a valid count");
+        assert_eq!(next_cursor(5, ShardId(1), count), 5 << 6 | 1);
+        assert_eq!(next_cursor(0, ShardId(1), count), 2);
+        assert_eq!(next_cursor(0, ShardId(2), count), 0);
+        assert_eq!(cursor_shard(b"321", count), ShardId(1));
+        assert_eq!(parse_cursor(b"321"), Some((5, ShardId(1))));
+        assert_eq!(cursor_shard(b"63", count), ShardId(0));
+    }
+
+    #[test]
+    fn what_is_no_cursor_is_refused() {
+        for text in [&b""[..], b"-1", b"+1", b"abc", b"18446744073709551616"] {
+            assert_eq!(parse_cursor(text), None);
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Several strings in one atomic step: MGET, MSET, MSETNX.
+
+use crate::context::{CommandResult, Cx};
+use crate::parse;
+use moon_resp::Args;
+use moon_store::value::IntText;
+use moon_store::{Key, Value};
+
+pub(super) fn mget(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    cx.reply.array(args.len() - 1);
+    let mut text = IntText::new();
+    for key in args.from(1).iter() {
+        let (found, reply) = cx.read_with_reply(Key::new(key));
+        match found.and_then(|(value, _)| value.as_bytes(&mut text)) {
+            Some(bytes) => reply.bulk(bytes),
+            None => reply.null(),
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn mset(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    if args.len().is_multiple_of(2) {
+        return Err(parse::wrong_arity("mset"));
+    }
+    set_all(cx, args);
+    cx.reply.ok();
+    Ok(())
+}
+
+pub(super) fn msetnx(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    if args.len().is_multiple_of(2) {
+        return Err(parse::wrong_arity("msetnx"));
+    }
+    let db = cx.db;
+    let exists = |at| cx.live(db, Key::new(args.at(at))).is_some();
+    let any_exists = (1..args.len()).step_by(2).any(exists);
+    if !any_exists {
+        set_all(cx, args);
+    }
+    cx.reply.flag(!any_exists);
+    Ok(())
+}
+
+/// Sets every pair; the effect is one MSET.
+fn set_all(cx: &mut Cx<'_>, args: Args<'_>) {
+    let mut effect: Vec<&[u8]> = Vec::with_capacity(args.len());
+    effect.push(b"MSET");
+    effect.extend(args.from(1).iter());
+    for at in (1..args.len()).step_by(2) {
+        let key = Key::new(args.at(at));
+        cx.store(key, Value::string(args.at(at + 1)), None);
+        cx.mark(cx.db, key);
+    }
+    cx.effects.push(cx.db, &effect);
+}

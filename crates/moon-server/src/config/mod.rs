@@ -1,0 +1,340 @@
+//! The configuration: one table of directives for flags, file, CONFIG GET and CONFIG SET.
+//!
+//! * [`value`]: reading one value, strictly.
+//! * [`table`]: every directive this server has, with its default and its place in [`Config`].
+//! * [`redis`]: a verdict for every directive that Redis has and this server does not.
+//! * [`file`]: the redis.conf syntax, `include` too.
+//! * [`cli`]: flags, and flags over file over defaults.
+//! * [`runtime`]: CONFIG GET and SET, and [`Settings`], the values that hot code reads.
+//! * [`error`]: what is printed when any of this fails.
+
+//MODCLI
+pub mod error;
+//MODFILE
+pub mod redis;
+pub mod runtime;
+pub mod table;
+pub mod value;
+
+//CLI
+pub use error::{ConfigError, Origin};
+pub use runtime::{RuntimeConfig, SetError, Settings};
+pub use value::Invalid;
+
+use moon_core::ShardCount;
+use std::path::PathBuf;
+
+/// When appended bytes are synced: what an acknowledged write survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum AppendFsync {
+    /// Synced about once a second: survives SIGKILL; a power loss may cost the last second.
+    Everysec = 0,
+    /// Synced before the reply: survives power loss.
+    Always = 1,
+    /// Left to the kernel: survives SIGKILL; a power loss may cost what the kernel still held.
+    No = 2,
+}
+
+/// The words of [`AppendFsync`], in its order.
+pub const APPENDFSYNC_WORDS: &[&str] = &["everysec", "always", "no"];
+
+impl AppendFsync {
+    /// The word in the configuration.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        APPENDFSYNC_WORDS[self as usize]
+    }
+}
+
+/// Order of commands inside one pipeline that is not answered yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum PipelineOrder {
+    /// Commands to different shards may run in parallel.
+    Relaxed = 0,
+    /// Redis's full program order.
+    Strict = 1,
+}
+
+/// The words of [`PipelineOrder`], in its order.
+pub const PIPELINE_ORDER_WORDS: &[&str] = &["relaxed", "strict"];
+
+/// How much is logged: a level prints itself and everything after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum LogLevel {
+    /// Everything.
+    Debug = 0,
+    /// Much that is rarely needed.
+    Verbose = 1,
+    /// What production wants to know.
+    Notice = 2,
+    /// Only what is wrong.
+    Warning = 3,
+    /// Nothing.
+    Nothing = 4,
+}
+
+/// The words of [`LogLevel`], in its order.
+pub const LOGLEVEL_WORDS: &[&str] = &["debug", "verbose", "notice", "warning", "nothing"];
+
+/// Every setting of one server. [`table::DIRECTIVES`] says how each is read and printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// TCP port; 0 means no TCP.
+    pub port: u16,
+    /// Addresses to listen on, in Redis's notation: `*`, `::*`, a leading `-` for "if possible".
+    pub bind: Vec<String>,
+    /// Unix socket path, if any.
+    pub unixsocket: Option<PathBuf>,
+    /// File mode of the Unix socket; 0 leaves what the umask gives.
+    pub unixsocketperm: u32,
+    /// Backlog of `listen`.
+    pub tcp_backlog: u32,
+    /// Seconds between keepalive probes; 0 means none.
+    pub tcp_keepalive_s: u32,
+    /// Most clients at a time.
+    pub maxclients: u32,
+    /// Seconds after which an idle client is closed; 0 means never.
+    pub timeout_s: u32,
+    /// Refuse clients from other hosts while there is no password and no explicit `bind`.
+    pub protected_mode: bool,
+    /// Password of the default user; empty means none.
+    pub requirepass: String,
+    /// Directory of all data; `./data` unless set.
+    pub dir: PathBuf,
+    /// Shards; `None` means as the directory has, or the default for a new one.
+    pub shards: Option<ShardCount>,
+    /// Number of databases.
+    pub databases: u32,
+    /// Whether writes are logged.
+    pub appendonly: bool,
+    /// When the log is synced.
+    pub appendfsync: AppendFsync,
+    /// Folder of the log inside `dir`.
+    pub appenddirname: String,
+    /// Whether a torn tail is truncated at start; if not, the start is refused.
+    pub aof_load_truncated: bool,
+    /// Bytes by which a segment is allocated ahead; 0 means not at all.
+    pub aof_preallocate_size: u64,
+    /// Bound of what each shard has executed and not yet committed.
+    pub inflight_max_bytes: u64,
+    /// Program order inside a pipeline.
+    pub pipeline_order: PipelineOrder,
+    /// Keys for which the tables make room at start; 0 means none.
+    pub initial_keyspace_hint: u64,
+    /// Longest bulk string in a request.
+    pub proto_max_bulk_len: u64,
+    /// Most bytes of one client's unfinished request.
+    pub client_query_buffer_limit: u64,
+    /// Hash: entries in the compact form.
+    pub hash_max_listpack_entries: u64,
+    /// Hash: longest field or value in the compact form.
+    pub hash_max_listpack_value: u64,
+    /// List: node size in the compact form; negative values are Redis's size classes.
+    pub list_max_listpack_size: i64,
+    /// Set: integers in the compact form.
+    pub set_max_intset_entries: u64,
+    /// Set: members in the compact form.
+    pub set_max_listpack_entries: u64,
+    /// Set: longest member in the compact form.
+    pub set_max_listpack_value: u64,
+    /// Background work per second.
+    pub hz: u32,
+    /// Share of time for active expiry, 1 to 10.
+    pub active_expire_effort: u32,
+    /// Port of the metrics listener; `None` means off.
+    pub metrics_port: Option<u16>,
+    /// Address of the metrics listener.
+    pub metrics_bind: std::net::IpAddr,
+    /// How much is logged.
+    pub loglevel: LogLevel,
+    /// Log file; empty means standard output.
+    pub logfile: String,
+    /// File that holds the process id while the server runs; empty means none.
+    pub pidfile: String,
+    /// `--check-config`: run every check of a start, then exit.
+    pub check_config: bool,
+    /// The configuration file in force, absolute; empty if none.
+    pub config_file: String,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            port: 6379,
+            bind: vec!["*".to_owned(), "-::*".to_owned()],
+            unixsocket: None,
+            unixsocketperm: 0,
+            tcp_backlog: 511,
+            tcp_keepalive_s: 300,
+            maxclients: 10_000,
+            timeout_s: 0,
+            protected_mode: true,
+            requirepass: String::new(),
+            dir: PathBuf::from("./data"),
+            shards: None,
+            databases: 16,
+            appendonly: true,
+            appendfsync: AppendFsync::Everysec,
+            appenddirname: "appendonlydir".to_owned(),
+            aof_load_truncated: true,
+            aof_preallocate_size: 16 << 20,
+            inflight_max_bytes: 64 << 20,
+            pipeline_order: PipelineOrder::Relaxed,
+            initial_keyspace_hint: 0,
+            proto_max_bulk_len: 512 << 20,
+            client_query_buffer_limit: 1 << 30,
+            hash_max_listpack_entries: 512,
+            hash_max_listpack_value: 64,
+            list_max_listpack_size: -2,
+            set_max_intset_entries: 512,
+            set_max_listpack_entries: 128,
+            set_max_listpack_value: 64,
+            hz: 10,
+            active_expire_effort: 1,
+            metrics_port: None,
+            metrics_bind: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+            loglevel: LogLevel::Notice,
+            logfile: String::new(),
+            pidfile: String::new(),
+            check_config: false,
+            config_file: String::new(),
+        }
+    }
+}
+
+impl Config {
+    /// One line that says what an acknowledged write survives with these settings.
+    #[must_use]
+    pub fn durability_line(&self) -> String {
+        if !self.appendonly {
+            return "Durability: appendonly no, nothing is kept on disk; all data is lost when \
+                    the process ends"
+                .to_owned();
+        }
+        let survives = match self.appendfsync {
+            AppendFsync::Always => {
+                "every acknowledged write is synced first and survives SIGKILL and power loss"
+            }
+            AppendFsync::Everysec => {
+                "every acknowledged write survives SIGKILL; a power loss may cost about the last \
+                 second, as a clean prefix"
+            }
+            AppendFsync::No => {
+                "every acknowledged write survives SIGKILL; a power loss may cost what the kernel \
+                 had not written yet, as a clean prefix"
+            }
+        };
+        format!(
+            "Durability: appendonly yes, appendfsync {}, in {}: {survives}",
+            self.appendfsync.word(),
+            self.dir.join(&self.appenddirname).display()
+        )
+    }
+}
+
+/// Glob match as in KEYS and CONFIG GET, without regard to letter case: `*`, `?`, `[a-z]`,
+/// `[^a]`, and `\` before a literal character.
+#[must_use]
+pub fn glob_matches(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    // Where to go on after a mismatch: the pattern behind the last star, and the text it ate to.
+    let mut retry: Option<(usize, usize)> = None;
+    while t < text.len() {
+        if pattern.get(p) == Some(&b'*') {
+            p += 1;
+            retry = Some((p, t));
+            continue;
+        }
+        if let Some(next) = match_one(pattern, p, text[t]) {
+            p = next;
+            t += 1;
+            continue;
+        }
+        match retry {
+            Some((after_star, from)) => {
+                p = after_star;
+                t = from + 1;
+                retry = Some((after_star, t));
+            }
+            None => return false,
+        }
+    }
+    pattern[p..].iter().all(|&b| b == b'*')
+}
+
+/// Matches one byte at `p`; the position behind the matched element.
+fn match_one(pattern: &[u8], p: usize, byte: u8) -> Option<usize> {
+    let byte = byte.to_ascii_lowercase();
+    let low = |i: usize| pattern.get(i).map(u8::to_ascii_lowercase);
+    match low(p)? {
+        b'?' => Some(p + 1),
+        b'[' => {
+            let mut i = p + 1;
+            let negated = low(i) == Some(b'^');
+            i += usize::from(negated);
+            let mut found = false;
+            while let Some(c) = low(i).filter(|&c| c != b']') {
+                if c == b'\\' && low(i + 1).is_some() {
+                    i += 1;
+                    found |= low(i) == Some(byte);
+                } else if let (Some(b'-'), Some(end)) = (low(i + 1), low(i + 2)) {
+                    found |= (c.min(end)..=c.max(end)).contains(&byte);
+                    i += 2;
+                } else {
+                    found |= c == byte;
+                }
+                i += 1;
+            }
+            let after = (i + 1).min(pattern.len());
+            (found != negated).then_some(after)
+        }
+        b'\\' if p + 1 < pattern.len() => (low(p + 1) == Some(byte)).then_some(p + 2),
+        c => (c == byte).then_some(p + 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn glob_follows_the_rules_of_keys() {
+        for (pattern, text, expected) in [
+            ("*", "anything", true),
+            ("app*", "appendonly", true),
+            ("APP*", "appendonly", true),
+            ("*only", "appendonly", true),
+            ("a?pendonly", "appendonly", true),
+            ("*[a-c]sync", "appendfsync", false),
+            ("append[e-g]sync", "appendfsync", true),
+            ("append[^e-g]sync", "appendfsync", false),
+            ("\\*", "*", true),
+            ("\\*", "x", false),
+            ("save", "saved", false),
+            ("*a*b*c*", "xxaxxbxxcxx", true),
+            ("[", "x", false),
+            ("", "", true),
+        ] {
+            assert_eq!(
+                glob_matches(pattern.as_bytes(), text.as_bytes()),
+                expected,
+                "{pattern} {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn durability_line_names_policy_and_place() {
+        let mut config = Config::default();
+        assert!(
+            config
+                .durability_line()
+                .contains("everysec, in ./data/appendonlydir")
+        );
+        config.appendonly = false;
+        assert!(config.durability_line().contains("all data is lost"));
+    }
+}

@@ -1,0 +1,636 @@
+//! The one table of directives: every setting this server has, for the command line, the file,
+//! CONFIG GET and CONFIG SET alike.
+
+use super::value::{Invalid, integer, memory, octal_mode, one_of, optional_text, path};
+use super::value::{show_yes_no, yes_no};
+use super::{
+    APPENDFSYNC_WORDS, AppendFsync, Config, LOGLEVEL_WORDS, LogLevel, PIPELINE_ORDER_WORDS,
+    PipelineOrder,
+};
+use moon_core::ShardCount;
+
+/// When a directive can be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// Only at start.
+    Immutable,
+    /// At start and with CONFIG SET.
+    Runtime,
+}
+
+/// One directive.
+pub struct Directive {
+    /// Its name, in lower case.
+    pub name: &'static str,
+    /// An older name of the same directive, or "".
+    pub alias: &'static str,
+    /// Its default, as CONFIG GET prints it.
+    pub default: &'static str,
+    /// When it can be set.
+    pub how: How,
+    /// One line of help.
+    pub doc: &'static str,
+    /// Reads its words into the configuration. Changes nothing when it fails.
+    pub set: fn(&mut Config, &[&str]) -> Result<(), Invalid>,
+    /// Prints its value as CONFIG GET does.
+    pub get: fn(&Config) -> String,
+}
+
+/// The directive called `name`, in any letter case, by its name or alias.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Directive> {
+    DIRECTIVES.iter().find(|d| {
+        d.name.eq_ignore_ascii_case(name)
+            || (!d.alias.is_empty() && d.alias.eq_ignore_ascii_case(name))
+    })
+}
+
+/// The only word, or an error.
+fn single<'a>(words: &[&'a str]) -> Result<&'a str, Invalid> {
+    match words {
+        [word] => Ok(word),
+        _ => Err(Invalid::WrongCount),
+    }
+}
+
+/// A row for a yes/no field.
+macro_rules! switch {
+    ($field:ident) => {
+        (
+            |c, w| {
+                c.$field = yes_no(single(w)?)?;
+                Ok(())
+            },
+            |c| show_yes_no(c.$field),
+        )
+    };
+}
+
+/// A row for an integer field of type `$ty`; the range fits the type.
+macro_rules! number {
+    ($field:ident: $ty:ty, $min:expr, $max:expr) => {
+        (
+            |c, w| {
+                let value = integer(single(w)?, $min, $max)?;
+                c.$field = <$ty>::try_from(value).map_err(|_| Invalid::OutOfRange {
+                    min: $min,
+                    max: $max,
+                })?;
+                Ok(())
+            },
+            |c| c.$field.to_string(),
+        )
+    };
+}
+
+/// A row for a size in bytes.
+macro_rules! size {
+    ($field:ident, $min:expr, $max:expr) => {
+        (
+            |c, w| {
+                c.$field = memory(single(w)?, $min, $max)?;
+                Ok(())
+            },
+            |c| c.$field.to_string(),
+        )
+    };
+}
+
+/// A row for a text that may be empty.
+macro_rules! text {
+    ($field:ident) => {
+        (
+            |c, w| {
+                c.$field = optional_text(single(w)?)?;
+                Ok(())
+            },
+            |c| c.$field.clone(),
+        )
+    };
+}
+
+type Access = (
+    fn(&mut Config, &[&str]) -> Result<(), Invalid>,
+    fn(&Config) -> String,
+);
+
+const fn row(
+    name: &'static str,
+    alias: &'static str,
+    default: &'static str,
+    how: How,
+    access: Access,
+    doc: &'static str,
+) -> Directive {
+    Directive {
+        name,
+        alias,
+        default,
+        how,
+        doc,
+        set: access.0,
+        get: access.1,
+    }
+}
+
+/// Largest value of a threshold that counts entries or bytes: what fits Redis's `size_t` text.
+const SIZE_MAX: i64 = i64::MAX;
+
+use How::{Immutable, Runtime};
+
+/// Every directive, in the order of the documentation.
+pub static DIRECTIVES: &[Directive] = &[
+    row(
+        "port",
+        "",
+        "6379",
+        Immutable,
+        number!(port: u16, 0, 65535),
+        "TCP port; 0 means no TCP",
+    ),
+    row(
+        "bind",
+        "",
+        "* -::*",
+        Immutable,
+        (set_bind, |c| c.bind.join(" ")),
+        "Addresses to listen on; a leading '-' means: only if it is available",
+    ),
+    row(
+        "unixsocket",
+        "",
+        "",
+        Immutable,
+        (set_unixsocket, show_unixsocket),
+        "Path of a Unix socket to listen on",
+    ),
+    row(
+        "unixsocketperm",
+        "",
+        "0",
+        Immutable,
+        (set_unixsocketperm, |c| format!("{:o}", c.unixsocketperm)),
+        "File mode of the Unix socket, in octal; 0 leaves what the umask gives",
+    ),
+    row(
+        "tcp-backlog",
+        "",
+        "511",
+        Immutable,
+        number!(tcp_backlog: u32, 1, 65535),
+        "Connections that may wait to be accepted",
+    ),
+    row(
+        "tcp-keepalive",
+        "",
+        "300",
+        Runtime,
+        number!(tcp_keepalive_s: u32, 0, 2_147_483_647),
+        "Seconds between TCP keepalive probes; 0 means none",
+    ),
+    row(
+        "maxclients",
+        "",
+        "10000",
+        Runtime,
+        number!(maxclients: u32, 1, 4_294_967_295),
+        "Most clients at a time",
+    ),
+    row(
+        "timeout",
+        "",
+        "0",
+        Runtime,
+        number!(timeout_s: u32, 0, 2_147_483_647),
+        "Seconds after which an idle client is closed; 0 means never",
+    ),
+    row(
+        "protected-mode",
+        "",
+        "yes",
+        Runtime,
+        switch!(protected_mode),
+        "Refuse clients from other hosts while no password is set",
+    ),
+    row(
+        "requirepass",
+        "",
+        "",
+        Runtime,
+        text!(requirepass),
+        "Password of the default user; empty means none",
+    ),
+    row(
+        "dir",
+        "",
+        "./data",
+        Immutable,
+        (
+            |c, w| {
+                c.dir = path(single(w)?)?;
+                Ok(())
+            },
+            |c| c.dir.display().to_string(),
+        ),
+        "Directory of all data; created if it does not exist",
+    ),
+    row(
+        "shards",
+        "",
+        "auto",
+        Immutable,
+        (set_shards, |c| {
+            c.shards
+                .map_or_else(|| "auto".to_owned(), |s| s.get().to_string())
+        }),
+        "Shards, one thread each; auto means as the directory has, or chosen for a new one",
+    ),
+    row(
+        "databases",
+        "",
+        "16",
+        Immutable,
+        number!(databases: u32, 1, 65535),
+        "Number of databases",
+    ),
+    row(
+        "appendonly",
+        "",
+        "yes",
+        Immutable,
+        switch!(appendonly),
+        "Log every write before it is acknowledged",
+    ),
+    row(
+        "appendfsync",
+        "",
+        "everysec",
+        Runtime,
+        (set_appendfsync, |c| c.appendfsync.word().to_owned()),
+        "When the log is synced: always (before the reply), everysec, no",
+    ),
+    row(
+        "appenddirname",
+        "",
+        "appendonlydir",
+        Immutable,
+        (set_appenddirname, |c| c.appenddirname.clone()),
+        "Folder of the log inside dir",
+    ),
+    row(
+        "aof-load-truncated",
+        "",
+        "yes",
+        Immutable,
+        switch!(aof_load_truncated),
+        "Truncate a torn tail at start; with no, refuse to start",
+    ),
+    row(
+        "aof-preallocate-size",
+        "",
+        "16777216",
+        Runtime,
+        size!(aof_preallocate_size, 0, 1 << 40),
+        "Bytes by which a segment is allocated ahead; 0 means not at all",
+    ),
+    row(
+        "inflight-max-bytes",
+        "",
+        "67108864",
+        Runtime,
+        size!(inflight_max_bytes, 1 << 20, 1 << 40),
+        "Bound of what each shard has executed and not yet committed; over it clients wait",
+    ),
+    row(
+        "pipeline-order",
+        "",
+        "relaxed",
+        Immutable,
+        (set_pipeline_order, |c| {
+            PIPELINE_ORDER_WORDS[c.pipeline_order as usize].to_owned()
+        }),
+        "Inside one pipeline: relaxed (per shard) or strict (Redis's full program order)",
+    ),
+    row(
+        "initial-keyspace-hint",
+        "",
+        "0",
+        Immutable,
+        number!(initial_keyspace_hint: u64, 0, 1 << 36),
+        "Keys for which the tables make room at start",
+    ),
+    row(
+        "proto-max-bulk-len",
+        "",
+        "536870912",
+        Runtime,
+        size!(proto_max_bulk_len, 1 << 20, 1 << 40),
+        "Longest string in a request",
+    ),
+    row(
+        "client-query-buffer-limit",
+        "",
+        "1073741824",
+        Runtime,
+        size!(client_query_buffer_limit, 1 << 20, 1 << 40),
+        "Most bytes of one client's unfinished request",
+    ),
+    row(
+        "hash-max-listpack-entries",
+        "hash-max-ziplist-entries",
+        "512",
+        Runtime,
+        number!(hash_max_listpack_entries: u64, 0, SIZE_MAX),
+        "Hash: entries up to which the compact form is kept",
+    ),
+    row(
+        "hash-max-listpack-value",
+        "hash-max-ziplist-value",
+        "64",
+        Runtime,
+        size!(hash_max_listpack_value, 0, 1 << 40),
+        "Hash: longest field or value in the compact form",
+    ),
+    row(
+        "list-max-listpack-size",
+        "list-max-ziplist-size",
+        "-2",
+        Runtime,
+        number!(list_max_listpack_size: i64, -2_147_483_648, 2_147_483_647),
+        "List: entries of the compact form, or -1 to -5 for 4 kb to 64 kb",
+    ),
+    row(
+        "set-max-intset-entries",
+        "",
+        "512",
+        Runtime,
+        number!(set_max_intset_entries: u64, 0, SIZE_MAX),
+        "Set: integers up to which the compact form is kept",
+    ),
+    row(
+        "set-max-listpack-entries",
+        "",
+        "128",
+        Runtime,
+        number!(set_max_listpack_entries: u64, 0, SIZE_MAX),
+        "Set: members up to which the compact form is kept",
+    ),
+    row(
+        "set-max-listpack-value",
+        "",
+        "64",
+        Runtime,
+        size!(set_max_listpack_value, 0, 1 << 40),
+        "Set: longest member in the compact form",
+    ),
+    row(
+        "hz",
+        "",
+        "10",
+        Runtime,
+        number!(hz: u32, 1, 500),
+        "Background work per second",
+    ),
+    row(
+        "active-expire-effort",
+        "",
+        "1",
+        Runtime,
+        number!(active_expire_effort: u32, 1, 10),
+        "Share of time spent on expired keys that nobody asks for",
+    ),
+    row(
+        "metrics-port",
+        "",
+        "0",
+        Immutable,
+        (set_metrics_port, |c| {
+            c.metrics_port.unwrap_or(0).to_string()
+        }),
+        "Port of /metrics, /healthz and /readyz; 0 means off",
+    ),
+    row(
+        "metrics-bind",
+        "",
+        "127.0.0.1",
+        Immutable,
+        (set_metrics_bind, |c| c.metrics_bind.to_string()),
+        "Address of the metrics listener",
+    ),
+    row(
+        "loglevel",
+        "",
+        "notice",
+        Runtime,
+        (set_loglevel, |c| {
+            LOGLEVEL_WORDS[c.loglevel as usize].to_owned()
+        }),
+        "debug, verbose, notice, warning or nothing",
+    ),
+    row(
+        "logfile",
+        "",
+        "",
+        Immutable,
+        text!(logfile),
+        "Log file; empty means standard output",
+    ),
+    row(
+        "pidfile",
+        "",
+        "",
+        Immutable,
+        text!(pidfile),
+        "File that holds the process id while the server runs",
+    ),
+];
+
+/// As many addresses as Redis takes.
+const BIND_MAX: usize = 16;
+
+fn set_bind(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
+    // A quoted list counts as its words, as CONFIG GET prints it.
+    let list: Vec<String> = words
+        .iter()
+        .flat_map(|w| w.split_ascii_whitespace())
+        .map(str::to_owned)
+        .collect();
+    if list.is_empty() {
+        return Err(Invalid::Empty);
+    }
+    if list.len() > BIND_MAX {
+        return Err(Invalid::TooManyBinds);
+    }
+    if list.iter().any(|w| w == "-") {
+        return Err(Invalid::Empty);
+    }
+    c.bind = list;
+    Ok(())
+}
+
+fn set_unixsocket(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
+    let text = optional_text(single(words)?)?;
+    c.unixsocket = (!text.is_empty()).then(|| text.into());
+    Ok(())
+}
+
+fn show_unixsocket(c: &Config) -> String {
+    c.unixsocket
+        .as_ref()
+        .map(|p| p.display().to_string())
+        .unwrap_or_default()
+}
+
+fn set_unixsocketperm(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
+    c.unixsocketperm = octal_mode(single(words)?)?;
+    Ok(())
+}
+
+fn set_shards(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
+    let word = single(words)?;
+    if word.eq_ignore_ascii_case("auto") {
+        c.shards = None;
+        return Ok(());
+    }
+    let max = i64::from(ShardCount::MAX);
+    let count = integer(word, 1, max)?;
+    c.shards = u16::try_from(count).ok().and_then(ShardCount::new);
+    Ok(())
+}
+
+fn set_appendfsync(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
+    c.appendfsync = match one_of(single(words)?, APPENDFSYNC_WORDS)? {
+        0 => AppendFsync::Everysec,
+        1 => AppendFsync::Always,
+        _ => AppendFsync::No,
+    };
+    Ok(())
+}
+
+fn set_appenddirname(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
+    let name = optional_text(single(words)?)?;
+    if name.is_empty() {
+        return Err(Invalid::Empty);
+    }
+    if name.contains('/') || name == "." || name == ".." {
+        return Err(Invalid::NotAName("appenddirname"));
+    }
+    c.appenddirname = name;
+    Ok(())
+}
+
+fn set_pipeline_order(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
+    c.pipeline_order = match one_of(single(words)?, PIPELINE_ORDER_WORDS)? {
+        0 => PipelineOrder::Relaxed,
+        _ => PipelineOrder::Strict,
+    };
+    Ok(())
+}
+
+fn set_metrics_port(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
+    let port = integer(single(words)?, 0, 65535)?;
+    c.metrics_port = u16::try_from(port).ok().filter(|&p| p != 0);
+    Ok(())
+}
+
+fn set_metrics_bind(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
+    c.metrics_bind = single(words)?
+        .parse()
+        .map_err(|_| Invalid::Unsupported("argument must be an IP address"))?;
+    Ok(())
+}
+
+fn set_loglevel(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
+    c.loglevel = match one_of(single(words)?, LOGLEVEL_WORDS)? {
+        0 => LogLevel::Debug,
+        1 => LogLevel::Verbose,
+        2 => LogLevel::Notice,
+        3 => LogLevel::Warning,
+        _ => LogLevel::Nothing,
+    };
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_in_the_table_are_the_defaults_in_force() {
+        let config = Config::default();
+        for d in DIRECTIVES {
+            assert_eq!((d.get)(&config), d.default, "{}", d.name);
+        }
+    }
+
+    #[test]
+    fn printed_values_can_be_read_back() {
+        for d in DIRECTIVES {
+            let printed = (d.get)(&Config::default());
+            let mut config = Config::default();
+            (d.set)(&mut config, &[&printed]).unwrap_or_else(|e| panic!("{}: {e}", d.name));
+            assert_eq!(config, Config::default(), "{}", d.name);
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_in_lower_case() {
+        let mut seen = std::collections::HashSet::new();
+        for d in DIRECTIVES {
+            assert!(seen.insert(d.name), "{} twice", d.name);
+            assert_eq!(d.name, d.name.to_ascii_lowercase());
+        }
+    }
+
+    /// Scenarios 184 and 185: none of these starts a server, and none leaves a trace.
+    #[test]
+    fn bad_values_are_errors_and_change_nothing() {
+        let cases: &[(&str, &[&str])] = &[
+            ("appendfsync", &["allways"]),
+            ("appendfsync", &[""]),
+            ("appendfsync", &["always", "no"]),
+            ("appendonly", &["true"]),
+            ("appendonly", &["on"]),
+            ("appendonly", &["1"]),
+            ("appendonly", &[""]),
+            ("appendonly", &[]),
+            ("port", &["65536"]),
+            ("port", &["-1"]),
+            ("port", &["http"]),
+            ("shards", &["0"]),
+            ("shards", &["65"]),
+            ("shards", &["-1"]),
+            ("shards", &["two"]),
+            ("databases", &["0"]),
+            ("maxclients", &["0"]),
+            ("maxclients", &["4294967296"]),
+            ("inflight-max-bytes", &["100GiB"]),
+            ("inflight-max-bytes", &["99999999999gb"]),
+            ("inflight-max-bytes", &["0"]),
+            ("proto-max-bulk-len", &["-1"]),
+            ("proto-max-bulk-len", &[""]),
+            ("appenddirname", &["a/b"]),
+            ("appenddirname", &[".."]),
+            ("appenddirname", &[""]),
+            ("dir", &[""]),
+            ("dir", &["a\0b"]),
+            ("bind", &[""]),
+            ("bind", &["-"]),
+            ("unixsocketperm", &["999"]),
+            ("pipeline-order", &["loose"]),
+            ("metrics-port", &["x"]),
+            ("metrics-bind", &["everywhere"]),
+            ("loglevel", &["loud"]),
+            ("hz", &["0"]),
+            ("active-expire-effort", &["11"]),
+            ("timeout", &["1.5"]),
+            ("timeout", &["1", "2"]),
+        ];
+        for (name, words) in cases {
+            let d = find(name).expect("the directive exists");
+            let mut config = Config::default();
+            assert!((d.set)(&mut config, words).is_err(), "{name} {words:?}");
+            assert_eq!(config, Config::default(), "{name} {words:?}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! CLIENT and its subcommands.
+
+use super::commands::{help, unknown_subcommand};
+use super::pipeline::Connection;
+use super::session::ReplyMode;
+use crate::clients::filter::{self, LibAttribute};
+use crate::clients::{Flags, KillRequest, ListFilter};
+use moon_commands::{all, by_id};
+use moon_resp::{Args, Reply};
+
+/// Runs `CLIENT ...` and writes its reply to `out`.
+///
+/// # Errors
+/// The error reply.
+pub(super) fn run(
+    connection: &mut Connection,
+    args: Args<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), String> {
+    let subcommand = args.at(1).to_ascii_lowercase();
+    let subcommand = str::from_utf8(&subcommand).unwrap_or_default();
+    let fits = match subcommand {
+        "id" | "getname" | "info" | "help" => args.len() == 2,
+        "setname" | "reply" | "no-evict" | "no-touch" => args.len() == 3,
+        "setinfo" => args.len() == 4,
+        "list" => true,
+        "kill" => args.len() >= 3,
+        _ => return Err(unknown_subcommand(args, "CLIENT")),
+    };
+    if !fits {
+        return Err(format!("ERR wrong number of arguments for 'client|{subcommand}' command"));
+    }
+    let rest: Vec<&[u8]> = args.from(2).iter().collect();
+    let mut reply = Reply::new(out, connection.state.protocol);
+    let client = &connection.client;
+    match subcommand {
+        "id" => reply.integer(i64::try_from(client.id).unwrap_or(i64::MAX)),
+        "getname" => match client.name() {
+            name if name.is_empty() => reply.null(),
+            name => reply.bulk(name.as_bytes()),
+        },
+        "setname" => {
+            client.set_name(filter::check_name(rest[0]).map_err(|e| e.to_string())?);
+            reply.ok();
+        }
+        "setinfo" => {
+            let checked = filter::check_lib_attribute(rest[0], rest[1]);
+            match checked.map_err(|e| e.to_string())? {
+                (LibAttribute::Name, text) => client.set_lib_name(text),
+                (LibAttribute::Version, text) => client.set_lib_ver(text),
+            }
+            reply.ok();
+        }
+        "info" => {
+            let mut line = client.line(connection.server.clients.now_ms(), &command_name);
+            line.push('\n');
+            reply.verbatim("txt", line.as_bytes());
+        }
+        "list" => {
+            let filter = ListFilter::parse(&rest).map_err(|e| e.to_string())?;
+            let text = connection.server.clients.list(&filter, command_name);
+            reply.verbatim("txt", text.as_bytes());
+        }
+        "kill" => kill(connection, &rest, out)?,
+        "no-evict" => {
+            client.set_flag(Flags::NoEvict, on_or_off(rest[0])?);
+            reply.ok();
+        }
+        "no-touch" => {
+            client.set_flag(Flags::NoTouch, on_or_off(rest[0])?);
+            reply.ok();
+        }
+        "reply" => reply_mode(connection, rest[0], out)?,
+        "help" => help(&mut reply, "CLIENT", HELP),
+        _ => unreachable!("the arity check knows every subcommand"),
+    }
+    Ok(())
+}
+
+const HELP: &[(&str, &str)] = &[
+    ("GETNAME", "Return the name of the current connection."),
+    ("ID", "Return the ID of the current connection."),
+    ("INFO", "Return information about the current client connection."),
+    ("KILL <ip:port>", "Kill connection made from <ip:port>."),
+    ("KILL <option> <value> [<option> <value> [...]]", "Kill connections that match every option: ADDR, LADDR, TYPE, USER, SKIPME, ID, MAXAGE."),
+    ("LIST [options ...]", "Return information about client connections: TYPE <type>, ID <id> ..."),
+    ("NO-EVICT (ON|OFF)", "Protect current client connection from eviction."),
+    ("NO-TOUCH (ON|OFF)", "Do not change keys' last access times for this connection."),
+    ("REPLY (ON|OFF|SKIP)", "Control the replies sent to the current connection."),
+    ("SETINFO <option> <value>", "Set client meta attributes: LIB-NAME, LIB-VER."),
+    ("SETNAME <name>", "Assign the name <name> to the current connection."),
+];
+
+fn command_name(id: u16) -> Option<&'static str> {
+    (usize::from(id) < all().len()).then(|| by_id(id).name)
+}
+
+fn on_or_off(arg: &[u8]) -> Result<bool, String> {
+    match arg.to_ascii_lowercase().as_slice() {
+        b"on" => Ok(true),
+        b"off" => Ok(false),
+        _ => Err("ERR syntax error".to_owned()),
+    }
+}
+
+fn kill(connection: &mut Connection, rest: &[&[u8]], out: &mut Vec<u8>) -> Result<(), String> {
+    let request = KillRequest::parse(rest, |user| user == "default").map_err(|e| e.to_string())?;
+    let (filter, old) = match request {
+        KillRequest::Old(filter) => (filter, true),
+        KillRequest::New(filter) => (filter, false),
+    };
+    let (killed, myself) = connection.server.clients.kill(&filter, connection.client.id);
+    connection.state.closing |= myself;
+    let mut reply = Reply::new(out, connection.state.protocol);
+    match (old, killed) {
+        (true, 0) => return Err(filter::ClientError::NoSuchClient.to_string()),
+        (true, _) => reply.ok(),
+        (false, _) => reply.count(killed),
+    }
+    Ok(())
+}
+
+fn reply_mode(connection: &mut Connection, arg: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+    match arg.to_ascii_lowercase().as_slice() {
+        b"on" => {
+            connection.state.reply_mode = ReplyMode::On;
+            Reply::new(out, connection.state.protocol).ok();
+        }
+        b"off" => connection.state.reply_mode = ReplyMode::Off,
+        b"skip" if connection.state.reply_mode == ReplyMode::Off => {}
+        b"skip" => connection.state.reply_mode = ReplyMode::SkipNext,
+        _ => return Err("ERR syntax error".to_owned()),
+    }
+    Ok(())
+}

@@ -1,0 +1,417 @@
+//! The commands that the server itself runs, because they concern the connection or the process.
+
+use super::pipeline::{Close, Connection};
+use super::session::{ReplyMode, SessionState};
+use super::{client_command, transaction};
+use crate::clients::{Flags as ClientFlags, filter};
+use crate::server::ShutdownRequest;
+use moon_commands::{CommandId, CommandSpec, Flags, by_id, docs};
+use moon_core::Lsn;
+use moon_resp::{Args, Protocol, Reply};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Texts that more than one command answers with.
+pub(super) const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
+const SYNTAX: &str = "ERR syntax error";
+const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
+
+/// Checks that come before every command, in Redis's order: known, arity, authenticated, allowed
+/// here and now.
+///
+/// # Errors
+/// The error reply.
+pub(super) fn admit(
+    connection: &Connection,
+    command: Option<CommandId>,
+    args: Args<'_>,
+) -> Result<(CommandId, &'static CommandSpec), String> {
+    let Some(id) = command else { return Err(unknown_command(args)) };
+    let spec = by_id(id);
+    if !spec.accepts(args.len()) {
+        return Err(format!("ERR wrong number of arguments for '{}' command", spec.name));
+    }
+    if !connection.state.authenticated && !spec.flags.contains(Flags::NO_AUTH) {
+        return Err("NOAUTH Authentication required.".to_owned());
+    }
+    let in_transaction = connection.state.transaction.is_some();
+    if in_transaction && spec.flags.contains(Flags::NO_MULTI) {
+        return Err("ERR Command not allowed inside a transaction".to_owned());
+    }
+    if let Some(text) = refuses(connection, spec) {
+        return Err(text.to_owned());
+    }
+    Ok((id, spec))
+}
+
+/// The text with which a data command must be refused now, if the log cannot take its effects.
+pub(super) fn refuses(connection: &Connection, spec: &CommandSpec) -> Option<&'static str> {
+    let writes = spec.is_write() && !spec.flags.contains(Flags::FREES_MEMORY);
+    if writes { connection.shard.refuses_writes() } else { None }
+}
+
+/// Longest part of an unknown command that its error repeats, in bytes.
+const UNKNOWN_SHOWN_MAX: usize = 128;
+
+fn unknown_command(args: Args<'_>) -> String {
+    let shown = |bytes: &[u8], max: usize| {
+        String::from_utf8_lossy(&bytes[..bytes.len().min(max)]).into_owned()
+    };
+    let mut beginning = String::new();
+    for arg in args.from(1).iter() {
+        if beginning.len() >= UNKNOWN_SHOWN_MAX {
+            break;
+        }
+        let room = UNKNOWN_SHOWN_MAX - beginning.len();
+        beginning.push_str(&format!("'{}' ", shown(arg, room)));
+    }
+    let name = shown(args.at(0), UNKNOWN_SHOWN_MAX);
+    format!("ERR unknown command '{name}', with args beginning with: {beginning}")
+}
+
+/// Runs one server command.
+pub(super) async fn run(
+    connection: &mut Connection,
+    id: CommandId,
+    spec: &CommandSpec,
+    args: Args<'_>,
+) -> Result<(), Close> {
+    match spec.name {
+        "multi" => transaction::multi(connection),
+        "discard" => transaction::discard(connection),
+        "exec" => return transaction::exec(connection).await,
+        "watch" => return transaction::watch(connection, args).await,
+        "shutdown" => return shutdown(connection, args),
+        _ => {
+            if spec.name == "info" {
+                // What it shows must not run ahead of the log, nor lag behind this connection.
+                connection.barrier().await?;
+                connection.shard.end_turn();
+            }
+            let mut out = Vec::new();
+            let depends_on = run_in_transaction(connection, id, args, &mut out);
+            connection.write_dependent_reply(depends_on, |reply| reply.raw(&out));
+        }
+    }
+    Ok(())
+}
+
+/// Runs one server command that needs no waiting, alone or inside EXEC, and writes its reply to
+/// `out`. Returns what the reply depends on.
+pub(super) fn run_in_transaction(
+    connection: &mut Connection,
+    id: CommandId,
+    args: Args<'_>,
+    out: &mut Vec<u8>,
+) -> Lsn {
+    let started = std::time::Instant::now();
+    let name = by_id(id).name;
+    let depends_on = match name {
+        "info" => connection.shard.clock().head(),
+        _ => Lsn::ZERO,
+    };
+    let start = out.len();
+    let result = answer(connection, name, args, out);
+    if let Err(text) = &result {
+        out.truncate(start);
+        Reply::new(out, connection.state.protocol).error(text);
+    }
+    connection.server.note_command(&connection.shard, id, started.elapsed(), result.err());
+    depends_on
+}
+
+fn answer(
+    connection: &mut Connection,
+    name: &str,
+    args: Args<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), String> {
+    match name {
+        // These change the protocol, so they make their reply themselves.
+        "hello" => return hello(connection, args, out),
+        "reset" => {
+            reset(connection);
+            Reply::new(out, Protocol::Resp2).simple("RESET");
+            return Ok(());
+        }
+        "client" => return client_command::run(connection, args, out),
+        _ => {}
+    }
+    let mut reply = Reply::new(out, connection.state.protocol);
+    match name {
+        "ping" => match args.len() {
+            1 => reply.simple("PONG"),
+            2 => reply.bulk(args.at(1)),
+            _ => return Err("ERR wrong number of arguments for 'ping' command".to_owned()),
+        },
+        "echo" => reply.bulk(args.at(1)),
+        "select" => {
+            select(connection, args.at(1))?;
+            reply.ok();
+        }
+        "auth" => {
+            auth(connection, args)?;
+            reply.ok();
+        }
+        "quit" => {
+            connection.state.closing = true;
+            reply.ok();
+        }
+        "unwatch" => {
+            transaction::unwatch(connection);
+            reply.ok();
+        }
+        "command" => docs::command_reply(&mut reply, args).map_err(|e| e.text().to_owned())?,
+        "config" => config(connection, args, &mut reply)?,
+        "info" => {
+            let text = connection.server.info(&connection.shard, args.from(1));
+            reply.verbatim("txt", text.as_bytes());
+        }
+        "time" => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            reply.array(2);
+            reply.bulk(now.as_secs().to_string().as_bytes());
+            reply.bulk(now.subsec_micros().to_string().as_bytes());
+        }
+        "lastsave" => {
+            let seconds = connection.server.stats.last_save_s.load(Relaxed);
+            reply.integer(i64::try_from(seconds).unwrap_or(i64::MAX));
+        }
+        "role" => {
+            reply.array(3);
+            reply.bulk(b"master");
+            let offset = connection.shard.clock().head().0;
+            reply.integer(i64::try_from(offset).unwrap_or(i64::MAX));
+            reply.array(0);
+        }
+        "bgrewriteaof" => {
+            return Err("ERR BGREWRITEAOF is not available in this version: the log is kept \
+                        whole, and nothing was started"
+                .to_owned());
+        }
+        "debug" => debug(args, &mut reply)?,
+        other => unreachable!("{other} is in the command table without code in the server"),
+    }
+    Ok(())
+}
+
+fn integer(arg: &[u8]) -> Result<i64, String> {
+    moon_commands::parse::canonical_integer(arg).ok_or_else(|| NOT_AN_INTEGER.to_owned())
+}
+
+fn select(connection: &mut Connection, arg: &[u8]) -> Result<(), String> {
+    let index = integer(arg)?;
+    let index = u16::try_from(index).ok().filter(|i| *i < connection.server.databases());
+    let index = index.ok_or_else(|| "ERR DB index is out of range".to_owned())?;
+    connection.state.db = index;
+    connection.client.db.store(u32::from(index), Relaxed);
+    Ok(())
+}
+
+fn auth(connection: &mut Connection, args: Args<'_>) -> Result<(), String> {
+    let (user, password) = match args.len() {
+        2 => (&b"default"[..], args.at(1)),
+        3 => (args.at(1), args.at(2)),
+        _ => return Err(SYNTAX.to_owned()),
+    };
+    if args.len() == 2 && !connection.server.requires_password() {
+        return Err("ERR AUTH <password> called without any password configured for the default \
+                    user. Are you sure your configuration is correct?"
+            .to_owned());
+    }
+    if !connection.server.accepts(user, password) {
+        return Err(WRONGPASS.to_owned());
+    }
+    connection.state.authenticated = true;
+    Ok(())
+}
+
+fn hello(connection: &mut Connection, args: Args<'_>, out: &mut Vec<u8>) -> Result<(), String> {
+    let mut protocol = connection.state.protocol;
+    if let Some(version) = args.get(1) {
+        let version = moon_commands::parse::canonical_integer(version).ok_or_else(|| {
+            "ERR Protocol version is not an integer or out of range".to_owned()
+        })?;
+        protocol = match version {
+            2 => Protocol::Resp2,
+            3 => Protocol::Resp3,
+            _ => return Err("NOPROTO unsupported protocol version".to_owned()),
+        };
+    }
+    let mut credentials = None;
+    let mut name = None;
+    let mut at = 2;
+    while let Some(option) = args.get(at) {
+        match (option.to_ascii_lowercase().as_slice(), args.get(at + 1), args.get(at + 2)) {
+            (b"auth", Some(user), Some(password)) => {
+                credentials = Some((user, password));
+                at += 3;
+            }
+            (b"setname", Some(text), _) => {
+                name = Some(filter::check_name(text).map_err(|e| e.to_string())?);
+                at += 2;
+            }
+            _ => {
+                let option = String::from_utf8_lossy(option);
+                return Err(format!("ERR Syntax error in HELLO option '{option}'"));
+            }
+        }
+    }
+    if let Some((user, password)) = credentials {
+        if !connection.server.accepts(user, password) {
+            return Err(WRONGPASS.to_owned());
+        }
+        connection.state.authenticated = true;
+    }
+    if !connection.state.authenticated {
+        return Err("NOAUTH HELLO must be called with the client already authenticated, \
+                    otherwise the HELLO <proto> AUTH <user> <pass> option can be used to \
+                    authenticate the client and select the RESP protocol version at the same time"
+            .to_owned());
+    }
+    if let Some(name) = name {
+        connection.client.set_name(name);
+    }
+    connection.state.protocol = protocol;
+    connection.client.resp.store(if protocol == Protocol::Resp3 { 3 } else { 2 }, Relaxed);
+    let mut reply = Reply::new(out, protocol);
+    reply.map(7);
+    for (key, value) in [("server", "redis"), ("version", crate::info::REDIS_VERSION)] {
+        reply.bulk(key.as_bytes());
+        reply.bulk(value.as_bytes());
+    }
+    reply.bulk(b"proto");
+    reply.integer(if protocol == Protocol::Resp3 { 3 } else { 2 });
+    reply.bulk(b"id");
+    reply.integer(i64::try_from(connection.client.id).unwrap_or(i64::MAX));
+    for (key, value) in [("mode", "standalone"), ("role", "master")] {
+        reply.bulk(key.as_bytes());
+        reply.bulk(value.as_bytes());
+    }
+    reply.bulk(b"modules");
+    reply.array(0);
+    Ok(())
+}
+
+fn reset(connection: &mut Connection) {
+    connection.state.transaction = None;
+    transaction::unwatch(connection);
+    connection.state = SessionState::new(!connection.server.requires_password());
+    connection.client.reset();
+}
+
+fn config(connection: &Connection, args: Args<'_>, reply: &mut Reply<'_>) -> Result<(), String> {
+    let arity = |ok: bool, name: &str| {
+        if ok { Ok(()) } else { Err(format!("ERR wrong number of arguments for 'config|{name}' command")) }
+    };
+    match args.at(1).to_ascii_lowercase().as_slice() {
+        b"get" => {
+            arity(args.len() >= 3, "get")?;
+            let patterns: Vec<&[u8]> = args.from(2).iter().collect();
+            let found = connection.server.config.get(&patterns);
+            reply.map(found.len());
+            for (name, value) in found {
+                reply.bulk(name.as_bytes());
+                reply.bulk(value.as_bytes());
+            }
+        }
+        b"set" => {
+            arity(args.len() >= 4, "set")?;
+            let pairs: Vec<&[u8]> = args.from(2).iter().collect();
+            connection.server.config_set(&pairs)?;
+            reply.ok();
+        }
+        b"resetstat" => {
+            arity(args.len() == 2, "resetstat")?;
+            connection.server.stats.reset();
+            reply.ok();
+        }
+        b"rewrite" => {
+            arity(args.len() == 2, "rewrite")?;
+            return Err("ERR CONFIG REWRITE is not available in this version; change the \
+                        configuration file by hand"
+                .to_owned());
+        }
+        b"help" => help(
+            reply,
+            "CONFIG",
+            &[
+                ("GET <pattern>", "Return parameters matching the glob-like <pattern> and their values."),
+                ("SET <directive> <value>", "Set the configuration <directive> to <value>."),
+                ("RESETSTAT", "Reset statistics reported by the INFO command."),
+            ],
+        ),
+        _ => return Err(unknown_subcommand(args, "CONFIG")),
+    }
+    Ok(())
+}
+
+/// Longest pause that DEBUG SLEEP makes.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+fn debug(args: Args<'_>, reply: &mut Reply<'_>) -> Result<(), String> {
+    match args.at(1).to_ascii_lowercase().as_slice() {
+        b"sleep" if args.len() == 3 => {
+            let seconds: f64 = str::from_utf8(args.at(2))
+                .ok()
+                .and_then(|text| text.parse().ok())
+                .ok_or_else(|| "ERR value is not a valid float".to_owned())?;
+            let pause = Duration::try_from_secs_f64(seconds).unwrap_or_default().min(SLEEP_MAX);
+            // Clients' tests use this to make a shard busy, which is what blocking it does.
+            std::thread::sleep(pause);
+            reply.ok();
+        }
+        b"help" => help(reply, "DEBUG", &[("SLEEP <seconds>", "Stop this shard for <seconds>.")]),
+        _ => return Err(unknown_subcommand(args, "DEBUG")),
+    }
+    Ok(())
+}
+
+/// The reply to `<COMMAND> HELP`, in Redis's form.
+pub(super) fn help(reply: &mut Reply<'_>, command: &str, lines: &[(&str, &str)]) {
+    reply.array(lines.len() * 2 + 3);
+    let title = format!("{command} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
+    reply.simple(&title);
+    for (usage, text) in lines {
+        reply.simple(usage);
+        reply.simple(&format!("    {text}"));
+    }
+    reply.simple("HELP");
+    reply.simple("    Print this help.");
+}
+
+pub(super) fn unknown_subcommand(args: Args<'_>, command: &str) -> String {
+    let name = String::from_utf8_lossy(&args.at(1)[..args.at(1).len().min(UNKNOWN_SHOWN_MAX)]);
+    format!("ERR unknown subcommand '{name}'. Try {command} HELP.")
+}
+
+fn shutdown(connection: &mut Connection, args: Args<'_>) -> Result<(), Close> {
+    let mut request = ShutdownRequest::default();
+    for option in args.from(1).iter() {
+        match option.to_ascii_lowercase().as_slice() {
+            // There are no snapshots; the log holds everything.
+            b"nosave" => {}
+            b"now" => request.now = true,
+            b"force" => request.force = true,
+            b"save" => {
+                connection.write_reply(|reply| {
+                    reply.error("ERR SHUTDOWN SAVE is not available: there are no snapshots in this version, the log holds every write");
+                });
+                return Ok(());
+            }
+            b"abort" if args.len() == 2 => {
+                connection.write_reply(|reply| reply.error("ERR No shutdown in progress."));
+                return Ok(());
+            }
+            _ => {
+                connection.write_reply(|reply| reply.error(SYNTAX));
+                return Ok(());
+            }
+        }
+    }
+    connection.server.request_shutdown(request);
+    // As in Redis, the connection closes without a reply when the server has stopped.
+    connection.client.set_flag(ClientFlags::CloseAfterReply, true);
+    connection.state.reply_mode = ReplyMode::Off;
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! One client connection: a task on its shard's thread.
+//!
+//! In reading order:
+//! * [`socket`]: reading into a shared buffer, writing what the gate lets out.
+//! * [`session`]: what the connection remembers: database, protocol, transaction, watches.
+//! * [`pipeline`]: the requests of one read buffer: parsed, routed, executed, answered.
+//! * [`transaction`]: MULTI, EXEC, WATCH.
+//! * [`commands`]: the commands that the server itself runs: CONFIG, INFO, HELLO and the like.
+//! * [`client_command`]: CLIENT and its subcommands.
+
+mod client_command;
+mod commands;
+mod pipeline;
+mod session;
+mod socket;
+mod transaction;
+
+pub use pipeline::serve;
+pub use socket::Socket;

@@ -1,0 +1,622 @@
+//! The one request path: read, parse, route, execute, reply.
+//!
+//! A connection takes one read buffer per turn of its task: it finds all requests in it, then
+//! executes them in order. What its own shard owns runs at once; what another shard owns is
+//! collected into one message per shard; a command over several shards waits until everything
+//! before it is executed, borrows the data, and everything after it waits in turn.
+
+use super::commands;
+use super::session::{ReplyMode, SessionState};
+use super::socket::{Outlet, ReadHalf, Socket, UNSENT_BYTES_MAX};
+use super::transaction;
+use crate::clients::{CMD_NONE, ClientHandle, Registration};
+use crate::server::Server;
+use bytes::{Buf, Bytes, BytesMut};
+use moon_commands::{CommandId, CommandSpec, Run, Scope, by_id, lookup};
+use moon_core::{Lsn, ShardId};
+use moon_resp::{Args, OwnedArgs, Parsed, Reply, RequestParser, Span};
+use moon_shard::mailbox::DataMessage;
+use moon_shard::{Batch, BatchCommand, Running, Session, Shard, ShardMask};
+use moon_store::Key;
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+
+/// Bytes read at once. One buffer per shard is in use at a time, so its size costs nothing per
+/// connection.
+const READ_BYTES: usize = 64 << 10;
+/// A pipeline shorter than this is executed without touching its memory first.
+const WARM_COMMANDS_MIN: usize = 4;
+/// Most keys touched ahead of execution.
+const WARM_KEYS_MAX: usize = 64;
+
+thread_local! {
+    static READ_BUFFERS: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+}
+
+/// One request found in the read buffer.
+struct Request {
+    /// `None`: no such command, or wrong arity, or ...; the error is written in its turn.
+    command: Option<CommandId>,
+    first_span: u32,
+    span_count: u32,
+    /// Arguments that are not in the buffer as they are (a quoted inline request).
+    owned: Option<OwnedArgs>,
+}
+
+/// Why a connection ends.
+pub(super) enum Close {
+    /// The client went away, was killed, or the server stops.
+    Now,
+    /// After the replies so far have left.
+    AfterReplies,
+}
+
+/// What to do with a request.
+pub(super) enum Route {
+    /// Execute on this shard.
+    Here,
+    /// Send to another shard.
+    To(ShardId),
+    /// Borrow these shards and execute.
+    Borrow(ShardMask),
+    /// A server command, or one that must not run now: taken one by one.
+    Alone,
+}
+
+/// One connection, owned by its task.
+pub struct Connection {
+    pub(super) outlet: Rc<Outlet>,
+    pub(super) session: Rc<dyn Session>,
+    pub(super) shard: Rc<Shard>,
+    pub(super) server: Arc<Server>,
+    pub(super) client: Arc<ClientHandle>,
+    pub(super) state: SessionState,
+    read: ReadHalf,
+    parser: RequestParser,
+    /// The beginning of a request whose rest has not come.
+    partial: BytesMut,
+    spans: Vec<Span>,
+    requests: Vec<Request>,
+    key_positions: Vec<usize>,
+    outgoing: Vec<Outgoing>,
+}
+
+/// Commands collected for one other shard.
+#[derive(Default)]
+struct Outgoing {
+    buf: Vec<u8>,
+    spans: Vec<Span>,
+    commands: Vec<BatchCommand>,
+}
+
+/// Serves one connection until it ends. `partial` is what was read of it already.
+pub async fn serve(
+    socket: Socket,
+    partial: BytesMut,
+    registration: Registration,
+    shard: Rc<Shard>,
+    server: Arc<Server>,
+) {
+    let client = Arc::clone(registration.handle());
+    let (read, outlet) = Outlet::new(client.id, socket);
+    let outlet = Rc::new(outlet);
+    let session: Rc<dyn Session> = Rc::clone(&outlet) as Rc<dyn Session>;
+    shard.add_session(Rc::clone(&session));
+    let stats = Arc::clone(&server.stats);
+    let connections = &stats.shard(shard.id().index()).connections;
+    connections.add(1);
+    let state = SessionState::new(!server.requires_password());
+    let mut connection = Connection {
+        outlet,
+        session: Rc::clone(&session),
+        shard: Rc::clone(&shard),
+        server,
+        client,
+        state,
+        read,
+        parser: RequestParser::new(),
+        partial,
+        spans: Vec::new(),
+        requests: Vec::new(),
+        key_positions: Vec::new(),
+        outgoing: Vec::new(),
+    };
+    connection.run().await;
+    transaction::unwatch(&mut connection);
+    shard.remove_session(&*session);
+    connections.sub(1);
+    drop(registration);
+}
+
+impl Connection {
+    async fn run(&mut self) {
+        let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+        self.outlet.set_waker(waker);
+        let client = Arc::clone(&self.client);
+        let mut killed = pin!(client.killed());
+        loop {
+            let mut buffer = self.take_buffer();
+            let read = poll_fn(|cx| {
+                self.outlet.poll_send(cx);
+                if self.outlet.is_broken() {
+                    return Poll::Ready(Err(Close::Now));
+                }
+                if killed.as_mut().poll(cx).is_ready() {
+                    let stopping = self.server.is_stopping();
+                    return Poll::Ready(Err(if stopping { Close::AfterReplies } else { Close::Now }));
+                }
+                if self.outlet.unsent_bytes() > UNSENT_BYTES_MAX {
+                    return Poll::Pending;
+                }
+                let read = std::pin::Pin::new(&mut self.read);
+                match tokio_util::io::poll_read_buf(read, cx, &mut buffer) {
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Close::Now)),
+                    Poll::Ready(Ok(count)) => Poll::Ready(Ok(count)),
+                }
+            })
+            .await;
+            let result = match read {
+                Ok(count) => {
+                    self.server.received(&self.shard, &self.client, count);
+                    self.process(&mut buffer).await
+                }
+                Err(close) => Err(close),
+            };
+            self.return_buffer(buffer);
+            match result {
+                Ok(()) => {}
+                Err(Close::Now) => return,
+                Err(Close::AfterReplies) => {
+                    self.outlet.wait_until(|gate| gate.is_open() && gate.open().is_empty()).await;
+                    self.outlet.shutdown().await;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A buffer to read into: the partial request's own, or one that the shard's connections
+    /// share.
+    fn take_buffer(&mut self) -> BytesMut {
+        if !self.partial.is_empty() {
+            return std::mem::take(&mut self.partial);
+        }
+        READ_BUFFERS
+            .with_borrow_mut(Vec::pop)
+            .unwrap_or_else(|| BytesMut::with_capacity(READ_BYTES))
+    }
+
+    fn return_buffer(&mut self, mut buffer: BytesMut) {
+        let rest_is_short = buffer.len() < READ_BYTES / 2;
+        if !rest_is_short {
+            self.partial = buffer;
+            return;
+        }
+        if !buffer.is_empty() {
+            // A short rest does not keep a shared buffer.
+            self.partial = BytesMut::from(&buffer[..]);
+            buffer.clear();
+        }
+        if buffer.capacity() <= 2 * READ_BYTES {
+            buffer.reserve(READ_BYTES);
+            READ_BUFFERS.with_borrow_mut(|buffers| buffers.push(buffer));
+        }
+    }
+
+    /// Finds and executes the requests of `buffer`, and leaves in it what is no whole request.
+    async fn process(&mut self, buffer: &mut BytesMut) -> Result<(), Close> {
+        let mut consumed = 0;
+        let mut protocol_error = None;
+        let limits = self.server.request_limits(self.state.authenticated);
+        loop {
+            let first_span = self.spans.len();
+            match self.parser.parse_at(buffer, consumed, &mut self.spans, &limits) {
+                Ok(Parsed::Request { consumed: length }) => {
+                    consumed += length;
+                    self.found(buffer, first_span, None);
+                    if !self.state.authenticated {
+                        // The limits change with AUTH, so nothing is parsed ahead of it.
+                        break;
+                    }
+                }
+                Ok(Parsed::Inline { consumed: length, args }) => {
+                    consumed += length;
+                    self.found(buffer, first_span, Some(args));
+                }
+                Ok(Parsed::Incomplete { needed }) => {
+                    // Large arguments are read in place: make room for all of it at once.
+                    if needed > READ_BYTES {
+                        buffer.reserve(needed);
+                    } else if buffer.len() == buffer.capacity() {
+                        buffer.reserve(READ_BYTES);
+                    }
+                    break;
+                }
+                Err(error) => {
+                    protocol_error = Some(error);
+                    break;
+                }
+            }
+        }
+        let more = !self.state.authenticated && !self.requests.is_empty();
+        let result = self.execute_all(buffer).await;
+        self.spans.clear();
+        self.requests.clear();
+        if consumed == buffer.len() {
+            buffer.clear();
+        } else {
+            buffer.advance(consumed);
+        }
+        result?;
+        if let Some(error) = protocol_error {
+            self.write_reply(|reply| reply.error(&format!("ERR {error}")));
+            self.flush();
+            return Err(Close::AfterReplies);
+        }
+        if more && !buffer.is_empty() {
+            return Box::pin(self.process(buffer)).await;
+        }
+        Ok(())
+    }
+
+    fn found(&mut self, buffer: &BytesMut, first_span: usize, owned: Option<OwnedArgs>) {
+        let name = match &owned {
+            Some(args) => args.as_args().get(0),
+            None => Args::new(buffer, &self.spans[first_span..]).get(0),
+        };
+        let Some(name) = name else { return };
+        self.requests.push(Request {
+            command: lookup(name).map(|(id, _)| id),
+            // Spans are counted in 32 bits, as their offsets are.
+            first_span: u32::try_from(first_span).unwrap_or(u32::MAX),
+            span_count: u32::try_from(self.spans.len() - first_span).unwrap_or(u32::MAX),
+            owned,
+        });
+    }
+
+    async fn execute_all(&mut self, buffer: &BytesMut) -> Result<(), Close> {
+        // Taken out, so that the requests can be read while the connection changes.
+        let requests = std::mem::take(&mut self.requests);
+        let spans = std::mem::take(&mut self.spans);
+        let result = self.execute_requests(buffer, &spans, &requests).await;
+        self.requests = requests;
+        self.spans = spans;
+        self.flush();
+        result
+    }
+
+    async fn execute_requests(
+        &mut self,
+        buffer: &BytesMut,
+        spans: &[Span],
+        requests: &[Request],
+    ) -> Result<(), Close> {
+        let args_of = |request: &Request| match &request.owned {
+            None => {
+                let first = request.first_span as usize;
+                (&spans[first..first + request.span_count as usize], &buffer[..])
+            }
+            Some(_) => (&[][..], &buffer[..]),
+        };
+        let mut next = 0;
+        while next < requests.len() {
+            if !self.shard.is_home() || !self.shard.has_room() {
+                self.flush();
+                self.shard.ready().await;
+            }
+            next = self.execute_ready(requests, next, &args_of);
+            let Some(request) = requests.get(next) else { break };
+            if !self.shard.is_home() || !self.shard.has_room() {
+                continue;
+            }
+            let (request_spans, buf) = args_of(request);
+            let args = match &request.owned {
+                Some(owned) => owned.as_args(),
+                None => Args::new(buf, request_spans),
+            };
+            self.execute_alone(request.command, args).await?;
+            next += 1;
+        }
+        Ok(())
+    }
+
+    /// Executes requests from `next` on as long as they need no waiting. Returns the index of the
+    /// first that does.
+    fn execute_ready<'b>(
+        &mut self,
+        requests: &[Request],
+        mut next: usize,
+        args_of: &impl Fn(&Request) -> (&'b [Span], &'b [u8]),
+    ) -> usize {
+        let shard = Rc::clone(&self.shard);
+        let Some(mut running) = shard.begin() else { return next };
+        if requests.len() - next >= WARM_COMMANDS_MIN {
+            self.warm(&running, &requests[next..], args_of);
+        }
+        while let Some(request) = requests.get(next) {
+            let (request_spans, buf) = args_of(request);
+            let args = match &request.owned {
+                Some(owned) => owned.as_args(),
+                None => Args::new(buf, request_spans),
+            };
+            let Some(id) = request.command else { return self.finish(running, next) };
+            let spec = by_id(id);
+            match self.route(spec, args) {
+                Route::Here => self.execute_here(&mut running, id, args),
+                Route::To(to) => self.collect(to, id, args),
+                Route::Borrow(_) | Route::Alone => return self.finish(running, next),
+            }
+            next += 1;
+            if running.turn_is_full() {
+                drop(running);
+                shard.join_turn(&self.session);
+                shard.end_turn();
+                if !shard.has_room() {
+                    return next;
+                }
+                running = shard.begin().expect("ending a turn does not lend the data");
+            }
+        }
+        self.finish(running, next)
+    }
+
+    fn finish(&self, running: Running<'_>, next: usize) -> usize {
+        running.finish();
+        next
+    }
+
+    /// Touches what the local single-key commands among `requests` will look up.
+    fn warm<'b>(
+        &self,
+        running: &Running<'_>,
+        requests: &[Request],
+        args_of: &impl Fn(&Request) -> (&'b [Span], &'b [u8]),
+    ) {
+        let mut keys = [Key { bytes: b"", hash: 0 }; WARM_KEYS_MAX];
+        let mut count = 0;
+        for request in requests.iter().take(WARM_KEYS_MAX) {
+            let Some(id) = request.command else { continue };
+            let (request_spans, buf) = args_of(request);
+            if by_id(id).scope == Scope::Keys
+                && let Some(key) = Args::new(buf, request_spans).get(1)
+                && self.shard.count().shard_of_key(key) == self.shard.id()
+            {
+                keys[count] = Key::new(key);
+                count += 1;
+            }
+        }
+        running.warm(self.state.db, &keys[..count]);
+    }
+
+    /// Decides who runs a request. Everything that is not plain is `Alone`.
+    #[inline]
+    fn route(&mut self, spec: &CommandSpec, args: Args<'_>) -> Route {
+        let plain = self.state.authenticated
+            && self.state.transaction.is_none()
+            && self.state.reply_mode == ReplyMode::On
+            && matches!(spec.run, Run::Data(_))
+            && spec.accepts(args.len());
+        if plain { self.route_data(spec, args) } else { Route::Alone }
+    }
+
+    /// Decides where a data command runs.
+    pub(super) fn route_data(&mut self, spec: &CommandSpec, args: Args<'_>) -> Route {
+        let mask = self.shards_of(spec, args);
+        match mask.single() {
+            Some(shard) if shard == self.shard.id() => Route::Here,
+            // In strict order nothing may be under way elsewhere while later commands run; a
+            // borrow gives exactly that, because it ends this shard's turn first.
+            Some(_) if self.server.strict_order() => Route::Borrow(mask),
+            Some(shard) => Route::To(shard),
+            None if mask.is_empty() => Route::Here,
+            None => Route::Borrow(mask),
+        }
+    }
+
+    /// The shards that a data command touches.
+    pub(super) fn shards_of(&mut self, spec: &CommandSpec, args: Args<'_>) -> ShardMask {
+        let count = self.shard.count();
+        if count.get() == 1 {
+            return ShardMask::default().with(ShardId(0));
+        }
+        match spec.scope {
+            Scope::None => ShardMask::default(),
+            Scope::AllShards => ShardMask::all(count),
+            Scope::Cursor => {
+                let shard = moon_commands::keys::cursor_shard(args, count);
+                ShardMask::default().with(shard)
+            }
+            Scope::Keys => {
+                self.key_positions.clear();
+                spec.key_positions(args, &mut self.key_positions);
+                let keys = self.key_positions.iter().filter_map(|at| args.get(*at));
+                keys.fold(ShardMask::default(), |mask, key| mask.with(count.shard_of_key(key)))
+            }
+        }
+    }
+
+    #[inline]
+    fn execute_here(&mut self, running: &mut Running<'_>, id: CommandId, args: Args<'_>) {
+        let mut gate = self.outlet.gate().borrow_mut();
+        let tail = gate.tail();
+        let start = tail.len();
+        let depends_on = running.execute(id, args, self.state.db, self.state.protocol, tail);
+        gate.settle(start, depends_on);
+    }
+
+    /// Adds a command to the message for another shard.
+    fn collect(&mut self, to: ShardId, id: CommandId, args: Args<'_>) {
+        if self.outgoing.is_empty() {
+            self.outgoing.resize_with(usize::from(self.shard.count().get()), Outgoing::default);
+        }
+        let ticket = self.outlet.gate().borrow_mut().reserve();
+        let outgoing = &mut self.outgoing[to.index()];
+        let first = outgoing.spans.len();
+        for arg in args.iter() {
+            let start = outgoing.buf.len();
+            outgoing.buf.extend_from_slice(arg);
+            outgoing.spans.push(Span { start: narrow(start), len: narrow(arg.len()) });
+        }
+        let count = outgoing.spans.len() - first;
+        outgoing.commands.push(BatchCommand {
+            id,
+            first: narrow(first),
+            count: narrow(count),
+            ticket,
+        });
+    }
+
+    /// Sends what was collected, joins the turn, lets out what may leave.
+    pub(super) fn flush(&mut self) {
+        for (index, outgoing) in self.outgoing.iter_mut().enumerate() {
+            if outgoing.commands.is_empty() {
+                continue;
+            }
+            let batch = Batch {
+                from: self.shard.id(),
+                session: self.outlet.id(),
+                db: self.state.db,
+                protocol: self.state.protocol,
+                buf: Bytes::from(std::mem::take(&mut outgoing.buf)),
+                spans: std::mem::take(&mut outgoing.spans),
+                commands: std::mem::take(&mut outgoing.commands),
+            };
+            let to = ShardId(u16::try_from(index).unwrap_or(u16::MAX));
+            self.shard.directory().of(to).send_data(DataMessage::Batch(batch));
+        }
+        if !self.outlet.gate().borrow().is_open() {
+            self.shard.join_turn(&self.session);
+        }
+        self.shard.settle(&self.session);
+    }
+
+    /// Waits until every command sent to another shard is executed there and logged.
+    pub(super) async fn barrier(&mut self) -> Result<(), Close> {
+        self.flush();
+        if self.outlet.gate().borrow().holes() == 0 {
+            return Ok(());
+        }
+        if self.outlet.wait_until(|gate| gate.holes() == 0).await { Ok(()) } else { Err(Close::Now) }
+    }
+
+    /// Writes one reply that depends on nothing, in its place.
+    pub(super) fn write_reply(&mut self, write: impl FnOnce(&mut Reply<'_>)) {
+        self.write_dependent_reply(Lsn::ZERO, write);
+    }
+
+    /// Writes one reply in its place.
+    pub(super) fn write_dependent_reply(
+        &mut self,
+        depends_on: Lsn,
+        write: impl FnOnce(&mut Reply<'_>),
+    ) {
+        let mut gate = self.outlet.gate().borrow_mut();
+        let tail = gate.tail();
+        let start = tail.len();
+        write(&mut Reply::new(tail, self.state.protocol));
+        if self.state.reply_mode == ReplyMode::On {
+            gate.settle(start, depends_on);
+        } else {
+            tail_truncate(&mut gate, start);
+        }
+    }
+
+    /// Runs one request that is not plain.
+    async fn execute_alone(
+        &mut self,
+        command: Option<CommandId>,
+        args: Args<'_>,
+    ) -> Result<(), Close> {
+        self.client.cmd.store(command.unwrap_or(CMD_NONE), Relaxed);
+        if self.state.reply_mode == ReplyMode::SkipNext {
+            self.state.reply_mode = ReplyMode::Skip;
+        }
+        let result = self.execute_checked(command, args).await;
+        if self.state.reply_mode == ReplyMode::Skip {
+            self.state.reply_mode = ReplyMode::On;
+        }
+        result?;
+        if self.state.closing { Err(Close::AfterReplies) } else { Ok(()) }
+    }
+
+    async fn execute_checked(
+        &mut self,
+        command: Option<CommandId>,
+        args: Args<'_>,
+    ) -> Result<(), Close> {
+        let (id, spec) = match commands::admit(self, command, args) {
+            Ok(admitted) => admitted,
+            Err(text) => {
+                transaction::refuse(self);
+                self.server.note_refusal(&self.shard, command, &text);
+                self.write_reply(|reply| reply.error(&text));
+                return Ok(());
+            }
+        };
+        if self.state.transaction.is_some() && !transaction::runs_at_once(spec) {
+            transaction::queue(self, id, args);
+            return Ok(());
+        }
+        match spec.run {
+            Run::Server => commands::run(self, id, spec, args).await,
+            Run::Data(_) => match self.route_data(spec, args) {
+                Route::Here | Route::Alone => {
+                    self.execute_discardable(id, args);
+                    Ok(())
+                }
+                Route::To(shard) => self.borrow_and_execute(ShardMask::default().with(shard), id, args).await,
+                Route::Borrow(mask) => self.borrow_and_execute(mask, id, args).await,
+            },
+        }
+    }
+
+    /// Runs a local command whose reply may be unwanted (CLIENT REPLY).
+    fn execute_discardable(&mut self, id: CommandId, args: Args<'_>) {
+        let shard = Rc::clone(&self.shard);
+        let mut running = shard.begin().expect("the data was home and nothing awaited since");
+        let mut reply = Vec::new();
+        let (db, protocol) = (self.state.db, self.state.protocol);
+        let depends_on = running.execute(id, args, db, protocol, &mut reply);
+        running.finish();
+        self.write_dependent_reply(depends_on, |out| out.raw(&reply));
+    }
+
+    /// Runs a command over several shards: after everything before it, as one step.
+    async fn borrow_and_execute(
+        &mut self,
+        mask: ShardMask,
+        id: CommandId,
+        args: Args<'_>,
+    ) -> Result<(), Close> {
+        self.barrier().await?;
+        if let Some(text) = commands::refuses(self, by_id(id)) {
+            self.server.note_refusal(&self.shard, Some(id), text);
+            self.write_reply(|reply| reply.error(text));
+            return Ok(());
+        }
+        let mut borrowed = self.shard.borrow(mask).await;
+        let mut reply = Vec::new();
+        let (db, protocol) = (self.state.db, self.state.protocol);
+        let depends_on = borrowed.execute(id, args, db, protocol, &mut reply);
+        let end = borrowed.commit();
+        let depends_on = if depends_on == moon_store::THIS_TURN { end } else { depends_on };
+        self.write_dependent_reply(depends_on, |out| out.raw(&reply));
+        self.flush();
+        Ok(())
+    }
+}
+
+/// Forgets a reply that nobody wants.
+fn tail_truncate(gate: &mut moon_shard::Gate, start: usize) {
+    gate.tail().truncate(start);
+}
+
+fn narrow(value: usize) -> u32 {
+    u32::try_from(value).expect("a read buffer is below 4 GiB")
+}

@@ -1,0 +1,90 @@
+//! What a connection remembers between commands.
+
+use moon_commands::CommandId;
+use moon_core::ShardId;
+use moon_resp::{OwnedArgs, Protocol};
+use moon_store::{DbIndex, WatchVersion};
+
+/// Whether replies are sent, as CLIENT REPLY sets it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplyMode {
+    /// Every reply is sent.
+    #[default]
+    On,
+    /// None is.
+    Off,
+    /// The reply to the next command is not.
+    SkipNext,
+    /// The reply to this command is not.
+    Skip,
+}
+
+/// A command queued by MULTI.
+#[derive(Debug)]
+pub struct Queued {
+    /// Which command.
+    pub id: CommandId,
+    /// Its arguments.
+    pub args: OwnedArgs,
+}
+
+/// A transaction being queued.
+#[derive(Debug, Default)]
+pub struct Transaction {
+    /// The commands so far.
+    pub queue: Vec<Queued>,
+    /// A command was refused while queueing: EXEC will refuse them all.
+    pub refused: bool,
+    /// Bytes of all arguments, for CLIENT LIST.
+    pub bytes: usize,
+}
+
+/// A key that WATCH named.
+#[derive(Debug)]
+pub struct Watch {
+    /// Its database.
+    pub db: DbIndex,
+    /// The key.
+    pub key: Box<[u8]>,
+    /// Its shard.
+    pub shard: ShardId,
+    /// The version that EXEC must find.
+    pub version: WatchVersion,
+    /// It was past its deadline already; that it goes is no change.
+    pub was_expired: bool,
+}
+
+/// The state of one connection.
+#[derive(Debug)]
+pub struct SessionState {
+    /// The selected database.
+    pub db: DbIndex,
+    /// The chosen protocol.
+    pub protocol: Protocol,
+    /// Whether the client may run commands.
+    pub authenticated: bool,
+    /// The open transaction.
+    pub transaction: Option<Transaction>,
+    /// Watched keys.
+    pub watches: Vec<Watch>,
+    /// CLIENT REPLY.
+    pub reply_mode: ReplyMode,
+    /// The connection closes when its replies have left.
+    pub closing: bool,
+}
+
+impl SessionState {
+    /// A new connection's state.
+    #[must_use]
+    pub fn new(authenticated: bool) -> SessionState {
+        SessionState {
+            db: 0,
+            protocol: Protocol::Resp2,
+            authenticated,
+            transaction: None,
+            watches: Vec::new(),
+            reply_mode: ReplyMode::On,
+            closing: false,
+        }
+    }
+}

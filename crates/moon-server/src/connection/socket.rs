@@ -1,0 +1,217 @@
+//! The socket of one connection, seen from its shard.
+//!
+//! The read half belongs to the connection's task. The write half is used by whoever finds that
+//! replies may leave: the task itself, or the shard's committer, which saves waking the task for
+//! every commit.
+
+use moon_shard::{Gate, Session, SessionId};
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll, Waker};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream, tcp, unix};
+
+/// An accepted connection, before it is split.
+pub enum Socket {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A Unix domain socket.
+    Unix(UnixStream),
+}
+
+/// What a connection reads from.
+pub type ReadHalf = Box<dyn AsyncRead + Unpin>;
+
+enum WriteHalf {
+    Tcp(tcp::OwnedWriteHalf),
+    Unix(unix::OwnedWriteHalf),
+}
+
+impl Socket {
+    fn split(self) -> (ReadHalf, WriteHalf) {
+        match self {
+            Socket::Tcp(stream) => {
+                let (read, write) = stream.into_split();
+                (Box::new(read), WriteHalf::Tcp(write))
+            }
+            Socket::Unix(stream) => {
+                let (read, write) = stream.into_split();
+                (Box::new(read), WriteHalf::Unix(write))
+            }
+        }
+    }
+}
+
+/// The part of a connection that its shard knows: the gate and the way out.
+pub struct Outlet {
+    id: SessionId,
+    gate: RefCell<Gate>,
+    write: RefCell<WriteHalf>,
+    /// The socket took less than there was; the task waits until it takes more.
+    blocked: Cell<bool>,
+    /// Writing failed; the task must close.
+    broken: Cell<bool>,
+    /// The task waits for replies of other shards, or for held replies to leave.
+    awaited: Cell<bool>,
+    /// Wakes the task.
+    waker: RefCell<Option<Waker>>,
+    /// Bytes written since the task last asked.
+    sent_bytes: Cell<u64>,
+}
+
+/// More unsent bytes than this, and the connection executes nothing until its client has read.
+pub const UNSENT_BYTES_MAX: usize = 1 << 20;
+
+impl Outlet {
+    /// Splits `socket` into what the task reads from and the way out.
+    pub fn new(id: SessionId, socket: Socket) -> (ReadHalf, Outlet) {
+        let (read, write) = socket.split();
+        let outlet = Outlet {
+            id,
+            gate: RefCell::default(),
+            write: RefCell::new(write),
+            blocked: Cell::new(false),
+            broken: Cell::new(false),
+            awaited: Cell::new(false),
+            waker: RefCell::new(None),
+            sent_bytes: Cell::new(0),
+        };
+        (read, outlet)
+    }
+
+    /// Keeps the task's waker: the same for the whole life of the task.
+    pub fn set_waker(&self, waker: Waker) {
+        *self.waker.borrow_mut() = Some(waker);
+    }
+
+    /// Whether writing failed.
+    pub fn is_broken(&self) -> bool {
+        self.broken.get()
+    }
+
+    /// Bytes that could leave but have not.
+    pub fn unsent_bytes(&self) -> usize {
+        self.gate.borrow().open().len()
+    }
+
+    /// Bytes sent since the last call.
+    pub fn take_sent_bytes(&self) -> u64 {
+        self.sent_bytes.take()
+    }
+
+    /// Sends what may leave, as far as the socket takes it.
+    pub fn send(&self, cx: Option<&mut Context<'_>>) {
+        let mut gate = self.gate.borrow_mut();
+        while !gate.open().is_empty() && !self.broken.get() {
+            let result = match &*self.write.borrow() {
+                WriteHalf::Tcp(half) => half.try_write(gate.open()),
+                WriteHalf::Unix(half) => half.try_write(gate.open()),
+            };
+            match result {
+                Ok(count) => {
+                    gate.sent(count);
+                    self.sent_bytes.set(self.sent_bytes.get() + count as u64);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked.set(true);
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => self.broken.set(true),
+            }
+        }
+        drop(gate);
+        if (self.blocked.get() || self.broken.get()) && cx.is_none() {
+            self.wake();
+        }
+    }
+
+    /// Polled by the task: goes on sending when the socket takes more.
+    pub fn poll_send(&self, cx: &mut Context<'_>) {
+        while self.blocked.get() {
+            let ready = {
+                let mut write = self.write.borrow_mut();
+                match &mut *write {
+                    WriteHalf::Tcp(half) => poll_writable(half.as_ref(), cx),
+                    WriteHalf::Unix(half) => poll_unix_writable(half.as_ref(), cx),
+                }
+            };
+            match ready {
+                Poll::Pending => return,
+                Poll::Ready(Err(_)) => {
+                    self.broken.set(true);
+                    return;
+                }
+                Poll::Ready(Ok(())) => {
+                    self.blocked.set(false);
+                    self.send(Some(cx));
+                }
+            }
+        }
+    }
+
+    /// Waits until `done` holds, sending meanwhile; `false` if the connection broke instead.
+    pub async fn wait_until(&self, mut done: impl FnMut(&Gate) -> bool) -> bool {
+        poll_fn(|cx| {
+            self.poll_send(cx);
+            if self.broken.get() {
+                return Poll::Ready(false);
+            }
+            if done(&self.gate.borrow()) {
+                self.awaited.set(false);
+                return Poll::Ready(true);
+            }
+            self.awaited.set(true);
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Closes the sending side, after everything was sent.
+    pub async fn shutdown(&self) {
+        poll_fn(|cx| {
+            let mut write = self.write.borrow_mut();
+            let result = match &mut *write {
+                WriteHalf::Tcp(half) => std::pin::Pin::new(half).poll_shutdown(cx),
+                WriteHalf::Unix(half) => std::pin::Pin::new(half).poll_shutdown(cx),
+            };
+            // The peer may have gone already, which is what closing is for.
+            result.map(drop)
+        })
+        .await;
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+fn poll_writable(stream: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    stream.poll_write_ready(cx)
+}
+
+fn poll_unix_writable(stream: &UnixStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    stream.poll_write_ready(cx)
+}
+
+impl Session for Outlet {
+    fn id(&self) -> SessionId {
+        self.id
+    }
+
+    fn gate(&self) -> &RefCell<Gate> {
+        &self.gate
+    }
+
+    fn progressed(&self) {
+        if !self.blocked.get() {
+            self.send(None);
+        }
+        if self.awaited.get() {
+            self.wake();
+        }
+    }
+}

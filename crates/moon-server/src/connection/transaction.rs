@@ -1,0 +1,263 @@
+//! MULTI, EXEC, DISCARD, WATCH, UNWATCH.
+
+use super::commands;
+use super::pipeline::{Close, Connection};
+use super::session::{Queued, Transaction, Watch};
+use moon_commands::{CommandId, CommandSpec, Run, by_id};
+use moon_core::{Lsn, ShardId, UnixMs};
+use moon_resp::{Args, Reply};
+use moon_shard::ShardMask;
+use moon_shard::mailbox::DataMessage;
+use moon_store::{DbIndex, Key, ShardData, THIS_TURN};
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Whether a command runs inside MULTI instead of being queued.
+pub(super) fn runs_at_once(spec: &CommandSpec) -> bool {
+    matches!(spec.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
+}
+
+/// Adds a command to the open transaction.
+pub(super) fn queue(connection: &mut Connection, id: CommandId, args: Args<'_>) {
+    if let Some(transaction) = &mut connection.state.transaction {
+        transaction.bytes += args.bytes();
+        transaction.queue.push(Queued { id, args: args.into() });
+        let queued = u32::try_from(transaction.queue.len()).unwrap_or(u32::MAX);
+        connection.client.set_multi(Some(queued));
+        connection.client.multi_mem.store(transaction.bytes as u64, Relaxed);
+    }
+    connection.write_reply(|reply| reply.simple("QUEUED"));
+}
+
+/// A command was refused while queueing.
+pub(super) fn refuse(connection: &mut Connection) {
+    if let Some(transaction) = &mut connection.state.transaction {
+        transaction.refused = true;
+    }
+}
+
+/// MULTI.
+pub(super) fn multi(connection: &mut Connection) {
+    if connection.state.transaction.is_some() {
+        connection.write_reply(|reply| reply.error("ERR MULTI calls can not be nested"));
+        return;
+    }
+    connection.state.transaction = Some(Transaction::default());
+    connection.client.set_multi(Some(0));
+    connection.write_reply(Reply::ok);
+}
+
+fn end_multi(connection: &Connection) {
+    connection.client.set_multi(None);
+    connection.client.multi_mem.store(0, Relaxed);
+}
+
+/// DISCARD.
+pub(super) fn discard(connection: &mut Connection) {
+    if connection.state.transaction.take().is_none() {
+        connection.write_reply(|reply| reply.error("ERR DISCARD without MULTI"));
+        return;
+    }
+    end_multi(connection);
+    unwatch(connection);
+    connection.write_reply(Reply::ok);
+}
+
+/// Forgets all watches. Those of other shards go by message, which nobody waits for.
+pub(super) fn unwatch(connection: &mut Connection) {
+    let mut by_shard: Vec<(ShardId, Vec<(DbIndex, Box<[u8]>)>)> = Vec::new();
+    for watch in connection.state.watches.drain(..) {
+        match by_shard.iter_mut().find(|(shard, _)| *shard == watch.shard) {
+            Some((_, keys)) => keys.push((watch.db, watch.key)),
+            None => by_shard.push((watch.shard, vec![(watch.db, watch.key)])),
+        }
+    }
+    for (shard, keys) in by_shard {
+        let visit = move |data: &mut ShardData| {
+            for (db, key) in keys {
+                data.watches.unwatch(db, &key);
+            }
+        };
+        connection.shard.directory().of(shard).send_data(DataMessage::Visit(Box::new(visit)));
+    }
+    connection.client.watch.store(0, Relaxed);
+}
+
+/// WATCH.
+pub(super) async fn watch(connection: &mut Connection, args: Args<'_>) -> Result<(), Close> {
+    if connection.state.transaction.is_some() {
+        connection.write_reply(|reply| reply.error("ERR WATCH inside MULTI is not allowed"));
+        return Ok(());
+    }
+    connection.barrier().await?;
+    let count = connection.shard.count();
+    let db = connection.state.db;
+    let mut new: Vec<&[u8]> = Vec::new();
+    for key in args.from(1).iter() {
+        let known = connection.state.watches.iter().any(|w| w.db == db && *w.key == *key);
+        if !known && !new.contains(&key) {
+            new.push(key);
+        }
+    }
+    let mask = new.iter().fold(ShardMask::default(), |m, key| m.with(count.shard_of_key(key)));
+    let own = ShardMask::default().with(connection.shard.id());
+    if mask.is_empty() || mask == own {
+        let shard = Rc::clone(&connection.shard);
+        let mut running = shard.begin().expect("the data was home and nothing awaited since");
+        let now = running.now();
+        for key in new {
+            connection.state.watches.push(begin_watch(running.data(), db, key, now));
+        }
+    } else {
+        let mut borrowed = connection.shard.borrow(mask).await;
+        let now = borrowed.now();
+        for key in new {
+            let data = borrowed.data(count.shard_of_key(key)).expect("its shard was borrowed");
+            connection.state.watches.push(begin_watch(data, db, key, now));
+        }
+        borrowed.commit();
+    }
+    let watched = u32::try_from(connection.state.watches.len()).unwrap_or(u32::MAX);
+    connection.client.watch.store(watched, Relaxed);
+    connection.write_reply(Reply::ok);
+    Ok(())
+}
+
+fn begin_watch(data: &mut ShardData, db: DbIndex, key: &[u8], now: UnixMs) -> Watch {
+    Watch {
+        db,
+        key: key.into(),
+        shard: data.id,
+        version: data.watches.watch(db, key),
+        was_expired: is_expired(data, db, key, now),
+    }
+}
+
+fn is_expired(data: &ShardData, db: DbIndex, key: &[u8], now: UnixMs) -> bool {
+    let found = data.dbs[usize::from(db)].get(Key::new(key));
+    found.and_then(|(_, deadline)| deadline).is_some_and(|deadline| deadline <= now)
+}
+
+fn is_unchanged(watch: &Watch, data: &ShardData, now: UnixMs) -> bool {
+    data.watches.version(watch.db, &watch.key) == Some(watch.version)
+        && (watch.was_expired || !is_expired(data, watch.db, &watch.key, now))
+}
+
+/// EXEC.
+pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
+    let Some(transaction) = connection.state.transaction.take() else {
+        connection.write_reply(|reply| reply.error("ERR EXEC without MULTI"));
+        return Ok(());
+    };
+    end_multi(connection);
+    if transaction.refused {
+        unwatch(connection);
+        let text = "EXECABORT Transaction discarded because of previous errors.";
+        connection.write_reply(|reply| reply.error(text));
+        return Ok(());
+    }
+    connection.barrier().await?;
+    let refused = transaction.queue.iter().find_map(|q| commands::refuses(connection, by_id(q.id)));
+    if let Some(text) = refused {
+        unwatch(connection);
+        let text = format!("EXECABORT Transaction discarded because of: {text}");
+        connection.write_reply(|reply| reply.error(&text));
+        return Ok(());
+    }
+    let mut mask = ShardMask::default();
+    for watch in &connection.state.watches {
+        mask = mask.with(watch.shard);
+    }
+    for queued in &transaction.queue {
+        let shards = connection.shards_of(by_id(queued.id), queued.args.as_args());
+        mask = mask.union(shards);
+    }
+    let own = ShardMask::default().with(connection.shard.id());
+    let depends_on = if mask.is_empty() || mask == own {
+        // The barrier may have let another executor borrow the data.
+        connection.shard.ready().await;
+        exec_here(connection, &transaction)
+    } else {
+        exec_borrowed(connection, &transaction, mask).await
+    };
+    let (reply, depends_on) = depends_on;
+    unwatch(connection);
+    connection.write_dependent_reply(depends_on, |out| out.raw(&reply));
+    connection.flush();
+    Ok(())
+}
+
+/// What the fate of the transaction itself shows: that watched keys have changed, or not.
+fn shown_by_watch(watch: &Watch, data: &ShardData) -> Lsn {
+    data.dirty.dependency(watch.db, Key::new(&watch.key).hash)
+}
+
+fn null_reply(connection: &Connection) -> Vec<u8> {
+    let mut reply = Vec::new();
+    Reply::new(&mut reply, connection.state.protocol).null_array();
+    reply
+}
+
+fn exec_here(connection: &mut Connection, transaction: &Transaction) -> (Vec<u8>, Lsn) {
+    let shard = Rc::clone(&connection.shard);
+    let mut running = shard.begin().expect("the data is home and nothing awaited since");
+    let now = running.now();
+    let (mut unchanged, mut depends_on) = (true, Lsn::ZERO);
+    for watch in &connection.state.watches {
+        unchanged &= is_unchanged(watch, running.data(), now);
+        depends_on = depends_on.max(shown_by_watch(watch, running.data()));
+    }
+    if !unchanged {
+        return (null_reply(connection), depends_on);
+    }
+    let mut replies = Vec::new();
+    Reply::new(&mut replies, connection.state.protocol).array(transaction.queue.len());
+    running.begin_transaction();
+    for queued in &transaction.queue {
+        let args = queued.args.as_args();
+        let dependency = match by_id(queued.id).run {
+            Run::Server => commands::run_in_transaction(connection, queued.id, args, &mut replies),
+            Run::Data(_) => {
+                let (db, protocol) = (connection.state.db, connection.state.protocol);
+                running.execute(queued.id, args, db, protocol, &mut replies)
+            }
+        };
+        depends_on = depends_on.max(dependency);
+    }
+    running.end_transaction();
+    running.finish();
+    (replies, depends_on)
+}
+
+async fn exec_borrowed(
+    connection: &mut Connection,
+    transaction: &Transaction,
+    mask: ShardMask,
+) -> (Vec<u8>, Lsn) {
+    let mut borrowed = connection.shard.borrow(mask).await;
+    let now = borrowed.now();
+    let (mut unchanged, mut depends_on) = (true, Lsn::ZERO);
+    for watch in &connection.state.watches {
+        let data = borrowed.data(watch.shard).expect("the shards of watched keys were borrowed");
+        unchanged &= is_unchanged(watch, data, now);
+        depends_on = depends_on.max(shown_by_watch(watch, data));
+    }
+    if !unchanged {
+        return (null_reply(connection), depends_on);
+    }
+    let mut replies = Vec::new();
+    Reply::new(&mut replies, connection.state.protocol).array(transaction.queue.len());
+    for queued in &transaction.queue {
+        let args = queued.args.as_args();
+        let dependency = match by_id(queued.id).run {
+            Run::Server => commands::run_in_transaction(connection, queued.id, args, &mut replies),
+            Run::Data(_) => {
+                let (db, protocol) = (connection.state.db, connection.state.protocol);
+                borrowed.execute(queued.id, args, db, protocol, &mut replies)
+            }
+        };
+        depends_on = depends_on.max(dependency);
+    }
+    let end = borrowed.commit();
+    (replies, if depends_on == THIS_TURN { end } else { depends_on })
+}

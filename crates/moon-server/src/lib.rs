@@ -1,0 +1,10 @@
+//! The server around the shards: configuration, checks of a start, clients, statistics.
+//!
+//! What this crate promises: a start that could lose data is refused with a reason
+//! ([`startup`]), a setting that is not understood is an error and never a default ([`config`]),
+//! and what the server says about itself (INFO, metrics) costs the path of a command nothing but
+//! plain stores ([`stats`]).
+
+pub mod clients;
+pub mod config;
+pub mod stats;

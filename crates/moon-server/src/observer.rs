@@ -1,0 +1,69 @@
+//! A shard's statistics: what its thread tells, put where INFO and metrics read it.
+
+use crate::stats::ServerStats;
+use moon_commands::CommandId;
+use moon_commands::context::Counts;
+use moon_commands::execute::Outcome;
+use moon_core::{Lsn, ShardId};
+use moon_shard::Observer;
+use moon_store::ShardData;
+use std::sync::Arc;
+
+/// Writes the block of one shard in [`ServerStats`].
+pub struct StatsObserver {
+    stats: Arc<ServerStats>,
+    shard: ShardId,
+}
+
+impl StatsObserver {
+    /// The observer of `shard`.
+    #[must_use]
+    pub fn new(stats: Arc<ServerStats>, shard: ShardId) -> StatsObserver {
+        StatsObserver { stats, shard }
+    }
+}
+
+impl Observer for StatsObserver {
+    #[inline]
+    fn command(&self, id: CommandId, nanos: u64, outcome: Outcome, counts: Counts) {
+        let stats = self.stats.shard(self.shard.index());
+        stats.record_command(id, 1, nanos);
+        if outcome == Outcome::Failed {
+            stats.record_failed(id);
+        }
+        if counts.hits > 0 {
+            stats.keyspace_hits.add(counts.hits);
+        }
+        if counts.misses > 0 {
+            stats.keyspace_misses.add(counts.misses);
+        }
+        if counts.expired > 0 {
+            stats.expired_keys.add(counts.expired);
+        }
+    }
+
+    fn error(&self, text: &str) {
+        self.stats.note_error(text.split(' ').next().unwrap_or("ERR"));
+    }
+
+    fn frame(&self, payload_bytes: usize, _end: Lsn) {
+        let stats = self.stats.shard(self.shard.index());
+        stats.turn_bytes.record(payload_bytes as u64, 1);
+        stats.frames.add(1);
+        stats.aof_bytes.add(payload_bytes as u64);
+    }
+
+    fn expired(&self, keys: u64) {
+        self.stats.shard(self.shard.index()).expired_keys.add(keys);
+    }
+
+    fn data(&self, data: &ShardData) {
+        let stats = self.stats.shard(data.id.index());
+        for (index, db) in data.dbs.iter().enumerate() {
+            if let Some(block) = stats.db(index) {
+                block.keys.set(db.len() as u64);
+                block.expires.set(db.volatile_len() as u64);
+            }
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! What all threads of one server share.
+
+use crate::clients::{ClientHandle, Clients};
+use crate::config::{Config, RuntimeConfig, Settings};
+use crate::stats::ServerStats;
+use moon_aof::AofStatus;
+use moon_commands::{CommandId, Limits};
+use moon_core::ShardCount;
+use moon_repl::Clock;
+use moon_resp::RequestLimits;
+use moon_shard::Shard;
+use moon_shard::mailbox::{ControlMessage, Directory};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// What SHUTDOWN asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShutdownRequest {
+    /// Do not wait for lagging replicas.
+    pub now: bool,
+    /// Stop even if the last sync fails.
+    pub force: bool,
+}
+
+/// The server, shared by its threads.
+pub struct Server {
+    /// The configuration, for CONFIG.
+    pub config: Arc<RuntimeConfig>,
+    /// Values that hot code reads.
+    pub settings: Arc<Settings>,
+    /// What is counted.
+    pub stats: Arc<ServerStats>,
+    /// Who is connected.
+    pub clients: Arc<Clients>,
+    /// The clock of the history.
+    pub clock: Arc<Clock>,
+    /// The shards' mailboxes.
+    pub directory: Directory,
+    /// Number of shards.
+    pub shards: ShardCount,
+    /// The log; `None` with `appendonly no`.
+    pub aof: Option<Arc<AofStatus>>,
+    /// One bit per shard whose log cannot take writes.
+    pub failing_logs: Arc<AtomicU64>,
+    databases: u16,
+    shutdown: Mutex<Option<ShutdownRequest>>,
+    shutdown_requested: Notify,
+    stopping: AtomicBool,
+}
+
+/// The parts of a [`Server`] that recovery makes.
+pub struct Parts {
+    /// See [`Server::config`].
+    pub config: Arc<RuntimeConfig>,
+    /// See [`Server::stats`].
+    pub stats: Arc<ServerStats>,
+    /// See [`Server::clients`].
+    pub clients: Arc<Clients>,
+    /// See [`Server::clock`].
+    pub clock: Arc<Clock>,
+    /// See [`Server::directory`].
+    pub directory: Directory,
+    /// See [`Server::shards`].
+    pub shards: ShardCount,
+    /// See [`Server::aof`].
+    pub aof: Option<Arc<AofStatus>>,
+    /// See [`Server::failing_logs`].
+    pub failing_logs: Arc<AtomicU64>,
+}
+
+impl Server {
+    /// A server that serves what `parts` hold.
+    #[must_use]
+    pub fn new(parts: Parts) -> Arc<Server> {
+        let settings = parts.config.settings();
+        let databases = parts.config.snapshot().databases;
+        Arc::new(Server {
+            settings,
+            config: parts.config,
+            stats: parts.stats,
+            clients: parts.clients,
+            clock: parts.clock,
+            directory: parts.directory,
+            shards: parts.shards,
+            aof: parts.aof,
+            failing_logs: parts.failing_logs,
+            databases: u16::try_from(databases).unwrap_or(u16::MAX),
+            shutdown: Mutex::new(None),
+            shutdown_requested: Notify::new(),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    /// Number of databases.
+    #[must_use]
+    pub fn databases(&self) -> u16 {
+        self.databases
+    }
+
+    /// Whether clients must authenticate.
+    #[must_use]
+    pub fn requires_password(&self) -> bool {
+        self.settings.password_set.load(Relaxed)
+    }
+
+    /// Whether `password` is right for `user`; there is only the default user. Without
+    /// `requirepass` every password of the default user is.
+    #[must_use]
+    pub fn accepts(&self, user: &[u8], password: &[u8]) -> bool {
+        let config = self.config.snapshot();
+        user == b"default"
+            && (config.requirepass.is_empty() || equal_in_constant_time(password, config.requirepass.as_bytes()))
+    }
+
+    /// Limits of the request parser.
+    #[inline]
+    #[must_use]
+    pub fn request_limits(&self, authenticated: bool) -> RequestLimits {
+        let max_bulk_len = self.settings.proto_max_bulk_len.load(Relaxed);
+        RequestLimits {
+            max_bulk_len: usize::try_from(max_bulk_len).unwrap_or(usize::MAX),
+            authenticated,
+            ..RequestLimits::default()
+        }
+    }
+
+    /// Whether one pipeline keeps Redis's full program order.
+    #[inline]
+    #[must_use]
+    pub fn strict_order(&self) -> bool {
+        self.settings.pipeline_strict()
+    }
+
+    /// Bytes came in from a client.
+    #[inline]
+    pub fn received(&self, shard: &Shard, client: &ClientHandle, bytes: usize) {
+        client.touch(self.clients.now_ms());
+        let stats = self.stats.shard(shard.id().index());
+        stats.net_input_bytes.add(bytes as u64);
+        stats.reads.add(1);
+    }
+
+    /// Bytes went out to a client.
+    #[inline]
+    pub fn sent(&self, shard: &Shard, bytes: u64) {
+        if bytes > 0 {
+            let stats = self.stats.shard(shard.id().index());
+            stats.net_output_bytes.add(bytes);
+            stats.writes.add(1);
+        }
+    }
+
+    /// A server command ran on `shard`'s thread.
+    pub fn note_command(
+        &self,
+        shard: &Shard,
+        id: CommandId,
+        taken: Duration,
+        error: Option<String>,
+    ) {
+        let stats = self.stats.shard(shard.id().index());
+        stats.record_command(id, 1, u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX));
+        if let Some(text) = error {
+            stats.record_failed(id);
+            self.stats.note_error(error_code(&text));
+        }
+    }
+
+    /// A command was refused before it ran.
+    pub fn note_refusal(&self, shard: &Shard, command: Option<CommandId>, text: &str) {
+        if let Some(id) = command {
+            self.stats.shard(shard.id().index()).record_rejected(id);
+        }
+        self.stats.note_error(error_code(text));
+    }
+
+    /// CONFIG SET.
+    ///
+    /// # Errors
+    /// The error reply; nothing has changed.
+    pub fn config_set(&self, pairs: &[&[u8]]) -> Result<(), String> {
+        self.config.set(pairs, |before, after, _| self.apply(before, after)).map_err(|e| e.to_string())?;
+        let limits = Arc::new(limits_of(&self.config.snapshot()));
+        for shard in self.shards.ids() {
+            let limits = Arc::clone(&limits);
+            let set = Box::new(move |shard: &std::rc::Rc<Shard>| shard.set_limits(limits));
+            self.directory.of(shard).send_control(ControlMessage::Run(set));
+        }
+        Ok(())
+    }
+
+    fn apply(&self, before: &Config, after: &Config) -> Result<(), (&'static str, String)> {
+        if before.appendonly != after.appendonly {
+            let why = "the log cannot be switched while the server runs in this version; restart \
+                       with --appendonly";
+            return Err(("appendonly", why.to_owned()));
+        }
+        if before.appendfsync != after.appendfsync {
+            let why = "the policy cannot be changed while the server runs in this version; \
+                       restart with --appendfsync";
+            return Err(("appendfsync", why.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Asks the server to stop; the first request counts.
+    pub fn request_shutdown(&self, request: ShutdownRequest) {
+        let mut shutdown = self.shutdown.lock().unwrap_or_else(PoisonError::into_inner);
+        shutdown.get_or_insert(request);
+        self.shutdown_requested.notify_one();
+    }
+
+    /// Waits until the server was asked to stop.
+    pub async fn shutdown_requested(&self) -> ShutdownRequest {
+        loop {
+            if let Some(request) = *self.shutdown.lock().unwrap_or_else(PoisonError::into_inner) {
+                return request;
+            }
+            self.shutdown_requested.notified().await;
+        }
+    }
+
+    /// From now on connections end once their replies have left.
+    pub fn begin_stop(&self) {
+        self.stopping.store(true, Relaxed);
+        self.clients.kill_all();
+    }
+
+    /// Whether the server is on its way down.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Relaxed)
+    }
+}
+
+/// The bounds and thresholds that commands see.
+#[must_use]
+pub fn limits_of(config: &Config) -> Limits {
+    let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    Limits {
+        max_bulk_len: size(config.proto_max_bulk_len),
+        hash_max_listpack_entries: size(config.hash_max_listpack_entries),
+        hash_max_listpack_value: size(config.hash_max_listpack_value),
+        list_max_listpack_size: config.list_max_listpack_size,
+        set_max_intset_entries: size(config.set_max_intset_entries),
+        set_max_listpack_entries: size(config.set_max_listpack_entries),
+        set_max_listpack_value: size(config.set_max_listpack_value),
+    }
+}
+
+/// The first word of an error, as INFO errorstats counts it.
+fn error_code(text: &str) -> &str {
+    text.split(' ').next().unwrap_or("ERR")
+}
+
+/// Compares without telling by its time how much was right.
+fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
+    let mut difference = a.len() ^ b.len();
+    for i in 0..a.len().max(b.len()) {
+        let (x, y) = (a.get(i).unwrap_or(&0), b.get(i).unwrap_or(&0));
+        difference |= usize::from(x ^ y);
+    }
+    difference == 0
+}

@@ -1,0 +1,246 @@
+//! Borrowing: the data of several shards in one executor's hands.
+//!
+//! To run a command over several shards, the executing thread asks each of them, its own
+//! included, to lend its `Box<ShardData>`. Each ends its turn first, so everything it has
+//! executed has its LSN, and takes no data messages until the box is back. While the executor
+//! holds the boxes it is exactly single-threaded Redis over them; what it writes is one frame.
+//!
+//! # Why it cannot deadlock
+//! The requests of one borrow enter all mailboxes as one step ([`Directory::send_borrow`]), so any
+//! two borrows meet in the same order in every mailbox they share. The earliest unfinished borrow
+//! is first everywhere, gets every box, and gives them back without waiting for anyone: replies
+//! and boxes travel on lanes that always move.
+
+use crate::mailbox::{ControlMessage, Directory};
+use crate::shard::{Shard, unix_now};
+use moon_commands::context::{Counts, Origin};
+use moon_commands::execute::Outcome;
+use moon_commands::{CommandId, Cx, Effects, Limits, ShardSet, by_id, execute};
+use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
+use moon_repl::FrameKind;
+use moon_resp::{Args, Protocol, Reply};
+use moon_store::{DbIndex, ShardData, THIS_TURN};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::oneshot;
+
+/// A set of shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardMask(u64);
+
+const _: () = assert!(ShardCount::MAX as u32 <= u64::BITS, "a mask has a bit for every shard");
+
+impl ShardMask {
+    /// All of `count` shards.
+    #[must_use]
+    pub fn all(count: ShardCount) -> ShardMask {
+        ShardMask(u64::MAX >> (64 - u32::from(count.get())))
+    }
+
+    /// With one more shard.
+    #[must_use]
+    pub fn with(self, shard: ShardId) -> ShardMask {
+        ShardMask(self.0 | 1 << shard.0)
+    }
+
+    /// The shards of both.
+    #[must_use]
+    pub fn union(self, other: ShardMask) -> ShardMask {
+        ShardMask(self.0 | other.0)
+    }
+
+    /// Whether `shard` is in it.
+    #[must_use]
+    pub fn contains(self, shard: ShardId) -> bool {
+        self.0 & (1 << shard.0) != 0
+    }
+
+    /// The only shard in it, if it is one.
+    #[must_use]
+    pub fn single(self) -> Option<ShardId> {
+        // trailing_zeros of a non-zero u64 is below 64.
+        (self.0.count_ones() == 1).then(|| ShardId(u16::try_from(self.0.trailing_zeros()).unwrap_or(0)))
+    }
+
+    /// Whether no shard is in it.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    fn iter(self) -> impl Iterator<Item = ShardId> {
+        (0..ShardCount::MAX).map(ShardId).filter(move |shard| self.contains(*shard))
+    }
+}
+
+/// Asks a shard for its data.
+pub struct LendRequest {
+    to: oneshot::Sender<Lent>,
+}
+
+impl LendRequest {
+    /// Gives the data to the executor, or takes it straight home if the executor has gone.
+    pub(crate) fn lend(self, data: Box<ShardData>, directory: Directory) {
+        // If the executor is gone, dropping the value sends the data home.
+        drop(self.to.send(Lent { data: Some(data), directory }));
+    }
+}
+
+/// Data on its way to an executor. Dropped before it arrives, it goes home.
+struct Lent {
+    data: Option<Box<ShardData>>,
+    directory: Directory,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(data) = self.data.take() {
+            let id = data.id;
+            self.directory.of(id).send_control(ControlMessage::Home(data, Lsn::ZERO));
+        }
+    }
+}
+
+/// The data of several shards in hand. Dropping it gives everything back; what was executed and
+/// not [committed](Borrowed::commit) is committed first, because memory has changed already.
+pub struct Borrowed {
+    shard: Rc<Shard>,
+    boxes: Vec<Option<Box<ShardData>>>,
+    effects: Effects,
+    rng: SmallRng,
+    limits: Arc<Limits>,
+    now: UnixMs,
+    last: Instant,
+}
+
+impl Shard {
+    /// Borrows the data of the shards in `mask` and of this one.
+    pub async fn borrow(self: &Rc<Self>, mask: ShardMask) -> Borrowed {
+        let mask = mask.with(self.config.id);
+        let mut requests = Vec::new();
+        let mut answers = Vec::new();
+        for shard in mask.iter() {
+            let (to, answer) = oneshot::channel();
+            requests.push((shard, LendRequest { to }));
+            answers.push((shard, answer));
+        }
+        self.shared.directory.send_borrow(requests.into_iter());
+        let (limits, seed) = self.borrow_settings();
+        let mut borrowed = Borrowed {
+            shard: Rc::clone(self),
+            boxes: (0..self.config.count.get()).map(|_| None).collect(),
+            effects: Effects::default(),
+            rng: SmallRng::seed_from_u64(seed),
+            limits,
+            now: unix_now(),
+            last: Instant::now(),
+        };
+        for (shard, answer) in answers {
+            let mut lent = answer.await.expect("a shard thread lives as long as the process");
+            borrowed.boxes[shard.index()] = lent.data.take();
+        }
+        borrowed.now = unix_now();
+        borrowed.last = Instant::now();
+        borrowed.effects.begin_unit();
+        borrowed
+    }
+}
+
+impl Borrowed {
+    /// Runs one data command against the shards in hand and writes its reply behind `replies`.
+    /// Returns what the reply depends on; [`THIS_TURN`] stands for what [`Borrowed::commit`]
+    /// returns.
+    pub fn execute(
+        &mut self,
+        id: CommandId,
+        args: Args<'_>,
+        db: DbIndex,
+        protocol: Protocol,
+        replies: &mut Vec<u8>,
+    ) -> Lsn {
+        let before = self.effects.len();
+        let mut cx = Cx {
+            shards: ShardSet::Many { count: self.shard.config.count, shards: &mut self.boxes },
+            shard_count: self.shard.config.count,
+            db,
+            now: self.now,
+            origin: Origin::Client,
+            reply: Reply::new(replies, protocol),
+            effects: &mut self.effects,
+            depends_on: Lsn::ZERO,
+            rng: &mut self.rng,
+            limits: &self.limits,
+            counts: Counts::default(),
+            keep_expired: self.shard.refuses_writes().is_some(),
+        };
+        let outcome = execute(&mut cx, by_id(id), args);
+        let (depends_on, counts) = (cx.depends_on, cx.counts);
+        let finished = Instant::now();
+        let nanos = finished.duration_since(self.last).as_nanos();
+        self.last = finished;
+        let observer = &self.shard.observer;
+        observer.command(id, u64::try_from(nanos).unwrap_or(u64::MAX), outcome, counts);
+        if outcome == Outcome::Failed {
+            observer.error("ERR");
+        }
+        if self.effects.len() == before { depends_on } else { THIS_TURN }
+    }
+
+    /// The data of one shard in hand.
+    pub fn data(&mut self, shard: ShardId) -> Option<&mut ShardData> {
+        self.boxes[shard.index()].as_deref_mut()
+    }
+
+    /// The time at which this executes.
+    #[must_use]
+    pub fn now(&self) -> UnixMs {
+        self.now
+    }
+
+    /// Makes one frame of everything that was written, in the file of the executing shard, and
+    /// gives the data back. Returns the frame's end, or zero if nothing was written.
+    pub fn commit(mut self) -> Lsn {
+        self.issue_and_return()
+    }
+
+    fn issue_and_return(&mut self) -> Lsn {
+        let in_hand = self.boxes[self.shard.config.id.index()].is_some();
+        let mut end = Lsn::ZERO;
+        if in_hand {
+            self.effects.end_unit();
+            if !self.effects.is_empty() {
+                let payload = self.effects.take();
+                let mut core = self.shard.core.borrow_mut();
+                end = self.shard.append(&mut core, FrameKind::Cross, payload);
+            }
+        }
+        for data in self.boxes.iter_mut().filter_map(Option::take) {
+            let mut data = data;
+            if end > Lsn::ZERO {
+                data.dirty.seal(end);
+            }
+            let owner = self.shard.shared.directory.of(data.id);
+            owner.send_control(ControlMessage::Home(data, end));
+        }
+        end
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if self.boxes.iter().any(Option::is_some) {
+            self.issue_and_return();
+        }
+    }
+}
+
+impl Shard {
+    fn borrow_settings(&self) -> (Arc<Limits>, u64) {
+        let mut core = self.core.borrow_mut();
+        let seed = core.rng_mut().next_u64();
+        (core.limits(), seed)
+    }
+}

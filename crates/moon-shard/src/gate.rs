@@ -1,0 +1,319 @@
+//! The gate: the replies of one connection, in order, each held until what it depends on is
+//! committed.
+//!
+//! ```text
+//!   open                 parts
+//!   [may leave now]  ->  [held: LSN 90] [hole: other shard] [held: this turn]
+//! ```
+//!
+//! A reply is written straight behind the previous one. If it depends on nothing uncommitted and
+//! nothing before it is held, it lands in `open` and no part is made, which is every clean read
+//! and, with the log off, everything.
+
+use bytes::Bytes;
+use moon_core::Lsn;
+use moon_store::THIS_TURN;
+use std::collections::VecDeque;
+
+/// Names a hole that a reply from another shard will fill.
+pub type Ticket = u64;
+
+#[derive(Debug)]
+struct Part {
+    bytes: PartBytes,
+    depends_on: Lsn,
+}
+
+#[derive(Debug)]
+enum PartBytes {
+    /// Written here; more may be appended.
+    Own(Vec<u8>),
+    /// Came from another shard.
+    Came(Bytes),
+    /// Not there yet.
+    Hole,
+}
+
+/// The replies of one connection.
+///
+/// # Invariants
+/// * Bytes enter `open` in the order in which their commands were received.
+/// * A part that depends on [`THIS_TURN`] is never opened; [`Gate::resolve_turn`] gives it its LSN.
+#[derive(Debug, Default)]
+pub struct Gate {
+    open: Vec<u8>,
+    parts: VecDeque<Part>,
+    /// The ticket of `parts[0]`.
+    first_ticket: Ticket,
+    holes: usize,
+    held_bytes: usize,
+    /// What the shard has counted of `held_bytes`.
+    accounted_bytes: usize,
+    /// The LSN for which the shard has this connection on its list; zero if it has not.
+    registered: Lsn,
+    /// Whether the shard will resolve this gate at the end of the turn.
+    in_turn: bool,
+    spare: Vec<u8>,
+}
+
+impl Gate {
+    /// Where the next reply is to be written, behind everything before it. Pass the length it
+    /// had to [`Gate::settle`] afterwards.
+    #[inline]
+    pub fn tail(&mut self) -> &mut Vec<u8> {
+        let Gate { open, parts, spare, .. } = self;
+        match parts.back() {
+            None => return open,
+            Some(Part { bytes: PartBytes::Own(_), .. }) => {}
+            Some(_) => {
+                let bytes = PartBytes::Own(std::mem::take(spare));
+                parts.push_back(Part { bytes, depends_on: Lsn::ZERO });
+            }
+        }
+        match parts.back_mut() {
+            Some(Part { bytes: PartBytes::Own(bytes), .. }) => bytes,
+            _ => unreachable!("the last part was just seen or made to be an own one"),
+        }
+    }
+
+    /// What was written to the tail from `start` on depends on `depends_on`.
+    #[inline]
+    pub fn settle(&mut self, start: usize, depends_on: Lsn) {
+        match self.parts.back_mut() {
+            None if depends_on == Lsn::ZERO => {}
+            None => {
+                let mut bytes = std::mem::take(&mut self.spare);
+                bytes.extend_from_slice(&self.open[start..]);
+                self.open.truncate(start);
+                self.push_own(bytes, depends_on);
+            }
+            Some(part) => {
+                let PartBytes::Own(bytes) = &mut part.bytes else {
+                    unreachable!("the tail is an own part");
+                };
+                if depends_on <= part.depends_on || start == 0 {
+                    // What is before waits at least as long, or there is nothing before.
+                    self.held_bytes += bytes.len() - start;
+                    part.depends_on = part.depends_on.max(depends_on);
+                } else {
+                    let later = bytes.split_off(start);
+                    self.push_own(later, depends_on);
+                }
+            }
+        }
+    }
+
+    fn push_own(&mut self, bytes: Vec<u8>, depends_on: Lsn) {
+        self.held_bytes += bytes.len();
+        self.parts.push_back(Part { bytes: PartBytes::Own(bytes), depends_on });
+    }
+
+    /// Keeps a place for a reply that another shard will send.
+    pub fn reserve(&mut self) -> Ticket {
+        self.parts.push_back(Part { bytes: PartBytes::Hole, depends_on: Lsn::ZERO });
+        self.holes += 1;
+        self.first_ticket + self.parts.len() as u64 - 1
+    }
+
+    /// The reply for `ticket` came.
+    pub fn fill(&mut self, ticket: Ticket, bytes: Bytes, depends_on: Lsn) {
+        debug_assert_ne!(depends_on, THIS_TURN, "the other shard has ended its turn");
+        let index = usize::try_from(ticket - self.first_ticket).expect("a ticket names a held part");
+        let part = &mut self.parts[index];
+        assert!(matches!(part.bytes, PartBytes::Hole), "a hole is filled once");
+        self.held_bytes += bytes.len();
+        *part = Part { bytes: PartBytes::Came(bytes), depends_on };
+        self.holes -= 1;
+    }
+
+    /// Notes that the shard will resolve the turn here; `false` if it is noted already.
+    pub(crate) fn join_turn(&mut self) -> bool {
+        !std::mem::replace(&mut self.in_turn, true)
+    }
+
+    /// Notes that the shard has this connection on its list for `lsn`; `false` if it is there for
+    /// that or an earlier one already.
+    pub(crate) fn register(&mut self, lsn: Lsn) -> bool {
+        let needed = self.registered == Lsn::ZERO || lsn < self.registered;
+        if needed {
+            self.registered = lsn;
+        }
+        needed
+    }
+
+    /// The shard has taken this connection off its list.
+    pub(crate) fn unregister(&mut self) {
+        self.registered = Lsn::ZERO;
+    }
+
+    /// Bytes held more, and less, than the shard has counted.
+    pub(crate) fn account(&mut self) -> (usize, usize) {
+        let before = std::mem::replace(&mut self.accounted_bytes, self.held_bytes);
+        (self.held_bytes.saturating_sub(before), before.saturating_sub(self.held_bytes))
+    }
+
+    /// What the shard has counted, for the last time.
+    pub(crate) fn take_account(&mut self) -> usize {
+        std::mem::take(&mut self.accounted_bytes)
+    }
+
+    /// The turn ended with a frame that ends at `end`.
+    pub fn resolve_turn(&mut self, end: Lsn) {
+        self.in_turn = false;
+        for part in self.parts.iter_mut().rev() {
+            if part.depends_on == THIS_TURN {
+                part.depends_on = end;
+            }
+        }
+    }
+
+    /// Opens everything that depends on nothing above `committed`. Returns what the first part
+    /// still held waits for: `None` if nothing is held or a hole is first.
+    pub fn advance(&mut self, committed: Lsn) -> Option<Lsn> {
+        while let Some(part) = self.parts.front() {
+            if matches!(part.bytes, PartBytes::Hole) {
+                return None;
+            }
+            if part.depends_on > committed {
+                return Some(part.depends_on);
+            }
+            let part = self.parts.pop_front().expect("the front was just seen");
+            self.first_ticket += 1;
+            match part.bytes {
+                PartBytes::Own(mut bytes) => {
+                    self.held_bytes -= bytes.len();
+                    if self.open.is_empty() {
+                        std::mem::swap(&mut self.open, &mut bytes);
+                    } else {
+                        self.open.extend_from_slice(&bytes);
+                    }
+                    bytes.clear();
+                    if bytes.capacity() <= SPARE_CAPACITY_MAX {
+                        self.spare = bytes;
+                    }
+                }
+                PartBytes::Came(bytes) => {
+                    self.held_bytes -= bytes.len();
+                    self.open.extend_from_slice(&bytes);
+                }
+                PartBytes::Hole => unreachable!("holes were handled above"),
+            }
+        }
+        None
+    }
+
+    /// Bytes that may leave now.
+    #[inline]
+    #[must_use]
+    pub fn open(&self) -> &[u8] {
+        &self.open
+    }
+
+    /// The first `count` open bytes have left.
+    pub fn sent(&mut self, count: usize) {
+        if count == self.open.len() {
+            self.open.clear();
+            if self.open.capacity() > OPEN_CAPACITY_MAX {
+                self.open = Vec::new();
+            }
+        } else {
+            self.open.drain(..count);
+        }
+    }
+
+    /// Replies of other shards that have not come.
+    #[must_use]
+    pub fn holes(&self) -> usize {
+        self.holes
+    }
+
+    /// Bytes that wait for a commit.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Whether nothing is held.
+    #[inline]
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.parts.is_empty()
+    }
+}
+
+/// A buffer larger than this is given back instead of being kept for the next part.
+const SPARE_CAPACITY_MAX: usize = 64 << 10;
+/// As above, for the bytes on their way to the socket.
+const OPEN_CAPACITY_MAX: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(gate: &mut Gate, text: &str, depends_on: Lsn) {
+        let tail = gate.tail();
+        let start = tail.len();
+        tail.extend_from_slice(text.as_bytes());
+        gate.settle(start, depends_on);
+    }
+
+    fn leave(gate: &mut Gate) -> String {
+        let text = String::from_utf8(gate.open().to_vec()).unwrap();
+        gate.sent(text.len());
+        text
+    }
+
+    #[test]
+    fn clean_replies_leave_at_once() {
+        let mut gate = Gate::default();
+        reply(&mut gate, "a", Lsn::ZERO);
+        reply(&mut gate, "b", Lsn::ZERO);
+        assert!(gate.is_open());
+        assert_eq!(leave(&mut gate), "ab");
+    }
+
+    #[test]
+    fn a_held_reply_holds_everything_behind_it_and_nothing_before_it() {
+        let mut gate = Gate::default();
+        reply(&mut gate, "a", Lsn::ZERO);
+        reply(&mut gate, "b", THIS_TURN);
+        reply(&mut gate, "c", Lsn::ZERO);
+        assert_eq!(gate.advance(Lsn(5)), Some(THIS_TURN));
+        assert_eq!(leave(&mut gate), "a");
+        gate.resolve_turn(Lsn(10));
+        assert_eq!(gate.advance(Lsn(9)), Some(Lsn(10)));
+        assert_eq!(gate.held_bytes(), 2);
+        assert_eq!(gate.advance(Lsn(10)), None);
+        assert_eq!(leave(&mut gate), "bc");
+        assert_eq!(gate.held_bytes(), 0);
+    }
+
+    #[test]
+    fn replies_of_other_shards_take_their_place() {
+        let mut gate = Gate::default();
+        reply(&mut gate, "a", Lsn::ZERO);
+        let first = gate.reserve();
+        reply(&mut gate, "c", THIS_TURN);
+        let second = gate.reserve();
+        reply(&mut gate, "e", Lsn::ZERO);
+        gate.resolve_turn(Lsn(3));
+        gate.fill(second, Bytes::from_static(b"d"), Lsn(7));
+        assert_eq!(gate.advance(Lsn(10)), None);
+        assert_eq!(leave(&mut gate), "a");
+        gate.fill(first, Bytes::from_static(b"b"), Lsn::ZERO);
+        assert_eq!(gate.holes(), 0);
+        assert_eq!(gate.advance(Lsn(6)), Some(Lsn(7)));
+        assert_eq!(leave(&mut gate), "bc");
+        assert_eq!(gate.advance(Lsn(7)), None);
+        assert_eq!(leave(&mut gate), "de");
+    }
+
+    #[test]
+    fn a_later_write_does_not_delay_the_reply_before_it() {
+        let mut gate = Gate::default();
+        reply(&mut gate, "a", Lsn(5));
+        reply(&mut gate, "b", THIS_TURN);
+        assert_eq!(gate.advance(Lsn(5)), Some(THIS_TURN));
+        assert_eq!(leave(&mut gate), "a");
+    }
+}

@@ -1,0 +1,143 @@
+//! How other threads reach a shard.
+//!
+//! Two lanes. The *data* lane holds what needs the shard's data: it is taken in order, and only
+//! while the data is at home and the shard is within its memory bound. The *control* lane holds
+//! what must always move: data that comes home, replies for connections here, new connections.
+//! If control messages could wait behind data messages, two shards could wait for each other.
+
+use crate::batch::{Batch, BatchReply};
+use crate::borrow::LendRequest;
+use crate::shard::Shard;
+use moon_core::{Lsn, ShardId};
+use moon_store::ShardData;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// What needs the shard's data, in order.
+pub enum DataMessage {
+    /// Commands of a connection of another shard.
+    Batch(Batch),
+    /// Give the data to an executor.
+    Lend(LendRequest),
+    /// Look at or change something that is no keyspace write, such as a watch.
+    Visit(Box<dyn FnOnce(&mut ShardData) + Send>),
+}
+
+/// What must always move.
+pub enum ControlMessage {
+    /// Data that was lent comes home; its frame, if it made one, ends here.
+    Home(Box<ShardData>, Lsn),
+    /// Replies for a connection of this shard.
+    Replies(BatchReply),
+    /// Run on the shard's thread: a new connection, say.
+    Run(Box<dyn FnOnce(&Rc<Shard>) + Send>),
+}
+
+#[derive(Default)]
+struct Lanes {
+    control: VecDeque<ControlMessage>,
+    data: VecDeque<DataMessage>,
+}
+
+/// The two lanes of one shard. Pushing never waits: whoever may push has bounded room, one
+/// request and one batch per connection.
+#[derive(Default)]
+pub struct Mailbox {
+    lanes: Mutex<Lanes>,
+    filled: Notify,
+}
+
+impl Mailbox {
+    /// Sends what needs the data.
+    pub fn send_data(&self, message: DataMessage) {
+        let was_empty = {
+            let mut lanes = self.lanes();
+            let was_empty = lanes.data.is_empty();
+            lanes.data.push_back(message);
+            was_empty
+        };
+        if was_empty {
+            self.filled.notify_one();
+        }
+    }
+
+    /// Sends what must always move.
+    pub fn send_control(&self, message: ControlMessage) {
+        let was_empty = {
+            let mut lanes = self.lanes();
+            let was_empty = lanes.control.is_empty();
+            lanes.control.push_back(message);
+            was_empty
+        };
+        if was_empty {
+            self.filled.notify_one();
+        }
+    }
+
+    /// Takes the next control message.
+    pub fn take_control(&self) -> Option<ControlMessage> {
+        self.lanes().control.pop_front()
+    }
+
+    /// Takes the next data message.
+    pub fn take_data(&self) -> Option<DataMessage> {
+        self.lanes().data.pop_front()
+    }
+
+    /// Whether a borrow is next in the data lane. Lending goes on when there is no room: it
+    /// executes nothing here, and the borrow was admitted where it was asked for.
+    pub(crate) fn lend_is_next(&self) -> bool {
+        matches!(self.lanes().data.front(), Some(DataMessage::Lend(_)))
+    }
+
+    /// Waits until something was sent, or [`Mailbox::nudge`].
+    pub async fn filled(&self) {
+        self.filled.notified().await;
+    }
+
+    /// Wakes the shard's mailbox task although nothing was sent: there is room again, say.
+    pub fn nudge(&self) {
+        self.filled.notify_one();
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        // A panic aborts the process, so a poisoned lock is never seen.
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The mailboxes of all shards, and the order of borrows.
+#[derive(Clone)]
+pub struct Directory {
+    mailboxes: Arc<[Mailbox]>,
+    /// Held while the requests of one borrow enter the mailboxes, so that any two borrows meet
+    /// in the same order everywhere.
+    borrow_order: Arc<Mutex<()>>,
+}
+
+impl Directory {
+    /// Mailboxes for `count` shards.
+    #[must_use]
+    pub fn new(count: moon_core::ShardCount) -> Directory {
+        Directory {
+            mailboxes: count.ids().map(|_| Mailbox::default()).collect(),
+            borrow_order: Arc::default(),
+        }
+    }
+
+    /// The mailbox of one shard.
+    #[must_use]
+    pub fn of(&self, shard: ShardId) -> &Mailbox {
+        &self.mailboxes[shard.index()]
+    }
+
+    /// Sends one borrow's requests as one step.
+    pub(crate) fn send_borrow(&self, requests: impl Iterator<Item = (ShardId, LendRequest)>) {
+        let _order = self.borrow_order.lock().unwrap_or_else(PoisonError::into_inner);
+        for (shard, request) in requests {
+            self.of(shard).send_data(DataMessage::Lend(request));
+        }
+    }
+}

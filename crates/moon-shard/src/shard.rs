@@ -1,0 +1,616 @@
+//! One shard on its thread: execution, turns, commit.
+//!
+//! A *turn* is what the shard executes before its committer runs. Commands append their effects
+//! to the turn; ending it makes one frame, one issue and one write, and the replies that depend
+//! on it wait in their gates until `committed` passes the frame's end.
+
+use crate::batch::{Batch, BatchReply, Run};
+use crate::gate::Gate;
+use crate::mailbox::{ControlMessage, Directory};
+use crate::observer::Observer;
+use bytes::Bytes;
+use moon_commands::context::{Counts, Origin};
+use moon_commands::execute::Outcome;
+use moon_commands::{CommandId, Cx, Effects, Flags, Limits, ShardSet, by_id, execute};
+use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
+use moon_repl::{Clock, CommitLog, FrameKind, LogHealth};
+use moon_resp::{Args, Protocol, Reply};
+use moon_store::{DbIndex, Key, ShardData, THIS_TURN};
+use rand::rngs::SmallRng;
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::Notify;
+
+/// Names a connection on its shard.
+pub type SessionId = u64;
+
+/// A turn closes when its effects pass this, at a command boundary.
+const TURN_BYTES_MAX: usize = 1 << 20;
+
+/// The error for writes that the log cannot take.
+pub const MISCONF: &str = "MISCONF Errors writing to the AOF file: the log cannot take new writes; \
+    commands that free memory and reads still run. See INFO persistence and the server log";
+
+/// A connection, as its shard sees it.
+pub trait Session {
+    /// Its id.
+    fn id(&self) -> SessionId;
+    /// Its replies. Never borrowed across a call into the shard.
+    fn gate(&self) -> &RefCell<Gate>;
+    /// The gate has opened further, or a reply came from another shard: send what may leave.
+    fn progressed(&self);
+}
+
+/// What does not change while the shard runs.
+#[derive(Clone, Copy, Debug)]
+pub struct ShardConfig {
+    /// This shard.
+    pub id: ShardId,
+    /// All shards.
+    pub count: ShardCount,
+    /// Bound on bytes executed and not yet safe, held replies included.
+    pub inflight_bytes_max: usize,
+}
+
+/// What all shards of an instance share.
+#[derive(Clone)]
+pub struct Shared {
+    /// Everyone's mailbox.
+    pub directory: Directory,
+    /// The clock of the history.
+    pub clock: Arc<Clock>,
+    /// One bit per shard whose log cannot take writes. One is enough to stop the acks of all, so
+    /// new writes are refused everywhere.
+    pub failing_logs: Arc<AtomicU64>,
+}
+
+/// What execution changes.
+pub(crate) struct Core {
+    /// `None` while it is lent.
+    pub(crate) data: Option<Box<ShardData>>,
+    pub(crate) log: Box<dyn CommitLog>,
+    effects: Effects,
+    rng: SmallRng,
+    limits: Arc<Limits>,
+}
+
+impl Core {
+    pub(crate) fn rng_mut(&mut self) -> &mut SmallRng {
+        &mut self.rng
+    }
+
+    pub(crate) fn limits(&self) -> Arc<Limits> {
+        Arc::clone(&self.limits)
+    }
+}
+
+/// A reply to another shard that waits for the end of the turn.
+struct TurnReply {
+    to: ShardId,
+    reply: BatchReply,
+}
+
+/// One shard. Lives on its thread; everything here happens between two awaits.
+pub struct Shard {
+    pub(crate) config: ShardConfig,
+    pub(crate) shared: Shared,
+    pub(crate) core: RefCell<Core>,
+    pub(crate) observer: Rc<dyn Observer>,
+    /// Wakes the committer: a turn has begun, or `committed` has passed what was waited for.
+    pub(crate) committer: Arc<Notify>,
+    /// The data came home, or there is room again.
+    moved: Notify,
+    committer_woken: Cell<bool>,
+    sessions: RefCell<HashMap<SessionId, Rc<dyn Session>>>,
+    turn_sessions: RefCell<Vec<Rc<dyn Session>>>,
+    turn_replies: RefCell<Vec<TurnReply>>,
+    /// Sessions whose first held reply waits for this LSN, in order.
+    waiting: RefCell<VecDeque<(Lsn, Rc<dyn Session>)>>,
+    held_bytes: Cell<usize>,
+    last_end: Cell<Lsn>,
+}
+
+impl Shard {
+    /// A shard with its data at home.
+    pub(crate) fn new(
+        config: ShardConfig,
+        shared: Shared,
+        data: Box<ShardData>,
+        log: Box<dyn CommitLog>,
+        limits: Arc<Limits>,
+        rng: SmallRng,
+        observer: Rc<dyn Observer>,
+    ) -> Rc<Shard> {
+        let committer = Arc::new(Notify::new());
+        let waker = Arc::clone(&committer);
+        shared.clock.set_waker(config.id, Arc::new(move || waker.notify_one()));
+        let core = Core { data: Some(data), log, effects: Effects::default(), rng, limits };
+        Rc::new(Shard {
+            config,
+            shared,
+            core: RefCell::new(core),
+            observer,
+            committer,
+            moved: Notify::new(),
+            committer_woken: Cell::new(false),
+            sessions: RefCell::default(),
+            turn_sessions: RefCell::default(),
+            turn_replies: RefCell::default(),
+            waiting: RefCell::default(),
+            held_bytes: Cell::new(0),
+            last_end: Cell::new(Lsn::ZERO),
+        })
+    }
+
+    /// This shard.
+    #[must_use]
+    pub fn id(&self) -> ShardId {
+        self.config.id
+    }
+
+    /// All shards.
+    #[must_use]
+    pub fn count(&self) -> ShardCount {
+        self.config.count
+    }
+
+    /// Everyone's mailbox.
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        &self.shared.directory
+    }
+
+    /// The clock of the history.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<Clock> {
+        &self.shared.clock
+    }
+
+    /// Replaces the limits that CONFIG SET has changed.
+    pub fn set_limits(&self, limits: Arc<Limits>) {
+        self.core.borrow_mut().limits = limits;
+    }
+
+    /// Enters a connection, so that replies of other shards find it.
+    pub fn add_session(&self, session: Rc<dyn Session>) {
+        self.sessions.borrow_mut().insert(session.id(), session);
+    }
+
+    /// Forgets a connection. What it has executed stays executed.
+    pub fn remove_session(&self, session: &dyn Session) {
+        let mut gate = session.gate().borrow_mut();
+        self.held_bytes.set(self.held_bytes.get() - gate.take_account());
+        drop(gate);
+        self.sessions.borrow_mut().remove(&session.id());
+    }
+
+    /// Whether data commands can run now: the data is at home.
+    #[inline]
+    #[must_use]
+    pub fn is_home(&self) -> bool {
+        self.core.borrow().data.is_some()
+    }
+
+    /// Whether more may be executed: the bytes executed here and not yet safe are below the
+    /// bound. One item larger than the bound is admitted alone.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let at_risk = usize::try_from(self.core.borrow().log.bytes_at_risk()).unwrap_or(usize::MAX);
+        at_risk.saturating_add(self.held_bytes.get()) < self.config.inflight_bytes_max
+    }
+
+    /// Bytes executed and not yet safe, held replies included.
+    #[must_use]
+    pub fn inflight_bytes(&self) -> u64 {
+        self.core.borrow().log.bytes_at_risk() + self.held_bytes.get() as u64
+    }
+
+    /// Waits until the data is at home and there is room.
+    pub async fn ready(&self) {
+        loop {
+            let moved = self.moved.notified();
+            if self.is_home() && self.has_room() {
+                return;
+            }
+            moved.await;
+        }
+    }
+
+    /// The text with which a write must be refused now, if the log cannot take it.
+    #[inline]
+    #[must_use]
+    pub fn refuses_writes(&self) -> Option<&'static str> {
+        (self.shared.failing_logs.load(Ordering::Relaxed) != 0).then_some(MISCONF)
+    }
+
+    /// Starts to execute commands here; `None` while the data is away.
+    #[inline]
+    #[must_use]
+    pub fn begin(&self) -> Option<Running<'_>> {
+        let core = self.core.borrow_mut();
+        core.data.as_ref()?;
+        let refuses_writes = self.refuses_writes();
+        Some(Running { shard: self, core, now: unix_now(), last: Instant::now(), refuses_writes })
+    }
+
+    /// Notes that `session` holds replies of the turn in progress.
+    pub fn join_turn(&self, session: &Rc<dyn Session>) {
+        if session.gate().borrow_mut().join_turn() {
+            self.turn_sessions.borrow_mut().push(Rc::clone(session));
+        }
+    }
+
+    /// Wakes the committer, once per turn.
+    #[inline]
+    fn open_turn(&self) {
+        if !self.committer_woken.replace(true) {
+            self.committer.notify_one();
+        }
+    }
+
+    /// Ends the turn: its effects become a frame, and what waited for it gets its LSN. Returns
+    /// the end of the last frame of this shard.
+    pub fn end_turn(&self) -> Lsn {
+        self.committer_woken.set(false);
+        let end = {
+            let mut core = self.core.borrow_mut();
+            if core.effects.is_empty() {
+                self.last_end.get()
+            } else {
+                let payload = core.effects.take();
+                let end = self.append(&mut core, FrameKind::Own, payload);
+                let data = core.data.as_mut().expect("effects are made with the data at home");
+                data.dirty.seal(end);
+                self.observer.data(data);
+                end
+            }
+        };
+        for turn_reply in self.turn_replies.borrow_mut().drain(..) {
+            send_reply(&self.shared.directory, turn_reply, end);
+        }
+        let sessions = std::mem::take(&mut *self.turn_sessions.borrow_mut());
+        for session in &sessions {
+            session.gate().borrow_mut().resolve_turn(end);
+            self.settle(session);
+        }
+        let mut emptied = sessions;
+        emptied.clear();
+        let mut slot = self.turn_sessions.borrow_mut();
+        if slot.is_empty() {
+            *slot = emptied;
+        }
+        end
+    }
+
+    /// Adds a frame to the history.
+    pub(crate) fn append(&self, core: &mut Core, kind: FrameKind, payload: Vec<u8>) -> Lsn {
+        let bytes = payload.len();
+        let end = core.log.append(kind, Bytes::from(payload), unix_now());
+        self.note_health(core.log.health());
+        self.last_end.set(end);
+        self.observer.frame(bytes, end);
+        end
+    }
+
+    fn note_health(&self, health: LogHealth) {
+        let bit = 1u64 << self.config.id.0;
+        let failing = self.shared.failing_logs.load(Ordering::Relaxed) & bit != 0;
+        match health {
+            LogHealth::Healthy if failing => {
+                self.shared.failing_logs.fetch_and(!bit, Ordering::Relaxed);
+            }
+            LogHealth::AppendFailing | LogHealth::SyncFailing if !failing => {
+                self.shared.failing_logs.fetch_or(bit, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+    }
+
+    /// Lets out what `session` may send, and remembers what it waits for otherwise.
+    pub fn settle(&self, session: &Rc<dyn Session>) {
+        {
+            let mut gate = session.gate().borrow_mut();
+            let waits_for = gate.advance(self.shared.clock.committed());
+            let (added, removed) = gate.account();
+            self.held_bytes.set(self.held_bytes.get() + added - removed);
+            if let Some(lsn) = waits_for.filter(|lsn| *lsn != THIS_TURN)
+                && gate.register(lsn)
+            {
+                drop(gate);
+                self.wait(lsn, Rc::clone(session));
+            }
+        }
+        session.progressed();
+    }
+
+    fn wait(&self, lsn: Lsn, session: Rc<dyn Session>) {
+        let mut waiting = self.waiting.borrow_mut();
+        // Ends grow, so the place is nearly always at the back.
+        let at = waiting.iter().rposition(|(other, _)| *other <= lsn).map_or(0, |i| i + 1);
+        waiting.insert(at, (lsn, session));
+        if at == 0 {
+            let target = lsn;
+            drop(waiting);
+            if self.shared.clock.wait_for(self.config.id, target) >= target {
+                self.committer.notify_one();
+            }
+        }
+    }
+
+    /// Opens the gates that `committed` has passed.
+    pub(crate) fn open_gates(&self) {
+        loop {
+            let committed = self.shared.clock.committed();
+            loop {
+                let session = {
+                    let mut waiting = self.waiting.borrow_mut();
+                    match waiting.front() {
+                        Some((lsn, _)) if *lsn <= committed => waiting.pop_front().map(|(_, s)| s),
+                        _ => None,
+                    }
+                };
+                let Some(session) = session else { break };
+                session.gate().borrow_mut().unregister();
+                self.settle(&session);
+            }
+            let front = self.waiting.borrow().front().map(|(lsn, _)| *lsn);
+            match front {
+                Some(target) if self.shared.clock.wait_for(self.config.id, target) >= target => {}
+                _ => break,
+            }
+        }
+        if let Some(data) = &mut self.core.borrow_mut().data {
+            data.dirty.committed(self.shared.clock.committed());
+        }
+        self.notice_room();
+    }
+
+    /// Wakes whoever waits for room, if there is some.
+    pub(crate) fn notice_room(&self) {
+        if self.has_room() {
+            self.moved.notify_waiters();
+            self.shared.directory.of(self.config.id).nudge();
+        }
+    }
+
+    /// The data came home.
+    pub(crate) fn take_home(&self, mut data: Box<ShardData>, end: Lsn) {
+        data.dirty.committed(self.shared.clock.committed());
+        self.observer.data(&data);
+        let previous = self.core.borrow_mut().data.replace(data);
+        assert!(previous.is_none(), "{} got its data twice", self.config.id);
+        self.last_end.set(self.last_end.get().max(end));
+        self.moved.notify_waiters();
+    }
+
+    /// Runs what a connection of another shard sent. The data is at home.
+    pub(crate) fn run_batch(&self, batch: &Batch) {
+        let mut replies = Vec::new();
+        let mut runs: Vec<Run> = Vec::new();
+        let mut running = self.begin().expect("the mailbox runs batches with the data at home");
+        for command in &batch.commands {
+            if runs.last().is_none_or(|run| run.ticket != command.ticket) {
+                runs.push(Run { ticket: command.ticket, end: 0, depends_on: Lsn::ZERO });
+            }
+            let args = batch.args(command);
+            let depends_on =
+                running.execute(command.id, args, batch.db, batch.protocol, &mut replies);
+            let run = runs.last_mut().expect("a run was just made sure of");
+            run.end = replies.len();
+            run.depends_on = run.depends_on.max(depends_on);
+            if running.turn_is_full() {
+                drop(running);
+                resolve(&mut runs, self.end_turn());
+                running = self.begin().expect("ending a turn does not lend the data");
+            }
+        }
+        drop(running);
+        let reply = BatchReply { session: batch.session, bytes: replies.into(), runs };
+        let turn_reply = TurnReply { to: batch.from, reply };
+        if turn_reply.reply.runs.iter().any(|run| run.depends_on == THIS_TURN) {
+            self.turn_replies.borrow_mut().push(turn_reply);
+        } else {
+            send_reply(&self.shared.directory, turn_reply, Lsn::ZERO);
+        }
+    }
+
+    /// Puts the replies of another shard into their places.
+    pub(crate) fn take_replies(&self, reply: BatchReply) {
+        // A connection that is gone has no use for its replies.
+        let Some(session) = self.sessions.borrow().get(&reply.session).cloned() else { return };
+        {
+            let mut gate = session.gate().borrow_mut();
+            let mut start = 0;
+            for run in &reply.runs {
+                gate.fill(run.ticket, reply.bytes.slice(start..run.end), run.depends_on);
+                start = run.end;
+            }
+        }
+        self.settle(&session);
+    }
+
+    /// Removes keys whose deadline has passed, for at most `budget`. Returns whether it ran out
+    /// of time, so that there is more to do. Does nothing while the data is away or the log
+    /// cannot take the deletions.
+    pub(crate) fn expire(&self, budget: std::time::Duration) -> bool {
+        if self.refuses_writes().is_some() || !self.has_room() {
+            return false;
+        }
+        let started = Instant::now();
+        let mut ran_out = false;
+        let expired = {
+            let mut core = self.core.borrow_mut();
+            let Core { data: Some(data), effects, .. } = &mut *core else { return false };
+            let mut in_time = || {
+                ran_out = started.elapsed() >= budget;
+                !ran_out
+            };
+            moon_commands::expire::expire_cycle(data, unix_now(), effects, &mut in_time).expired
+        };
+        if expired > 0 {
+            self.observer.expired(expired);
+            self.open_turn();
+        }
+        ran_out
+    }
+
+    /// What the log does now and then.
+    pub(crate) fn tick(&self) {
+        let health = {
+            let mut core = self.core.borrow_mut();
+            core.log.tick(unix_now());
+            core.log.health()
+        };
+        self.note_health(health);
+        self.open_gates();
+    }
+
+    /// Whether nothing here waits: no turn in progress, no held reply, the data at home.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let core = self.core.borrow();
+        core.data.is_some() && core.effects.is_empty() && self.waiting.borrow().is_empty()
+    }
+}
+
+fn resolve(runs: &mut [Run], end: Lsn) {
+    for run in runs {
+        if run.depends_on == THIS_TURN {
+            run.depends_on = end;
+        }
+    }
+}
+
+fn send_reply(directory: &Directory, mut turn_reply: TurnReply, end: Lsn) {
+    resolve(&mut turn_reply.reply.runs, end);
+    directory.of(turn_reply.to).send_control(ControlMessage::Replies(turn_reply.reply));
+}
+
+/// The wall clock, read at the edge.
+#[must_use]
+pub fn unix_now() -> UnixMs {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// A stretch of execution on one shard: nothing else runs there until it is dropped.
+pub struct Running<'a> {
+    shard: &'a Shard,
+    core: RefMut<'a, Core>,
+    now: UnixMs,
+    last: Instant,
+    refuses_writes: Option<&'static str>,
+}
+
+impl Running<'_> {
+    /// Runs one data command whose keys are all here and writes its reply behind `replies`.
+    /// Returns what the reply depends on.
+    #[inline]
+    pub fn execute(
+        &mut self,
+        id: CommandId,
+        args: Args<'_>,
+        db: DbIndex,
+        protocol: Protocol,
+        replies: &mut Vec<u8>,
+    ) -> Lsn {
+        let spec = by_id(id);
+        let reply_start = replies.len();
+        let Core { data, effects, rng, limits, .. } = &mut *self.core;
+        let data = data.as_mut().expect("the data is at home while commands run");
+        let clean = effects.is_empty();
+        let mut reply = Reply::new(replies, protocol);
+        let (outcome, depends_on, counts) = if let Some(text) = self.refuses_writes
+            && spec.is_write()
+            && !spec.flags.contains(Flags::FREES_MEMORY)
+        {
+            reply.error(text);
+            (Outcome::Failed, Lsn::ZERO, Counts::default())
+        } else {
+            let mut cx = Cx {
+                shards: ShardSet::One(data),
+                shard_count: self.shard.config.count,
+                db,
+                now: self.now,
+                origin: Origin::Client,
+                reply,
+                effects,
+                depends_on: Lsn::ZERO,
+                rng,
+                limits,
+                counts: Counts::default(),
+                keep_expired: self.refuses_writes.is_some(),
+            };
+            let before = cx.effects.len();
+            let outcome = execute(&mut cx, spec, args);
+            let wrote = cx.effects.len() != before;
+            (outcome, if wrote { THIS_TURN } else { cx.depends_on }, cx.counts)
+        };
+        if clean && !effects.is_empty() {
+            self.shard.open_turn();
+        }
+        let finished = Instant::now();
+        let nanos = finished.duration_since(self.last).as_nanos();
+        self.last = finished;
+        let observer = &self.shard.observer;
+        observer.command(id, u64::try_from(nanos).unwrap_or(u64::MAX), outcome, counts);
+        if outcome == Outcome::Failed {
+            observer.error(error_text(&replies[reply_start..]));
+        }
+        depends_on
+    }
+
+    /// Begins a transaction: what follows until [`Running::end_transaction`] is one unit of the
+    /// history.
+    pub fn begin_transaction(&mut self) {
+        self.core.effects.begin_unit();
+    }
+
+    /// Ends the transaction.
+    pub fn end_transaction(&mut self) {
+        self.core.effects.end_unit();
+    }
+
+    /// Touches the memory that the look-ups of `keys` will need, so that their cache misses
+    /// overlap.
+    pub fn warm(&self, db: DbIndex, keys: &[Key<'_>]) {
+        if let Some(data) = &self.core.data {
+            data.dbs[usize::from(db)].warm(keys);
+        }
+    }
+
+    /// The data itself, for what is no keyspace write, such as a watch.
+    pub fn data(&mut self) -> &mut ShardData {
+        self.core.data.as_mut().expect("the data is at home while commands run")
+    }
+
+    /// The time of this stretch.
+    #[must_use]
+    pub fn now(&self) -> UnixMs {
+        self.now
+    }
+
+    /// Whether the turn must end at this command boundary.
+    #[inline]
+    #[must_use]
+    pub fn turn_is_full(&self) -> bool {
+        self.core.effects.len() >= TURN_BYTES_MAX
+    }
+
+    /// Publishes the counts of keys, so that INFO is right as soon as the replies are out.
+    pub fn finish(mut self) {
+        let observer = Rc::clone(&self.shard.observer);
+        observer.data(self.data());
+    }
+}
+
+/// The text of an encoded error reply.
+fn error_text(encoded: &[u8]) -> &str {
+    let line = encoded.strip_prefix(b"-").unwrap_or(encoded);
+    let end = line.iter().position(|&b| b == b'\r').unwrap_or(line.len());
+    str::from_utf8(&line[..end]).unwrap_or("ERR")
+}

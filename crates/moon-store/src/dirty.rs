@@ -1,0 +1,222 @@
+//! Which keys hold effects that are not committed yet.
+//!
+//! A reply may leave only when everything it shows is committed. So each shard remembers, per
+//! key hash, the end of the last frame that wrote the key, until `committed` passes it. Hashes
+//! stand for keys: two keys with one hash cost a needless wait, never a dirty read.
+
+use crate::shard::DbIndex;
+use hashbrown::HashMap;
+use moon_core::Lsn;
+use std::collections::VecDeque;
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// The dependency on the turn in progress, whose LSN is not issued yet. It is greater than every
+/// real LSN, so `max` of dependencies is right.
+pub const THIS_TURN: Lsn = Lsn::MAX;
+
+/// The uncommitted keys of one shard.
+///
+/// # Invariants
+/// * An entry is [`THIS_TURN`] from the write until [`DirtyKeys::seal`], then the frame's end.
+/// * `sealed` is ordered by LSN and names every entry that is not [`THIS_TURN`].
+#[derive(Debug, Default)]
+pub struct DirtyKeys {
+    enabled: bool,
+    keys: HashMap<u64, Lsn, BuildHasherDefault<KeyIsHash>>,
+    /// Hashes written by the turn in progress.
+    turn: Vec<u64>,
+    /// Hashes per frame end, oldest first.
+    sealed: VecDeque<(Lsn, Vec<u64>)>,
+    /// Emptied vectors, kept so that a turn allocates nothing.
+    spare: Vec<Vec<u64>>,
+    /// Last write to a whole database (FLUSHDB, SWAPDB), per database.
+    whole: Vec<(DbIndex, Lsn)>,
+    /// Highest end ever sealed here.
+    last: Lsn,
+}
+
+impl DirtyKeys {
+    /// A table that does nothing unless `enabled`: with the log off nothing is ever at risk.
+    #[must_use]
+    pub fn new(enabled: bool) -> Self {
+        DirtyKeys {
+            enabled,
+            ..DirtyKeys::default()
+        }
+    }
+
+    /// The key was changed by the turn in progress.
+    #[inline]
+    pub fn mark(&mut self, db: DbIndex, hash: u64) {
+        if !self.enabled {
+            return;
+        }
+        let hash = mix(db, hash);
+        if self.keys.insert(hash, THIS_TURN) != Some(THIS_TURN) {
+            self.turn.push(hash);
+        }
+    }
+
+    /// Every key of `db`, present or missing, was changed by the turn in progress.
+    pub fn mark_whole(&mut self, db: DbIndex) {
+        if !self.enabled {
+            return;
+        }
+        self.whole.retain(|(d, _)| *d != db);
+        self.whole.push((db, THIS_TURN));
+    }
+
+    /// What a reply that looked at the key depends on; [`Lsn::ZERO`] if on nothing.
+    #[inline]
+    #[must_use]
+    pub fn dependency(&self, db: DbIndex, hash: u64) -> Lsn {
+        if self.keys.is_empty() && self.whole.is_empty() {
+            return Lsn::ZERO;
+        }
+        let key = self.keys.get(&mix(db, hash)).copied().unwrap_or(Lsn::ZERO);
+        self.whole
+            .iter()
+            .filter(|(d, _)| *d == db)
+            .map(|(_, lsn)| *lsn)
+            .fold(key, Lsn::max)
+    }
+
+    /// What a reply that looked at the whole shard depends on.
+    #[must_use]
+    pub fn dependency_on_all(&self) -> Lsn {
+        let turn = !self.turn.is_empty() || self.whole.iter().any(|(_, lsn)| *lsn == THIS_TURN);
+        match (turn, self.is_clean()) {
+            (true, _) => THIS_TURN,
+            (false, true) => Lsn::ZERO,
+            (false, false) => self.last,
+        }
+    }
+
+    /// The turn in progress became a frame that ends at `end`.
+    pub fn seal(&mut self, end: Lsn) {
+        if self.turn.is_empty() && self.whole.is_empty() {
+            return;
+        }
+        self.last = self.last.max(end);
+        for hash in &self.turn {
+            self.keys.insert(*hash, end);
+        }
+        for (_, lsn) in &mut self.whole {
+            *lsn = (*lsn).min(end);
+        }
+        let next = self.spare.pop().unwrap_or_default();
+        let turn = std::mem::replace(&mut self.turn, next);
+        self.sealed.push_back((end, turn));
+    }
+
+    /// Everything below `committed` is safe: forgets what depended on it.
+    pub fn committed(&mut self, committed: Lsn) {
+        while let Some((end, _)) = self.sealed.front() {
+            if *end > committed {
+                break;
+            }
+            let (end, mut hashes) = self.sealed.pop_front().expect("the front was just seen");
+            if self.sealed.is_empty() && self.turn.is_empty() {
+                self.keys.clear();
+            } else {
+                for hash in &hashes {
+                    // A later frame may have written the key again; its entry stays.
+                    if self.keys.get(hash) == Some(&end) {
+                        self.keys.remove(hash);
+                    }
+                }
+            }
+            hashes.clear();
+            if self.spare.len() < 4 {
+                self.spare.push(hashes);
+            }
+        }
+        self.whole.retain(|(_, lsn)| *lsn > committed);
+    }
+
+    /// Whether nothing here is uncommitted.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.keys.is_empty() && self.whole.is_empty()
+    }
+}
+
+/// One hash for a key of a database. The multiplier is odd, so databases differ in all bits.
+fn mix(db: DbIndex, hash: u64) -> u64 {
+    hash ^ u64::from(db).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// The keys of the map are hashes already.
+#[derive(Default)]
+pub struct KeyIsHash(u64);
+
+impl Hasher for KeyIsHash {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only u64 keys are hashed here");
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(i: u64) -> u64 {
+        i.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    #[test]
+    fn a_key_depends_on_the_last_frame_that_wrote_it_until_it_is_committed() {
+        let mut dirty = DirtyKeys::new(true);
+        dirty.mark(0, hash(1));
+        assert_eq!(dirty.dependency(0, hash(1)), THIS_TURN);
+        assert_eq!(dirty.dependency(1, hash(1)), Lsn::ZERO, "another database");
+        dirty.seal(Lsn(10));
+        dirty.mark(0, hash(2));
+        dirty.mark(0, hash(1));
+        dirty.seal(Lsn(20));
+        assert_eq!(dirty.dependency(0, hash(1)), Lsn(20));
+        dirty.committed(Lsn(10));
+        assert_eq!(dirty.dependency(0, hash(1)), Lsn(20));
+        dirty.committed(Lsn(20));
+        assert_eq!(dirty.dependency(0, hash(1)), Lsn::ZERO);
+        assert!(dirty.is_clean());
+    }
+
+    #[test]
+    fn a_key_written_again_in_the_open_turn_stays_dirty_when_the_old_frame_commits() {
+        let mut dirty = DirtyKeys::new(true);
+        dirty.mark(0, hash(1));
+        dirty.seal(Lsn(10));
+        dirty.mark(0, hash(1));
+        dirty.committed(Lsn(10));
+        assert_eq!(dirty.dependency(0, hash(1)), THIS_TURN);
+    }
+
+    #[test]
+    fn a_flush_makes_missing_keys_dirty_too() {
+        let mut dirty = DirtyKeys::new(true);
+        dirty.mark_whole(0);
+        assert_eq!(dirty.dependency(0, hash(7)), THIS_TURN);
+        assert_eq!(dirty.dependency_on_all(), THIS_TURN);
+        dirty.seal(Lsn(5));
+        assert_eq!(dirty.dependency(0, hash(7)), Lsn(5));
+        dirty.committed(Lsn(5));
+        assert!(dirty.is_clean());
+    }
+
+    #[test]
+    fn nothing_is_dirty_when_disabled() {
+        let mut dirty = DirtyKeys::new(false);
+        dirty.mark(0, hash(1));
+        dirty.mark_whole(0);
+        assert!(dirty.is_clean());
+    }
+}
