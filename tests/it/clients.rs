@@ -125,7 +125,7 @@ fn redis_cli_pipe_loads_raw_protocol() {
         let mut bytes = Vec::new();
         for n in 0..5000 {
             let key = format!("k{n}");
-            moon_harness::client::encode_request(&mut bytes, &["SET", &key, "value"]);
+            moon_resp::write_request(&mut bytes, &["SET", &key, "value"]);
         }
         child.stdin.take().unwrap().write_all(&bytes).unwrap();
         let output = child.wait_with_output().unwrap();

@@ -126,7 +126,7 @@ fn a_watched_key_that_changed_stops_the_transaction_on_any_shard() {
                     let reply = other.run(line).unwrap();
                     assert!(reply.error().is_none(), "{line}: {reply:?}");
                 }
-                assert_eq!(watcher.run("EXEC").unwrap(), Reply::Null, "{change:?}");
+                assert_eq!(watcher.run("EXEC").unwrap(), Reply::NullArray, "{change:?}");
             }
             // Not changed: reads and writes to other keys do not count.
             script(
@@ -152,14 +152,14 @@ fn a_watched_key_that_is_flushed_swapped_or_expired_stops_the_transaction() {
             script(&mut other, "FLUSHALL\n SET watched 1");
             script(&mut watcher, "WATCH watched\n MULTI\n SET k 1 => +QUEUED");
             assert!(other.run(change).unwrap().is_ok());
-            assert_eq!(watcher.run("EXEC").unwrap(), Reply::Null, "{change}");
+            assert_eq!(watcher.run("EXEC").unwrap(), Reply::NullArray, "{change}");
         }
         script(&mut other, "FLUSHALL\n SET watched 1 PX 20");
         script(&mut watcher, "WATCH watched\n MULTI\n SET k 1 => +QUEUED");
         while other.run("EXISTS watched").unwrap() == Reply::Int(1) {
             std::thread::sleep(Duration::from_millis(1));
         }
-        assert_eq!(watcher.run("EXEC").unwrap(), Reply::Null, "expired");
+        assert_eq!(watcher.run("EXEC").unwrap(), Reply::NullArray, "expired");
         // A missing key that is still missing after a flush is unchanged.
         script(&mut watcher, "WATCH missing\n MULTI\n SET k 1 => +QUEUED");
         script(&mut other, "FLUSHALL");
@@ -170,13 +170,13 @@ fn a_watched_key_that_is_flushed_swapped_or_expired_stops_the_transaction() {
         // UNWATCH and DISCARD forget.
         script(&mut watcher, "WATCH k\n UNWATCH\n MULTI\n PING => +QUEUED");
         script(&mut other, "SET k 2");
-        assert_ne!(watcher.run("EXEC").unwrap(), Reply::Null);
+        assert_ne!(watcher.run("EXEC").unwrap(), Reply::NullArray);
         script(
             &mut watcher,
             "WATCH k\n MULTI\n DISCARD\n MULTI\n PING => +QUEUED",
         );
         script(&mut other, "SET k 3");
-        assert_ne!(watcher.run("EXEC").unwrap(), Reply::Null);
+        assert_ne!(watcher.run("EXEC").unwrap(), Reply::NullArray);
     });
 }
 
@@ -331,7 +331,7 @@ fn increments_guarded_by_watch_are_never_lost() {
                                 "EXEC".to_owned(),
                             ])
                             .unwrap();
-                        done += i64::from(replies[3] != Reply::Null);
+                        done += i64::from(replies[3] != Reply::NullArray);
                     }
                 });
             }
