@@ -7,6 +7,10 @@ use crate::support::{
 };
 use moon_harness::model::DbKey;
 use moon_harness::{Flavor, FsyncPolicy, Reply};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Scenario 1.
@@ -488,6 +492,140 @@ fn expiry_times_are_absolute_over_a_restart() {
         assert_eq!(client.run("PEXPIRETIME long7").unwrap(), expires);
         assert_eq!(state(&server).len(), 100);
     });
+}
+
+/// Scenario 215, for counters that all connections share: an answer is given once, what was
+/// answered is never taken back, and what one connection sees never goes backwards.
+#[test]
+fn shared_counters_never_go_back_and_never_count_twice() {
+    const COUNTERS: usize = 24;
+    for_each_setup(|mut server| {
+        let mut answered: Vec<BTreeSet<i64>> = vec![BTreeSet::new(); COUNTERS];
+        for round in 0..3 {
+            let address = server.address();
+            let mut sent = [0_i64; COUNTERS];
+            let before: Vec<i64> = (0..COUNTERS).map(|c| counter(&server, c)).collect();
+            std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..4)
+                    .map(|seed| scope.spawn(move || count_until_gone(address, seed, COUNTERS)))
+                    .collect();
+                std::thread::sleep(Duration::from_millis(100 + 40 * round));
+                server.kill9().unwrap();
+                for thread in threads {
+                    let (replies, by_counter) = thread.join().unwrap();
+                    for (counter, value) in replies {
+                        let is_new = answered[counter].insert(value);
+                        assert!(is_new, "{value} of counter {counter} was answered twice");
+                    }
+                    for (sum, count) in sent.iter_mut().zip(by_counter) {
+                        *sum += count;
+                    }
+                }
+            });
+            server.restart().unwrap();
+            for (number, answered) in answered.iter().enumerate() {
+                let found = counter(&server, number);
+                let highest = answered.last().copied().unwrap_or(0);
+                assert!(
+                    found >= highest,
+                    "counter {number}: {found} after {highest}"
+                );
+                assert!(
+                    found <= before[number] + sent[number],
+                    "counter {number}: {found}"
+                );
+            }
+        }
+    });
+}
+
+fn counter(server: &moon_harness::Server, number: usize) -> i64 {
+    let value = run(server, &format!("GET shared:{number}")).text();
+    value.map_or(0, |text| text.parse().unwrap())
+}
+
+/// Increments and reads shared counters until the server is gone: the answers to increments, and
+/// how many were sent to each counter.
+fn count_until_gone(
+    address: SocketAddr,
+    seed: u64,
+    counters: usize,
+) -> (Vec<(usize, i64)>, Vec<i64>) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut client = moon_harness::Client::connect(address).unwrap();
+    let (mut replies, mut sent) = (Vec::new(), vec![0; counters]);
+    let mut highest = vec![0; counters];
+    loop {
+        let batch: Vec<(usize, bool)> = (0..rng.random_range(1..20))
+            .map(|_| (rng.random_range(0..counters), rng.random_range(0..3) > 0))
+            .collect();
+        for (counter, is_write) in &batch {
+            let name = if *is_write { "INCR" } else { "GET" };
+            client.queue(&[name.to_owned(), format!("shared:{counter}")]);
+            sent[*counter] += i64::from(*is_write);
+        }
+        if client.flush().is_err() {
+            return (replies, sent);
+        }
+        for (counter, is_write) in batch {
+            let Ok(reply) = client.read_reply() else {
+                return (replies, sent);
+            };
+            let value = match (&reply, reply.int()) {
+                (_, Some(value)) => value,
+                (Reply::Null, _) => 0,
+                _ => reply.text().unwrap().parse().unwrap(),
+            };
+            assert!(
+                value >= highest[counter],
+                "counter {counter} went back to {value}"
+            );
+            highest[counter] = value;
+            if is_write {
+                replies.push((counter, value));
+            }
+        }
+    }
+}
+
+/// Under `pipeline-order strict`, what survives of one pipeline over many shards is a prefix.
+#[test]
+fn strict_pipelines_survive_as_a_prefix() {
+    if is_other_server() {
+        return;
+    }
+    for shards in [2, 4, 8] {
+        for policy in FsyncPolicy::ALL {
+            let mut server =
+                moon_harness::Server::start_temp(flavor(), crate::support::binary(), |mut c| {
+                    c.order = Some(moon_harness::PipelineOrder::Strict);
+                    c.shards(shards).append(policy)
+                })
+                .unwrap();
+            let mut client = server.client().unwrap();
+            for n in 0..5000 {
+                client.queue(&["SET".to_owned(), format!("k{n}"), "v".to_owned()]);
+            }
+            let writer = std::thread::spawn(move || drop(client.flush()));
+            let mut other = server.client().unwrap();
+            while other.run("EXISTS k50").unwrap() != Reply::Int(1) {
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            server.kill9().unwrap();
+            writer.join().unwrap();
+            server.restart().unwrap();
+            let found = state(&server);
+            let kept = (0..5000)
+                .take_while(|n| found.contains_key(&DbKey::new(0, format!("k{n}"))))
+                .count();
+            assert!(kept > 50, "only {kept} survived, and 51 were seen");
+            assert_eq!(
+                found.len(),
+                kept,
+                "a later write survived without an earlier one"
+            );
+        }
+    }
 }
 
 /// Scenario 19, with SIGKILL.
