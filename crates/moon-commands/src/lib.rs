@@ -10,16 +10,19 @@
 //! * [`error`]: [`CommandError`] and the texts that clients see.
 //! * [`parse`]: numbers and options out of arguments; [`long_double`], [`glob`].
 //! * the commands, one module per family: [`strings`], [`keys`], [`keyspace`] with [`scan`].
+//! * [`mod@replay`]: a payload applied again; [`expire`]: keys that expire unasked.
 
 pub mod context;
 pub mod effects;
 pub mod error;
 pub mod execute;
+pub mod expire;
 pub mod glob;
 pub mod keys;
 pub mod keyspace;
 pub mod long_double;
 pub mod parse;
+pub mod replay;
 pub mod scan;
 pub mod shard_set;
 pub mod spec;
@@ -29,7 +32,10 @@ pub mod table;
 pub use context::{Cx, Limits};
 pub use effects::Effects;
 pub use error::CommandError;
-pub use execute::execute;
+pub use execute::{Outcome, execute};
+pub use expire::{ExpireStats, expire_cycle};
+pub use replay::{ReplayError, ReplayStats, replay};
+pub use scan::cursor_shard;
 pub use shard_set::ShardSet;
 pub use spec::{CommandId, CommandSpec, Flags, Keys, Run, Scope};
 pub use table::{all, by_id, lookup};
