@@ -6,31 +6,431 @@
 //! ```
 //!
 //! Clients that connect during recovery are answered LOADING; nothing is served, no LSN issued
-//! and no mark published before [`moon_aof::Recovery::finish`] has returned.
+//! and no mark published before [`Recovery::finish`] has returned.
 
 use crate::clients::Clients;
-use crate::config::{Config, RuntimeConfig};
-use crate::connection;
-use crate::listener::{ListenError, Listeners};
-use crate::loading;
+use crate::config::{AppendFsync, Config, RuntimeConfig};
+use crate::listener::{Door, ListenError, Listeners};
+use crate::loading::{Progress as Loading, WaitingRoom};
 use crate::observer::StatsObserver;
 use crate::server::{Parts, Server, limits_of};
-use crate::startup::{Checked, Refusal};
 use crate::stats::ServerStats;
-use moon_aof::{AofWriterPool, Recovery};
-use moon_core::{Lsn, ShardCount, ShardId};
-use moon_repl::{Clock, CommitLog, CommitOn, Lane, MemoryLog};
+use bytes::Bytes;
+use moon_aof::{
+    AofOptions, AofWriterPool, FsyncPolicy, RealStorage, RecoverError, Recovery, RecoverySummary,
+    ReplayError, ReplaySink, ShardLog, ShutdownError,
+};
+use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
+use moon_repl::{Clock, CommitLog, CommitOn, FrameKind, Lane, LogHealth, MemoryLog};
 use moon_shard::mailbox::Directory;
-use moon_shard::shard::Shared;
+use moon_shard::replay::ReplayFailed;
+use moon_shard::shard::{Shared, unix_now};
 use moon_shard::{ReplayPool, Shard, ShardConfig, ShardSeed, spawn};
-use moon_store::ShardData;
+use moon_store::{DbIndex, ShardData};
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
 /// How long connections get to send their last replies when the server stops.
 const STOP_GRACE: Duration = Duration::from_secs(5);
+/// How long the last syncs may take when the server stops.
+const LAST_SYNC: Duration = Duration::from_secs(60);
+
+/// Why a checked configuration does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The log cannot be recovered; starting would lose data.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    /// A frame of the log cannot be applied.
+    #[error(transparent)]
+    Replay(#[from] ReplayFailed),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The operating system refused a thread or an event queue.
+    #[error("cannot start the server's threads")]
+    Threads(#[from] io::Error),
+    /// The log could not be closed cleanly; the next start recovers it.
+    #[error(transparent)]
+    Shutdown(#[from] ShutdownError),
+}
+
+/// The log options that `config` asks for.
+#[must_use]
+pub fn aof_options(config: &Config) -> AofOptions {
+    AofOptions {
+        dir: config.dir.join(&config.appenddirname),
+        policy: match config.appendfsync {
+            AppendFsync::Always => FsyncPolicy::Always,
+            AppendFsync::Everysec => FsyncPolicy::EverySec,
+            AppendFsync::No => FsyncPolicy::No,
+        },
+        preallocate: config.aof_preallocate_size,
+        unsynced_max: config.inflight_max_bytes,
+        ..AofOptions::default()
+    }
+}
+
+/// Reads the log in `config.dir` and decides what a start would recover. Changes nothing.
+///
+/// # Errors
+/// Every reason not to start.
+pub fn scan_log(
+    config: &Config,
+    default_shards: ShardCount,
+    loading: &Loading,
+) -> Result<Recovery, RecoverError> {
+    Recovery::scan(
+        Arc::new(RealStorage::new()),
+        &aof_options(config),
+        config.shards,
+        default_shards,
+        loading,
+    )
+}
+
+impl moon_aof::Progress for Loading {
+    fn scanned(&self, bytes: u64, total: u64) {
+        // Scanning and replaying read everything once each.
+        self.total_bytes.store(total * 2, Relaxed);
+        self.done_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    fn replayed(&self, bytes: u64, _total: u64) {
+        self.done_bytes.fetch_add(bytes, Relaxed);
+    }
+}
+
+/// Serves until asked to stop.
+///
+/// # Errors
+/// [`BootError`]; before serving, or when the log could not be closed.
+pub fn run(config: Config, default_shards: ShardCount) -> Result<(), BootError> {
+    let listeners = Listeners::bind(&config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = LocalSet::new();
+    local.block_on(&runtime, serve(Arc::new(RuntimeConfig::new(config)), default_shards, listeners))
+}
+
+async fn serve(
+    config: Arc<RuntimeConfig>,
+    default_shards: ShardCount,
+    listeners: Listeners,
+) -> Result<(), BootError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let loading = Arc::new(Loading::default());
+    let room = WaitingRoom::new(Arc::clone(&loading));
+    let door = Door::new(Arc::clone(&config), Rc::clone(&room));
+    let accepting = tokio::task::spawn_local(listeners.serve(Rc::clone(&door)));
+
+    let (recovered, recovery) = oneshot::channel();
+    let snapshot = config.snapshot();
+    let for_thread = Arc::clone(&loading);
+    std::thread::Builder::new().name("recovery".to_owned()).spawn(move || {
+        // Nobody listens any more only if the process is stopping.
+        drop(recovered.send(recover(&snapshot, default_shards, &for_thread)));
+    })?;
+    let started = tokio::select! {
+        result = recovery => result.expect("the recovery thread answers or aborts the process")?,
+        // Nothing is served yet, and recovery changes nothing that the next one cannot redo.
+        _ = terminate.recv() => return stopped_while_loading(),
+        _ = interrupt.recv() => return stopped_while_loading(),
+    };
+    let running = Running::start(&config, started)?;
+    door.open(Arc::clone(&running.server));
+    log_ready(&config.snapshot(), &running.server);
+
+    let mut sampling = tokio::time::interval(Duration::from_millis(100));
+    let stop = running.server.shutdown_requested();
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            _ = sampling.tick() => running.server.sample(),
+            _ = terminate.recv() => {
+                tracing::warn!("Received SIGTERM scheduling shutdown...");
+                break;
+            }
+            _ = interrupt.recv() => {
+                tracing::warn!("Received SIGINT scheduling shutdown...");
+                break;
+            }
+            _ = &mut stop => {
+                tracing::warn!("User requested shutdown...");
+                break;
+            }
+        }
+    }
+    accepting.abort();
+    running.stop().await
+}
+
+fn stopped_while_loading() -> Result<(), BootError> {
+    tracing::warn!("Stopped during recovery; nothing was changed");
+    Ok(())
+}
+
+fn log_ready(config: &Config, server: &Server) {
+    tracing::info!(
+        "{} shard{}, {}",
+        server.shards.get(),
+        if server.shards.get() == 1 { "" } else { "s" },
+        if config.shards.is_some() { "as configured" } else { "as the directory has or the default" }
+    );
+    tracing::info!("{}", config.durability_line());
+    tracing::info!("Ready to accept connections on port {}", config.port);
+}
+
+/// What recovery leaves behind.
+struct Recovered {
+    shards: ShardCount,
+    data: Vec<Box<ShardData>>,
+    clock: Arc<Clock>,
+    log: RecoveredLog,
+    summary: RecoverySummary,
+    taken: Duration,
+}
+
+enum RecoveredLog {
+    Off,
+    On { pool: AofWriterPool, logs: Vec<ShardLog> },
+}
+
+fn recover(
+    config: &Config,
+    default_shards: ShardCount,
+    loading: &Loading,
+) -> Result<Recovered, BootError> {
+    let started = Instant::now();
+    let databases = DbIndex::try_from(config.databases).unwrap_or(DbIndex::MAX);
+    let make_data = |shards: ShardCount, gated: bool| -> Vec<Box<ShardData>> {
+        shards.ids().map(|id| Box::new(ShardData::new(id, databases, gated))).collect()
+    };
+    if !config.appendonly {
+        let shards = config.shards.unwrap_or(default_shards);
+        return Ok(Recovered {
+            shards,
+            data: make_data(shards, false),
+            clock: Clock::new(shards, Lsn::ZERO, CommitOn::Written),
+            log: RecoveredLog::Off,
+            summary: RecoverySummary::default(),
+            taken: started.elapsed(),
+        });
+    }
+    let mut recovery = scan_log(config, default_shards, loading)?;
+    let shards = recovery.shards();
+    let limits = Arc::new(limits_of(config));
+    let pool = ReplayPool::start(shards, make_data(shards, true), &limits)?;
+    let mut sink = PoolSink { pool, failed: None };
+    let replayed = recovery.replay(&mut sink, loading);
+    if let Some(failed) = sink.failed {
+        return Err(failed.into());
+    }
+    // A failure on a replay thread shows first as a sink that takes no more.
+    let data = sink.pool.finish()?;
+    replayed?;
+    let summary = recovery.summary().clone();
+    let policy = aof_options(config).policy;
+    let clock = Clock::new(shards, recovery.end(), policy.commit_on());
+    let (pool, logs) = recovery.finish(Arc::clone(&clock))?;
+    let log = RecoveredLog::On { pool, logs };
+    Ok(Recovered { shards, data, clock, log, summary, taken: started.elapsed() })
+}
+
+/// Feeds recovery's frames to the replay threads.
+struct PoolSink {
+    pool: ReplayPool,
+    failed: Option<ReplayFailed>,
+}
+
+impl ReplaySink for PoolSink {
+    fn own(
+        &mut self,
+        shard: ShardId,
+        lsn: Lsn,
+        db: u32,
+        payload: Bytes,
+    ) -> Result<(), ReplayError> {
+        let db = DbIndex::try_from(db).unwrap_or(DbIndex::MAX);
+        if self.pool.own(shard, lsn, db, payload) { Ok(()) } else { Err(gave_up(lsn)) }
+    }
+
+    fn cross(&mut self, lsn: Lsn, db: u32, payload: Bytes) -> Result<(), ReplayError> {
+        let db = DbIndex::try_from(db).unwrap_or(DbIndex::MAX);
+        match self.pool.cross(lsn, db, &payload) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(gave_up(lsn)),
+            Err(failed) => {
+                self.failed = Some(failed);
+                Err(gave_up(lsn))
+            }
+        }
+    }
+}
+
+fn gave_up(lsn: Lsn) -> ReplayError {
+    ReplayError::new(lsn, "an earlier frame could not be applied")
+}
+
+/// A serving instance.
+struct Running {
+    server: Arc<Server>,
+    threads: Vec<JoinHandle<()>>,
+    pool: Option<AofWriterPool>,
+    logs_back: Receiver<ShardLog>,
+}
+
+impl Running {
+    fn start(config: &Arc<RuntimeConfig>, recovered: Recovered) -> io::Result<Running> {
+        let snapshot = config.snapshot();
+        let Recovered { shards, data, clock, log, summary, taken } = recovered;
+        let stats = ServerStats::new(
+            usize::from(shards.get()),
+            usize::try_from(snapshot.databases).unwrap_or(usize::MAX),
+            moon_commands::all().len(),
+        );
+        let micros = u64::try_from(taken.as_micros()).unwrap_or(u64::MAX);
+        stats.recovery_us.store(micros, Relaxed);
+        stats.recovery_truncated_bytes.store(summary.truncated_bytes, Relaxed);
+        let (pool, logs) = match log {
+            RecoveredLog::Off => (None, Vec::new()),
+            RecoveredLog::On { pool, logs } => (Some(pool), logs),
+        };
+        let directory = Directory::new(shards);
+        let server = Server::new(Parts {
+            config: Arc::clone(config),
+            stats: Arc::new(stats),
+            clients: Clients::new(),
+            clock: Arc::clone(&clock),
+            directory: directory.clone(),
+            shards,
+            aof: pool.as_ref().map(AofWriterPool::status),
+            failing_logs: Arc::default(),
+        });
+        let shared = Shared {
+            directory,
+            clock: Arc::clone(&clock),
+            failing_logs: Arc::clone(&server.failing_logs),
+        };
+        let limits = Arc::new(limits_of(&snapshot));
+        let (back, logs_back) = channel();
+        let mut logs = logs.into_iter();
+        let mut threads = Vec::new();
+        for data in data {
+            let id = data.id;
+            let log: Box<dyn CommitLog + Send> = match logs.next() {
+                Some(log) => Box::new(LentLog { log: Some(log), back: back.clone() }),
+                None => Box::new(MemoryLog::new(Lane::new(Arc::clone(&clock), id))),
+            };
+            let stats = Arc::clone(&server.stats);
+            let inflight = snapshot.inflight_max_bytes;
+            let seed = ShardSeed {
+                config: ShardConfig {
+                    id,
+                    count: shards,
+                    inflight_bytes_max: usize::try_from(inflight).unwrap_or(usize::MAX),
+                },
+                shared: shared.clone(),
+                data,
+                log,
+                limits: Arc::clone(&limits),
+                seed: rand::random(),
+                observer: Box::new(move || Rc::new(StatsObserver::new(stats, id))),
+            };
+            let server = Arc::clone(&server);
+            let service = Box::new(move |shard| Box::pin(watch_over(shard, server)) as _);
+            threads.push(spawn(seed, service)?);
+        }
+        Ok(Running { server, threads, pool, logs_back })
+    }
+
+    /// Stops: connections end once their replies have left, then every shard's last turn is in
+    /// the log, then everything is synced.
+    async fn stop(self) -> Result<(), BootError> {
+        self.server.begin_stop();
+        let until = Instant::now() + STOP_GRACE;
+        while !self.server.clients.is_empty() && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        self.server.end_shards();
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in self.threads {
+                thread.join().expect("a panic aborts the process");
+            }
+        });
+        joined.await.expect("joining threads does not panic");
+        if let Some(pool) = self.pool {
+            tracing::info!("Syncing the log a last time...");
+            pool.shutdown(self.logs_back.try_iter().collect(), unix_now(), LAST_SYNC)?;
+        }
+        tracing::warn!("moon is now ready to exit, bye bye...");
+        Ok(())
+    }
+}
+
+/// How often a shard looks for idle clients.
+const IDLE_CHECK: Duration = Duration::from_secs(1);
+
+/// What a shard does besides its connections, until the server stops.
+async fn watch_over(shard: Rc<Shard>, server: Arc<Server>) {
+    let mut interval = tokio::time::interval(IDLE_CHECK);
+    let ended = server.shards_ended();
+    tokio::pin!(ended);
+    loop {
+        tokio::select! {
+            () = &mut ended => return,
+            _ = interval.tick() => {
+                let stats = server.stats.shard(shard.id().index());
+                stats.inflight_bytes.set(shard.inflight_bytes());
+            }
+        }
+    }
+}
+
+/// A log that comes back when its shard's thread ends, to be closed.
+struct LentLog {
+    log: Option<ShardLog>,
+    back: Sender<ShardLog>,
+}
+
+impl LentLog {
+    fn log(&mut self) -> &mut ShardLog {
+        self.log.as_mut().expect("the log goes back only when this is dropped")
+    }
+}
+
+impl CommitLog for LentLog {
+    fn append(&mut self, kind: FrameKind, payload: Bytes, now: UnixMs) -> Lsn {
+        self.log().append(kind, payload, now)
+    }
+
+    fn tick(&mut self, now: UnixMs) {
+        self.log().tick(now);
+    }
+
+    fn health(&self) -> LogHealth {
+        self.log.as_ref().map_or(LogHealth::Healthy, CommitLog::health)
+    }
+
+    fn bytes_at_risk(&self) -> u64 {
+        self.log.as_ref().map_or(0, CommitLog::bytes_at_risk)
+    }
+}
+
+impl Drop for LentLog {
+    fn drop(&mut self) {
+        if let Some(log) = self.log.take() {
+            // If the server does not wait for it any more, nobody closes the log, which the next
+            // start handles like a crash.
+            drop(self.back.send(log));
+        }
+    }
+}

@@ -7,4 +7,6 @@
 
 pub mod clients;
 pub mod config;
+pub mod cores;
+pub mod lock;
 pub mod stats;

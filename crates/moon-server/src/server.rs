@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// What SHUTDOWN asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +49,7 @@ pub struct Server {
     shutdown: Mutex<Option<ShutdownRequest>>,
     shutdown_requested: Notify,
     stopping: AtomicBool,
+    ended: watch::Sender<bool>,
 }
 
 /// The parts of a [`Server`] that recovery makes.
@@ -91,6 +92,7 @@ impl Server {
             shutdown: Mutex::new(None),
             shutdown_requested: Notify::new(),
             stopping: AtomicBool::new(false),
+            ended: watch::Sender::new(false),
         })
     }
 
@@ -227,6 +229,23 @@ impl Server {
     pub fn begin_stop(&self) {
         self.stopping.store(true, Relaxed);
         self.clients.kill_all();
+    }
+
+    /// Connections are gone: the shards' threads end.
+    pub fn end_shards(&self) {
+        self.ended.send_replace(true);
+    }
+
+    /// Waits for [`Server::end_shards`].
+    pub async fn shards_ended(&self) {
+        let mut ended = self.ended.subscribe();
+        // The sender lives as long as the server, which the caller holds.
+        drop(ended.wait_for(|ended| *ended).await);
+    }
+
+    /// What is measured ten times a second.
+    pub fn sample(&self) {
+        self.stats.sample();
     }
 
     /// Whether the server is on its way down.

@@ -46,7 +46,10 @@ impl Batch {
     #[must_use]
     pub fn args(&self, command: &BatchCommand) -> Args<'_> {
         let first = command.first as usize;
-        Args::new(&self.buf, &self.spans[first..first + command.count as usize])
+        Args::new(
+            &self.buf,
+            &self.spans[first..first + command.count as usize],
+        )
     }
 }
 

@@ -31,7 +31,10 @@ use tokio::sync::oneshot;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShardMask(u64);
 
-const _: () = assert!(ShardCount::MAX as u32 <= u64::BITS, "a mask has a bit for every shard");
+const _: () = assert!(
+    ShardCount::MAX as u32 <= u64::BITS,
+    "a mask has a bit for every shard"
+);
 
 impl ShardMask {
     /// All of `count` shards.
@@ -62,7 +65,8 @@ impl ShardMask {
     #[must_use]
     pub fn single(self) -> Option<ShardId> {
         // trailing_zeros of a non-zero u64 is below 64.
-        (self.0.count_ones() == 1).then(|| ShardId(u16::try_from(self.0.trailing_zeros()).unwrap_or(0)))
+        (self.0.count_ones() == 1)
+            .then(|| ShardId(u16::try_from(self.0.trailing_zeros()).unwrap_or(0)))
     }
 
     /// Whether no shard is in it.
@@ -72,7 +76,9 @@ impl ShardMask {
     }
 
     fn iter(self) -> impl Iterator<Item = ShardId> {
-        (0..ShardCount::MAX).map(ShardId).filter(move |shard| self.contains(*shard))
+        (0..ShardCount::MAX)
+            .map(ShardId)
+            .filter(move |shard| self.contains(*shard))
     }
 }
 
@@ -85,7 +91,10 @@ impl LendRequest {
     /// Gives the data to the executor, or takes it straight home if the executor has gone.
     pub(crate) fn lend(self, data: Box<ShardData>, directory: Directory) {
         // If the executor is gone, dropping the value sends the data home.
-        drop(self.to.send(Lent { data: Some(data), directory }));
+        drop(self.to.send(Lent {
+            data: Some(data),
+            directory,
+        }));
     }
 }
 
@@ -99,7 +108,9 @@ impl Drop for Lent {
     fn drop(&mut self) {
         if let Some(data) = self.data.take() {
             let id = data.id;
-            self.directory.of(id).send_control(ControlMessage::Home(data, Lsn::ZERO));
+            self.directory
+                .of(id)
+                .send_control(ControlMessage::Home(data, Lsn::ZERO));
         }
     }
 }
@@ -139,7 +150,9 @@ impl Shard {
             last: Instant::now(),
         };
         for (shard, answer) in answers {
-            let mut lent = answer.await.expect("a shard thread lives as long as the process");
+            let mut lent = answer
+                .await
+                .expect("a shard thread lives as long as the process");
             borrowed.boxes[shard.index()] = lent.data.take();
         }
         borrowed.now = unix_now();
@@ -163,7 +176,10 @@ impl Borrowed {
     ) -> Lsn {
         let before = self.effects.len();
         let mut cx = Cx {
-            shards: ShardSet::Many { count: self.shard.config.count, shards: &mut self.boxes },
+            shards: ShardSet::Many {
+                count: self.shard.config.count,
+                shards: &mut self.boxes,
+            },
             shard_count: self.shard.config.count,
             db,
             now: self.now,
@@ -182,11 +198,20 @@ impl Borrowed {
         let nanos = finished.duration_since(self.last).as_nanos();
         self.last = finished;
         let observer = &self.shard.observer;
-        observer.command(id, u64::try_from(nanos).unwrap_or(u64::MAX), outcome, counts);
+        observer.command(
+            id,
+            u64::try_from(nanos).unwrap_or(u64::MAX),
+            outcome,
+            counts,
+        );
         if outcome == Outcome::Failed {
             observer.error("ERR");
         }
-        if self.effects.len() == before { depends_on } else { THIS_TURN }
+        if self.effects.len() == before {
+            depends_on
+        } else {
+            THIS_TURN
+        }
     }
 
     /// The data of one shard in hand.

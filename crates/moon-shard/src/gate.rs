@@ -61,17 +61,28 @@ impl Gate {
     /// had to [`Gate::settle`] afterwards.
     #[inline]
     pub fn tail(&mut self) -> &mut Vec<u8> {
-        let Gate { open, parts, spare, .. } = self;
+        let Gate {
+            open, parts, spare, ..
+        } = self;
         match parts.back() {
             None => return open,
-            Some(Part { bytes: PartBytes::Own(_), .. }) => {}
+            Some(Part {
+                bytes: PartBytes::Own(_),
+                ..
+            }) => {}
             Some(_) => {
                 let bytes = PartBytes::Own(std::mem::take(spare));
-                parts.push_back(Part { bytes, depends_on: Lsn::ZERO });
+                parts.push_back(Part {
+                    bytes,
+                    depends_on: Lsn::ZERO,
+                });
             }
         }
         match parts.back_mut() {
-            Some(Part { bytes: PartBytes::Own(bytes), .. }) => bytes,
+            Some(Part {
+                bytes: PartBytes::Own(bytes),
+                ..
+            }) => bytes,
             _ => unreachable!("the last part was just seen or made to be an own one"),
         }
     }
@@ -105,12 +116,18 @@ impl Gate {
 
     fn push_own(&mut self, bytes: Vec<u8>, depends_on: Lsn) {
         self.held_bytes += bytes.len();
-        self.parts.push_back(Part { bytes: PartBytes::Own(bytes), depends_on });
+        self.parts.push_back(Part {
+            bytes: PartBytes::Own(bytes),
+            depends_on,
+        });
     }
 
     /// Keeps a place for a reply that another shard will send.
     pub fn reserve(&mut self) -> Ticket {
-        self.parts.push_back(Part { bytes: PartBytes::Hole, depends_on: Lsn::ZERO });
+        self.parts.push_back(Part {
+            bytes: PartBytes::Hole,
+            depends_on: Lsn::ZERO,
+        });
         self.holes += 1;
         self.first_ticket + self.parts.len() as u64 - 1
     }
@@ -118,11 +135,18 @@ impl Gate {
     /// The reply for `ticket` came.
     pub fn fill(&mut self, ticket: Ticket, bytes: Bytes, depends_on: Lsn) {
         debug_assert_ne!(depends_on, THIS_TURN, "the other shard has ended its turn");
-        let index = usize::try_from(ticket - self.first_ticket).expect("a ticket names a held part");
+        let index =
+            usize::try_from(ticket - self.first_ticket).expect("a ticket names a held part");
         let part = &mut self.parts[index];
-        assert!(matches!(part.bytes, PartBytes::Hole), "a hole is filled once");
+        assert!(
+            matches!(part.bytes, PartBytes::Hole),
+            "a hole is filled once"
+        );
         self.held_bytes += bytes.len();
-        *part = Part { bytes: PartBytes::Came(bytes), depends_on };
+        *part = Part {
+            bytes: PartBytes::Came(bytes),
+            depends_on,
+        };
         self.holes -= 1;
     }
 
@@ -149,7 +173,10 @@ impl Gate {
     /// Bytes held more, and less, than the shard has counted.
     pub(crate) fn account(&mut self) -> (usize, usize) {
         let before = std::mem::replace(&mut self.accounted_bytes, self.held_bytes);
-        (self.held_bytes.saturating_sub(before), before.saturating_sub(self.held_bytes))
+        (
+            self.held_bytes.saturating_sub(before),
+            before.saturating_sub(self.held_bytes),
+        )
     }
 
     /// What the shard has counted, for the last time.

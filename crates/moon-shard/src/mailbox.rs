@@ -135,7 +135,10 @@ impl Directory {
 
     /// Sends one borrow's requests as one step.
     pub(crate) fn send_borrow(&self, requests: impl Iterator<Item = (ShardId, LendRequest)>) {
-        let _order = self.borrow_order.lock().unwrap_or_else(PoisonError::into_inner);
+        let _order = self
+            .borrow_order
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         for (shard, request) in requests {
             self.of(shard).send_data(DataMessage::Lend(request));
         }

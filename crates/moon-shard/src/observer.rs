@@ -1,8 +1,8 @@
 //! What a shard tells about itself, for INFO and metrics.
 
+use moon_commands::CommandId;
 use moon_commands::context::Counts;
 use moon_commands::execute::Outcome;
-use moon_commands::CommandId;
 use moon_core::Lsn;
 use moon_store::ShardData;
 

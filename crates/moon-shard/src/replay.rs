@@ -2,10 +2,11 @@
 //! parallel; a frame over several shards waits for all, runs under a borrow, and they go on.
 
 use bytes::Bytes;
-use moon_commands::ShardSet;
 use moon_commands::replay::{ReplayError, replay};
+use moon_commands::{Limits, ShardSet};
 use moon_core::{Lsn, ShardCount, ShardId};
 use moon_store::{DbIndex, ShardData};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
@@ -35,6 +36,7 @@ struct Worker {
 /// Replays a history into the shards, one thread per shard.
 pub struct ReplayPool {
     count: ShardCount,
+    limits: Arc<Limits>,
     workers: Vec<Worker>,
 }
 
@@ -43,22 +45,34 @@ impl ReplayPool {
     ///
     /// # Errors
     /// When the operating system gives no thread.
-    pub fn start(count: ShardCount, data: Vec<Box<ShardData>>) -> std::io::Result<ReplayPool> {
+    pub fn start(
+        count: ShardCount,
+        data: Vec<Box<ShardData>>,
+        limits: &Arc<Limits>,
+    ) -> std::io::Result<ReplayPool> {
         let mut workers = Vec::new();
         for data in data {
             let (queue, work) = sync_channel(QUEUE_FRAMES_MAX);
+            let limits = Arc::clone(limits);
             let thread = std::thread::Builder::new()
                 .name(format!("replay-{}", data.id.0))
-                .spawn(move || run(count, data, &work))?;
+                .spawn(move || run(count, data, &limits, &work))?;
             workers.push(Worker { queue, thread });
         }
-        Ok(ReplayPool { count, workers })
+        Ok(ReplayPool {
+            count,
+            limits: Arc::clone(limits),
+            workers,
+        })
     }
 
     /// A frame of one shard. An earlier failure of that shard's thread is reported by
     /// [`ReplayPool::finish`]; returns `false` to say that there was one.
     pub fn own(&mut self, shard: ShardId, lsn: Lsn, db: DbIndex, payload: Bytes) -> bool {
-        self.workers[shard.index()].queue.send(Work::Frame(lsn, db, payload)).is_ok()
+        self.workers[shard.index()]
+            .queue
+            .send(Work::Frame(lsn, db, payload))
+            .is_ok()
     }
 
     /// A frame over several shards: runs after everything before it, before everything after it.
@@ -79,16 +93,23 @@ impl ReplayPool {
         }
         let mut boxes = Vec::new();
         for arrival in arrivals {
-            let Ok(data) = arrival.recv() else { return Ok(false) };
+            let Ok(data) = arrival.recv() else {
+                return Ok(false);
+            };
             boxes.push(Some(data));
         }
-        let set = ShardSet::Many { count: self.count, shards: &mut boxes };
-        let result = replay(set, self.count, payload, db);
+        let set = ShardSet::Many {
+            count: self.count,
+            shards: &mut boxes,
+        };
+        let result = replay(set, self.count, payload, db, &self.limits);
         for (give_back, data) in returns.iter().zip(boxes) {
             // A worker that is gone has failed, which `finish` reports.
             drop(give_back.send(data.expect("replay leaves every box in its place")));
         }
-        result.map(|_| true).map_err(|source| ReplayFailed { lsn, source })
+        result
+            .map(|_| true)
+            .map_err(|source| ReplayFailed { lsn, source })
     }
 
     /// Waits for all threads and returns the data in the order of the shards.
@@ -118,18 +139,23 @@ impl ReplayPool {
 fn run(
     count: ShardCount,
     mut data: Box<ShardData>,
+    limits: &Limits,
     work: &Receiver<Work>,
 ) -> Result<Option<Box<ShardData>>, ReplayFailed> {
     while let Ok(work) = work.recv() {
         match work {
             Work::Frame(lsn, db, payload) => {
-                replay(ShardSet::One(&mut data), count, &payload, db)
+                replay(ShardSet::One(&mut data), count, &payload, db, limits)
                     .map_err(|source| ReplayFailed { lsn, source })?;
             }
             Work::Lend(lend, home) => {
                 // Whoever borrows gives up only when another thread has failed.
-                let Ok(()) = lend.send(data) else { return Ok(None) };
-                let Ok(back) = home.recv() else { return Ok(None) };
+                let Ok(()) = lend.send(data) else {
+                    return Ok(None);
+                };
+                let Ok(back) = home.recv() else {
+                    return Ok(None);
+                };
                 data = back;
             }
         }

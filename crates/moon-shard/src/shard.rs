@@ -127,8 +127,16 @@ impl Shard {
     ) -> Rc<Shard> {
         let committer = Arc::new(Notify::new());
         let waker = Arc::clone(&committer);
-        shared.clock.set_waker(config.id, Arc::new(move || waker.notify_one()));
-        let core = Core { data: Some(data), log, effects: Effects::default(), rng, limits };
+        shared
+            .clock
+            .set_waker(config.id, Arc::new(move || waker.notify_one()));
+        let core = Core {
+            data: Some(data),
+            log,
+            effects: Effects::default(),
+            rng,
+            limits,
+        };
         Rc::new(Shard {
             config,
             shared,
@@ -183,7 +191,8 @@ impl Shard {
     /// Forgets a connection. What it has executed stays executed.
     pub fn remove_session(&self, session: &dyn Session) {
         let mut gate = session.gate().borrow_mut();
-        self.held_bytes.set(self.held_bytes.get() - gate.take_account());
+        self.held_bytes
+            .set(self.held_bytes.get() - gate.take_account());
         drop(gate);
         self.sessions.borrow_mut().remove(&session.id());
     }
@@ -234,7 +243,13 @@ impl Shard {
         let core = self.core.borrow_mut();
         core.data.as_ref()?;
         let refuses_writes = self.refuses_writes();
-        Some(Running { shard: self, core, now: unix_now(), last: Instant::now(), refuses_writes })
+        Some(Running {
+            shard: self,
+            core,
+            now: unix_now(),
+            last: Instant::now(),
+            refuses_writes,
+        })
     }
 
     /// Notes that `session` holds replies of the turn in progress.
@@ -263,7 +278,10 @@ impl Shard {
             } else {
                 let payload = core.effects.take();
                 let end = self.append(&mut core, FrameKind::Own, payload);
-                let data = core.data.as_mut().expect("effects are made with the data at home");
+                let data = core
+                    .data
+                    .as_mut()
+                    .expect("effects are made with the data at home");
                 data.dirty.seal(end);
                 self.observer.data(data);
                 end
@@ -330,7 +348,10 @@ impl Shard {
     fn wait(&self, lsn: Lsn, session: Rc<dyn Session>) {
         let mut waiting = self.waiting.borrow_mut();
         // Ends grow, so the place is nearly always at the back.
-        let at = waiting.iter().rposition(|(other, _)| *other <= lsn).map_or(0, |i| i + 1);
+        let at = waiting
+            .iter()
+            .rposition(|(other, _)| *other <= lsn)
+            .map_or(0, |i| i + 1);
         waiting.insert(at, (lsn, session));
         if at == 0 {
             let target = lsn;
@@ -391,10 +412,16 @@ impl Shard {
     pub(crate) fn run_batch(&self, batch: &Batch) {
         let mut replies = Vec::new();
         let mut runs: Vec<Run> = Vec::new();
-        let mut running = self.begin().expect("the mailbox runs batches with the data at home");
+        let mut running = self
+            .begin()
+            .expect("the mailbox runs batches with the data at home");
         for command in &batch.commands {
             if runs.last().is_none_or(|run| run.ticket != command.ticket) {
-                runs.push(Run { ticket: command.ticket, end: 0, depends_on: Lsn::ZERO });
+                runs.push(Run {
+                    ticket: command.ticket,
+                    end: 0,
+                    depends_on: Lsn::ZERO,
+                });
             }
             let args = batch.args(command);
             let depends_on =
@@ -409,9 +436,21 @@ impl Shard {
             }
         }
         drop(running);
-        let reply = BatchReply { session: batch.session, bytes: replies.into(), runs };
-        let turn_reply = TurnReply { to: batch.from, reply };
-        if turn_reply.reply.runs.iter().any(|run| run.depends_on == THIS_TURN) {
+        let reply = BatchReply {
+            session: batch.session,
+            bytes: replies.into(),
+            runs,
+        };
+        let turn_reply = TurnReply {
+            to: batch.from,
+            reply,
+        };
+        if turn_reply
+            .reply
+            .runs
+            .iter()
+            .any(|run| run.depends_on == THIS_TURN)
+        {
             self.turn_replies.borrow_mut().push(turn_reply);
         } else {
             send_reply(&self.shared.directory, turn_reply, Lsn::ZERO);
@@ -421,12 +460,18 @@ impl Shard {
     /// Puts the replies of another shard into their places.
     pub(crate) fn take_replies(&self, reply: BatchReply) {
         // A connection that is gone has no use for its replies.
-        let Some(session) = self.sessions.borrow().get(&reply.session).cloned() else { return };
+        let Some(session) = self.sessions.borrow().get(&reply.session).cloned() else {
+            return;
+        };
         {
             let mut gate = session.gate().borrow_mut();
             let mut start = 0;
             for run in &reply.runs {
-                gate.fill(run.ticket, reply.bytes.slice(start..run.end), run.depends_on);
+                gate.fill(
+                    run.ticket,
+                    reply.bytes.slice(start..run.end),
+                    run.depends_on,
+                );
                 start = run.end;
             }
         }
@@ -441,21 +486,24 @@ impl Shard {
             return false;
         }
         let started = Instant::now();
-        let mut ran_out = false;
-        let expired = {
+        let stats = {
             let mut core = self.core.borrow_mut();
-            let Core { data: Some(data), effects, .. } = &mut *core else { return false };
-            let mut in_time = || {
-                ran_out = started.elapsed() >= budget;
-                !ran_out
+            let Core {
+                data: Some(data),
+                effects,
+                ..
+            } = &mut *core
+            else {
+                return false;
             };
-            moon_commands::expire::expire_cycle(data, unix_now(), effects, &mut in_time).expired
+            let mut is_over = || started.elapsed() >= budget;
+            moon_commands::expire::expire_cycle(data, unix_now(), effects, &mut is_over)
         };
-        if expired > 0 {
-            self.observer.expired(expired);
+        if stats.expired > 0 {
+            self.observer.expired(stats.expired);
             self.open_turn();
         }
-        ran_out
+        stats.out_of_time
     }
 
     /// What the log does now and then.
@@ -487,13 +535,17 @@ fn resolve(runs: &mut [Run], end: Lsn) {
 
 fn send_reply(directory: &Directory, mut turn_reply: TurnReply, end: Lsn) {
     resolve(&mut turn_reply.reply.runs, end);
-    directory.of(turn_reply.to).send_control(ControlMessage::Replies(turn_reply.reply));
+    directory
+        .of(turn_reply.to)
+        .send_control(ControlMessage::Replies(turn_reply.reply));
 }
 
 /// The wall clock, read at the edge.
 #[must_use]
 pub fn unix_now() -> UnixMs {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     UnixMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
@@ -520,8 +572,16 @@ impl Running<'_> {
     ) -> Lsn {
         let spec = by_id(id);
         let reply_start = replies.len();
-        let Core { data, effects, rng, limits, .. } = &mut *self.core;
-        let data = data.as_mut().expect("the data is at home while commands run");
+        let Core {
+            data,
+            effects,
+            rng,
+            limits,
+            ..
+        } = &mut *self.core;
+        let data = data
+            .as_mut()
+            .expect("the data is at home while commands run");
         let clean = effects.is_empty();
         let mut reply = Reply::new(replies, protocol);
         let (outcome, depends_on, counts) = if let Some(text) = self.refuses_writes
@@ -548,7 +608,11 @@ impl Running<'_> {
             let before = cx.effects.len();
             let outcome = execute(&mut cx, spec, args);
             let wrote = cx.effects.len() != before;
-            (outcome, if wrote { THIS_TURN } else { cx.depends_on }, cx.counts)
+            (
+                outcome,
+                if wrote { THIS_TURN } else { cx.depends_on },
+                cx.counts,
+            )
         };
         if clean && !effects.is_empty() {
             self.shard.open_turn();
@@ -557,7 +621,12 @@ impl Running<'_> {
         let nanos = finished.duration_since(self.last).as_nanos();
         self.last = finished;
         let observer = &self.shard.observer;
-        observer.command(id, u64::try_from(nanos).unwrap_or(u64::MAX), outcome, counts);
+        observer.command(
+            id,
+            u64::try_from(nanos).unwrap_or(u64::MAX),
+            outcome,
+            counts,
+        );
         if outcome == Outcome::Failed {
             observer.error(error_text(&replies[reply_start..]));
         }
@@ -585,7 +654,10 @@ impl Running<'_> {
 
     /// The data itself, for what is no keyspace write, such as a watch.
     pub fn data(&mut self) -> &mut ShardData {
-        self.core.data.as_mut().expect("the data is at home while commands run")
+        self.core
+            .data
+            .as_mut()
+            .expect("the data is at home while commands run")
     }
 
     /// The time of this stretch.

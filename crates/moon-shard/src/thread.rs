@@ -132,7 +132,12 @@ fn take_data(shard: &Rc<Shard>, message: DataMessage) {
         DataMessage::Batch(batch) => shard.run_batch(&batch),
         DataMessage::Lend(request) => {
             shard.end_turn();
-            let data = shard.core.borrow_mut().data.take().expect("a shard at home has its data");
+            let data = shard
+                .core
+                .borrow_mut()
+                .data
+                .take()
+                .expect("a shard at home has its data");
             request.lend(data, shard.directory().clone());
         }
         DataMessage::Visit(visit) => {

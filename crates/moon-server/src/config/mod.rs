@@ -8,15 +8,15 @@
 //! * [`runtime`]: CONFIG GET and SET, and [`Settings`], the values that hot code reads.
 //! * [`error`]: what is printed when any of this fails.
 
-//MODCLI
+pub mod cli;
 pub mod error;
-//MODFILE
+pub mod file;
 pub mod redis;
 pub mod runtime;
 pub mod table;
 pub mod value;
 
-//CLI
+pub use cli::{Loaded, Outcome, load};
 pub use error::{ConfigError, Origin};
 pub use runtime::{RuntimeConfig, SetError, Settings};
 pub use value::Invalid;
