@@ -505,6 +505,16 @@ impl Segment {
     fn keep_until(&self, end: Lsn) -> u64 {
         keep_until(&self.scan.frames, end, SEGMENT_HEADER_LEN as u64)
     }
+
+    /// The same once a manifest holds the marks: a segment without data keeps its header only.
+    fn keep_for_data(&self, end: Lsn) -> u64 {
+        let data = |frame: &FrameRef| frame.len > 0 && frame.end() <= end;
+        if self.scan.frames.iter().any(data) {
+            self.keep_until(end)
+        } else {
+            SEGMENT_HEADER_LEN as u64
+        }
+    }
 }
 
 fn read_error(path: &Path, source: io::Error) -> RecoverError {

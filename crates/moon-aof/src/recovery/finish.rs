@@ -226,29 +226,20 @@ impl Recovery {
         Ok(ReplicationId::from_random(bytes))
     }
 
-    /// Generations that hold nothing of the recovered stream: kept named, every start would add
-    /// one for ever. The lowest `first` stays what it is, because it is where the stream starts.
+    /// Generations whose segments have nothing behind their headers: kept named, every start
+    /// would add one for ever. One that had nothing of the stream but marks or a torn tail is
+    /// emptied by [`tidy`](Recovery::tidy) and dropped by the next start, which syncs it first:
+    /// so an unnamed segment never holds a frame.
     fn dropped_generations(&self) -> Vec<Generation> {
         let Some((manifest, _)) = &self.manifest else {
             return Vec::new();
         };
-        let mut kept_first = false;
-        let mut dropped = Vec::new();
-        for line in &manifest.incrs {
-            let holds = |segment: &Segment| {
-                let mut frames = segment.scan.frames.iter();
-                segment.line.seq == line.seq
-                    && frames.any(|frame| frame.len > 0 && frame.end() <= self.end)
-            };
-            let empty = !self.segments.iter().any(holds);
-            let needed = line.first < self.end && !kept_first;
-            if empty && !needed {
-                dropped.push(line.seq);
-            } else {
-                kept_first = true;
-            }
-        }
-        dropped
+        let empty = |seq: Generation| {
+            let mut of_seq = self.segments.iter().filter(|s| s.line.seq == seq);
+            of_seq.all(|segment| segment.scan.data_end <= SEGMENT_HEADER_LEN as u64)
+        };
+        let lines = manifest.incrs.iter().map(|line| line.seq);
+        lines.filter(|seq| empty(*seq)).collect()
     }
 
     /// Frees what the new manifest does not name any more. Nothing depends on it: a reader
@@ -260,7 +251,7 @@ impl Recovery {
                 unneeded.push(segment.path.clone());
                 continue;
             }
-            let keep = segment.keep_until(self.end);
+            let keep = segment.keep_for_data(self.end);
             if keep < segment.scan.file_len {
                 let cut = self.storage.open_write(&segment.path);
                 if let Err(error) = cut.and_then(|file| file.truncate(keep)) {
