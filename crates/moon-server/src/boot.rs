@@ -27,6 +27,8 @@ use moon_shard::replay::ReplayFailed;
 use moon_shard::shard::{Shared, unix_now};
 use moon_shard::{ReplayPool, Shard, ShardConfig, ShardSeed, spawn};
 use moon_store::{DbIndex, ShardData};
+use rand::TryRng as _;
+use rand::rngs::SysRng;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -89,7 +91,7 @@ pub fn scan_log(
     loading: &Loading,
 ) -> Result<Recovery, RecoverError> {
     Recovery::scan(
-        Arc::new(RealStorage::new()),
+        Arc::new(RealStorage),
         &aof_options(config),
         config.shards,
         default_shards,
@@ -113,18 +115,17 @@ impl moon_aof::Progress for Loading {
 ///
 /// # Errors
 /// [`BootError`]; before serving, or when the log could not be closed.
-pub fn run(config: Config, default_shards: ShardCount) -> Result<(), BootError> {
-    let listeners = Listeners::bind(&config)?;
+pub fn run(config: Arc<RuntimeConfig>, default_shards: ShardCount) -> Result<(), BootError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
-    local.block_on(&runtime, serve(Arc::new(RuntimeConfig::new(config)), default_shards, listeners))
+    local.block_on(&runtime, serve(config, default_shards))
 }
 
 async fn serve(
     config: Arc<RuntimeConfig>,
     default_shards: ShardCount,
-    listeners: Listeners,
 ) -> Result<(), BootError> {
+    let listeners = Listeners::bind(&config.snapshot())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let loading = Arc::new(Loading::default());
@@ -150,7 +151,8 @@ async fn serve(
     log_ready(&config.snapshot(), &running.server);
 
     let mut sampling = tokio::time::interval(Duration::from_millis(100));
-    let stop = running.server.shutdown_requested();
+    let server = Arc::clone(&running.server);
+    let stop = server.shutdown_requested();
     tokio::pin!(stop);
     loop {
         tokio::select! {
@@ -240,7 +242,7 @@ fn recover(
     let summary = recovery.summary().clone();
     let policy = aof_options(config).policy;
     let clock = Clock::new(shards, recovery.end(), policy.commit_on());
-    let (pool, logs) = recovery.finish(Arc::clone(&clock))?;
+    let (pool, logs) = recovery.finish(&clock)?;
     let log = RecoveredLog::On { pool, logs };
     Ok(Recovered { shards, data, clock, log, summary, taken: started.elapsed() })
 }
@@ -277,7 +279,12 @@ impl ReplaySink for PoolSink {
 }
 
 fn gave_up(lsn: Lsn) -> ReplayError {
-    ReplayError::new(lsn, "an earlier frame could not be applied")
+    format!("replay stopped before LSN {lsn}").into()
+}
+
+/// Seeds a shard's random picks.
+fn random_seed() -> io::Result<u64> {
+    SysRng.try_next_u64().map_err(io::Error::other)
 }
 
 /// A serving instance.
@@ -342,7 +349,7 @@ impl Running {
                 data,
                 log,
                 limits: Arc::clone(&limits),
-                seed: rand::random(),
+                seed: random_seed()?,
                 observer: Box::new(move || Rc::new(StatsObserver::new(stats, id))),
             };
             let server = Arc::clone(&server);

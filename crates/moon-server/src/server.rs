@@ -167,7 +167,7 @@ impl Server {
         stats.record_command(id, 1, u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX));
         if let Some(text) = error {
             stats.record_failed(id);
-            self.stats.note_error(error_code(&text));
+            self.stats.record_error(error_code(&text));
         }
     }
 
@@ -176,7 +176,7 @@ impl Server {
         if let Some(id) = command {
             self.stats.shard(shard.id().index()).record_rejected(id);
         }
-        self.stats.note_error(error_code(text));
+        self.stats.record_error(error_code(text));
     }
 
     /// CONFIG SET.
@@ -206,6 +206,11 @@ impl Server {
             return Err(("appendfsync", why.to_owned()));
         }
         Ok(())
+    }
+
+    /// INFO.
+    pub fn info(&self, _shard: &Shard, _sections: moon_resp::Args<'_>) -> String {
+        format!("# Server\r\nredis_version:7.2.0\r\nmaster_repl_offset:{}\r\n", self.clock.head())
     }
 
     /// Asks the server to stop; the first request counts.
@@ -245,7 +250,7 @@ impl Server {
 
     /// What is measured ten times a second.
     pub fn sample(&self) {
-        self.stats.sample();
+        self.stats.sample(std::time::Instant::now());
     }
 
     /// Whether the server is on its way down.

@@ -69,7 +69,7 @@ pub(super) enum Route {
 }
 
 /// One connection, owned by its task.
-pub struct Connection {
+pub(super) struct Connection {
     pub(super) outlet: Rc<Outlet>,
     pub(super) session: Rc<dyn Session>,
     pub(super) shard: Rc<Shard>,
@@ -429,7 +429,8 @@ impl Connection {
             Scope::None => ShardMask::default(),
             Scope::AllShards => ShardMask::all(count),
             Scope::Cursor => {
-                let shard = moon_commands::keys::cursor_shard(args, count);
+                let cursor = args.get(1).unwrap_or_default();
+                let shard = moon_commands::scan::cursor_shard(cursor, count);
                 ShardMask::default().with(shard)
             }
             Scope::Keys => {

@@ -44,7 +44,7 @@ pub(super) fn multi(connection: &mut Connection) {
     }
     connection.state.transaction = Some(Transaction::default());
     connection.client.set_multi(Some(0));
-    connection.write_reply(Reply::ok);
+    connection.write_reply(|reply| reply.ok());
 }
 
 fn end_multi(connection: &Connection) {
@@ -60,7 +60,7 @@ pub(super) fn discard(connection: &mut Connection) {
     }
     end_multi(connection);
     unwatch(connection);
-    connection.write_reply(Reply::ok);
+    connection.write_reply(|reply| reply.ok());
 }
 
 /// Forgets all watches. Those of other shards go by message, which nobody waits for.
@@ -119,7 +119,7 @@ pub(super) async fn watch(connection: &mut Connection, args: Args<'_>) -> Result
     }
     let watched = u32::try_from(connection.state.watches.len()).unwrap_or(u32::MAX);
     connection.client.watch.store(watched, Relaxed);
-    connection.write_reply(Reply::ok);
+    connection.write_reply(|reply| reply.ok());
     Ok(())
 }
 
