@@ -194,6 +194,9 @@ fn broken_headers_get_the_errors_of_redis() {
         (b"*1\r\n$-1\r\n", bulk),
         (b"*1\r\n$\r\n", bulk),
         (b"*1\r\n$1a\r\n", bulk),
+        // What was searched of a longer line before must not hide the end of these.
+        (b"*12\r\n$\r\n", bulk),
+        (b"*2\r\n$10\r\n0123456789\r\n$\r\n", bulk),
         (b"*1\r\n$536870912\r\n", None),
         (b"*1\r\n$536870913\r\n", bulk),
         (
