@@ -62,6 +62,10 @@ fn error_of(input: &[u8], limits: &RequestLimits) -> Option<String> {
     let in_one = feed([input], limits).error;
     let byte_by_byte = feed(input.chunks(1), limits).error;
     assert_eq!(in_one, byte_by_byte, "{}", input.escape_ascii());
+    for at in 0..input.len().min(50) {
+        let in_two = feed([&input[..at], &input[at..]], limits).error;
+        assert_eq!(in_one, in_two, "{} at {at}", input.escape_ascii());
+    }
     in_one.map(|error| error.to_string())
 }
 
