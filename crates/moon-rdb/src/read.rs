@@ -21,7 +21,9 @@ pub struct RdbLimits {
     pub string_bytes_max: u64,
     /// Most elements of one collection.
     pub elements_max: u64,
-    /// Whether a file without checksum (`rdbchecksum no`, or from before Redis 2.6) is refused.
+    /// Whether a file without checksum (`rdbchecksum no`, or a version below 5) is refused. For
+    /// files that this crate wrote, ask for it: a flipped bit in the version digits can make a
+    /// file look as old as that.
     pub require_checksum: bool,
 }
 
