@@ -34,7 +34,7 @@ pub enum RdbFault {
     /// A value type of the format that is not read here, or of no version.
     #[error("value type {0} cannot be read by this version")]
     UnsupportedType(u8),
-    /// An opcode that is not read here (functions, modules) .
+    /// An opcode that is not read here (functions, modules).
     #[error("opcode {0} cannot be read by this version")]
     UnsupportedOpcode(u8),
     /// A deadline or idle time that belongs to no key.
