@@ -11,7 +11,7 @@
 //! * [`format`](mod@format): opcodes and types, shared by both directions.
 //! * [`value`]: what a key can hold, and the items of a file.
 //! * [`write`](mod@write): [`RdbWriter`].
-//! * [`read`]: [`RdbReader`].
+//! * [`read`](mod@read): [`RdbReader`].
 //! * `compact`: listpack, ziplist and intset, decode only.
 //! * `lzf`: decompression of strings.
 //! * [`crc64`]: the checksum at the end of a file.
