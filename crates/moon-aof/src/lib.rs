@@ -1,1 +1,50 @@
-//! See the crate description.
+//! The append-only log: what a shard appends is in a file when [`ShardLog`] says so, and what is
+//! recovered after any crash is a prefix of the one history.
+//!
+//! What it guarantees: a frame counts as written after its write returned, as durable after a
+//! sync that began later; a failed sync is never counted; recovery finds everything durable and
+//! no hole, or refuses and names file, offset and LSN range. What it does not know: commands,
+//! sockets, and what the payloads mean.
+//!
+//! In reading order:
+//!
+//! * [`frame`], [`segment`]: the bytes (`docs/format/segment.md`).
+//! * [`storage`], [`real`], [`faulty`]: the file operations, on a disk and on one that fails.
+//! * [`policy`]: `appendfsync`.
+//! * [`log`]: a shard's end of the log. `writer`: the sync thread's.
+//! * [`pool`]: all of them together. `manifest_file`: the one place that replaces the manifest.
+//! * [`recovery`]: from files to a running log, with `scan` (one segment) and `plan` (all).
+//! * [`status`], [`error`]: what it tells. `failpoint`: where tests kill it.
+
+pub mod frame;
+pub mod segment;
+
+pub mod faulty;
+pub mod real;
+pub mod storage;
+
+pub mod policy;
+
+pub mod log;
+mod writer;
+
+mod manifest_file;
+pub mod pool;
+
+mod plan;
+pub mod recovery;
+mod scan;
+
+pub mod error;
+mod failpoint;
+pub mod status;
+
+pub use error::{RecoverError, ReplayError, ShutdownError};
+pub use faulty::FaultyStorage;
+pub use log::ShardLog;
+pub use policy::FsyncPolicy;
+pub use pool::AofWriterPool;
+pub use real::RealStorage;
+pub use recovery::{AofOptions, NoProgress, Progress, Recovery, ReplaySink};
+pub use status::{AofStatus, RecoverySummary};
+pub use storage::{Storage, StorageFile};

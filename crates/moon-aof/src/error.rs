@@ -1,0 +1,185 @@
+//! What can go wrong, one enum per operation.
+
+use crate::segment::SegmentHeaderError;
+use moon_core::{Lsn, ShardId};
+use moon_manifest::{ManifestError, ShardCountError};
+use std::io;
+use std::path::PathBuf;
+
+/// Why a log cannot be recovered. None of these changed anything on disk, except where the text
+/// says that something could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// A file or directory could not be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// What was read.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file or directory could not be written, synced or renamed.
+    #[error("cannot write {path}")]
+    Write {
+        /// What was written.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The manifest is not what any version writes.
+    #[error("cannot use {path}")]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// What is wrong.
+        source: ManifestError,
+    },
+    /// The directory was written with another number of shards.
+    #[error(transparent)]
+    ShardCount(#[from] ShardCountError),
+    /// There are segments that hold frames, but no manifest.
+    #[error(
+        "{path} holds frames, but there is no manifest that names it; restore the manifest or \
+         move the file away"
+    )]
+    Unnamed {
+        /// The segment.
+        path: PathBuf,
+    },
+    /// The directory has the layout of version 1 or 2.
+    #[error("{path} is an append-only directory of an earlier version; it must be migrated first")]
+    Legacy {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The log was closed by `appendonly no`.
+    #[error("the log was closed at LSN {at} by `appendonly no`; a newer dump may exist")]
+    Closed {
+        /// Where it ends.
+        at: Lsn,
+    },
+    /// A segment that the manifest names does not exist.
+    #[error("{path} is named by the manifest, but missing")]
+    Missing {
+        /// The segment.
+        path: PathBuf,
+    },
+    /// A segment has no good header.
+    #[error("{path} is damaged at byte 0")]
+    SegmentHeader {
+        /// The segment.
+        path: PathBuf,
+        /// What is wrong.
+        source: SegmentHeaderError,
+    },
+    /// A segment's header belongs to another place.
+    #[error("{path} is not the segment that belongs here: its header says {field} {found}")]
+    WrongSegment {
+        /// The file.
+        path: PathBuf,
+        /// Which field differs.
+        field: &'static str,
+        /// Its value.
+        found: u64,
+    },
+    /// Bytes below the durable mark are missing or changed.
+    #[error(
+        "{path} is damaged at byte {offset}: LSN {missing_from} to {missing_to} cannot be read, \
+         but everything below LSN {durable} was durable; nothing was changed. Restore the \
+         append-only directory from a backup or a replica"
+    )]
+    Damage {
+        /// The segment in which the missing frame should be.
+        path: PathBuf,
+        /// Where in it the damage starts.
+        offset: u64,
+        /// First missing position.
+        missing_from: Lsn,
+        /// First position that can be read again, or the durable mark.
+        missing_to: Lsn,
+        /// The durable mark.
+        durable: Lsn,
+    },
+    /// Two frames claim overlapping parts of the stream.
+    #[error("{path} at byte {offset}: the frame at LSN {lsn} overlaps the one that ends at {end}")]
+    Overlap {
+        /// The segment of the later frame.
+        path: PathBuf,
+        /// Where the frame starts.
+        offset: u64,
+        /// Its position.
+        lsn: Lsn,
+        /// Where the frame before it ends.
+        end: Lsn,
+    },
+    /// A frame changed between scan and replay.
+    #[error("{path} changed while it was read: the frame at byte {offset} was good before")]
+    Changed {
+        /// The segment or manifest.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+    },
+    /// Another process uses the directory.
+    #[error("{path} is in use by another process")]
+    InUse {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// A frame could not be applied.
+    #[error("cannot replay the frame of {shard} at LSN {lsn}")]
+    Replay {
+        /// Whose frame.
+        shard: ShardId,
+        /// Its position.
+        lsn: Lsn,
+        /// Why not.
+        source: ReplayError,
+    },
+    /// The replay was not finished before the log was to be opened.
+    #[error("the log cannot be opened before it was replayed")]
+    NotReplayed,
+    /// The clock given does not stand at the recovered end, or has another number of shards.
+    #[error("the clock stands at LSN {clock}, the log ends at {end}")]
+    Clock {
+        /// The clock's head.
+        clock: Lsn,
+        /// The recovered end.
+        end: Lsn,
+    },
+    /// A thread could not be started.
+    #[error("cannot start the sync thread of {shard}")]
+    Thread {
+        /// Whose.
+        shard: ShardId,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Why a sink did not take a frame.
+pub type ReplayError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a shutdown was not clean. What is in the files stays there and is recovered by the next
+/// start like after a crash.
+#[derive(Debug, thiserror::Error)]
+pub enum ShutdownError {
+    /// Frames could not be written or synced.
+    #[error("{shard} has frames that are not durable")]
+    NotDurable {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// A sync did not come back in time.
+    #[error("a sync of {shard} did not finish in time")]
+    Timeout {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// The last marks or the manifest could not be written.
+    #[error("cannot write the clean-stop mark")]
+    Mark {
+        /// Why not.
+        source: io::Error,
+    },
+}

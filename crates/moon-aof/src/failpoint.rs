@@ -1,0 +1,70 @@
+//! Places where a test can kill the process.
+//!
+//! With the cargo feature `failpoints` and `MOON_FAILPOINT=<name>[:nth]` in the environment, the
+//! process sends itself SIGKILL at the nth hit (the first one without a number). Without the
+//! feature every call here is empty.
+//!
+//! Names: `between-issue-and-write`, `mid-write`, `between-write-and-ack`, `recovery-replay`,
+//! `recovery-before-manifest`, `recovery-after-manifest`.
+
+/// The process dies here if the failpoint is armed and its time has come.
+#[inline(always)]
+pub(crate) fn hit(name: &str) {
+    if due(name) {
+        die();
+    }
+}
+
+/// Whether the process is to die at this hit; the caller does something first.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub(crate) fn due(_name: &str) -> bool {
+    false
+}
+
+/// Ends the process as SIGKILL does.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub(crate) fn die() {}
+
+#[cfg(feature = "failpoints")]
+pub(crate) use armed::{die, due};
+
+#[cfg(feature = "failpoints")]
+mod armed {
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    struct Armed {
+        name: String,
+        /// Hits to go; the process dies when it falls from 1 to 0.
+        left: AtomicU64,
+    }
+
+    static ARMED: LazyLock<Option<Armed>> = LazyLock::new(|| {
+        let value = std::env::var("MOON_FAILPOINT").ok()?;
+        let (name, nth) = match value.split_once(':') {
+            Some((name, nth)) => (name, nth.parse().ok()?),
+            None => (value.as_str(), 1),
+        };
+        Some(Armed {
+            name: name.to_owned(),
+            left: AtomicU64::new(nth),
+        })
+    });
+
+    pub(crate) fn due(name: &str) -> bool {
+        match &*ARMED {
+            Some(armed) if armed.name == name => armed.left.fetch_sub(1, Ordering::SeqCst) == 1,
+            _ => false,
+        }
+    }
+
+    pub(crate) fn die() {
+        use nix::sys::signal::{Signal, kill};
+        let killed = kill(nix::unistd::getpid(), Signal::SIGKILL);
+        // Not reached unless the kernel refuses; then dying in another way is as good.
+        drop(killed);
+        std::process::abort();
+    }
+}

@@ -1,0 +1,145 @@
+//! The writer pool: one sync thread per shard, started together and stopped together.
+
+use crate::error::ShutdownError;
+use crate::log::ShardLog;
+use crate::policy::FsyncPolicy;
+use crate::status::AofStatus;
+use crate::writer::{Shared, Writer};
+use moon_core::{ShardId, UnixMs};
+use moon_repl::{Clock, CommitLog};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// The sync threads of all shards, and the log as a whole.
+///
+/// Dropping it without [`shutdown`](AofWriterPool::shutdown) leaves the files as a crash would:
+/// nothing written is lost to the process's death, and the next start recovers.
+pub struct AofWriterPool {
+    clock: Arc<Clock>,
+    shared: Arc<Shared>,
+    writers: Vec<Arc<Writer>>,
+    /// Held as long as the log is in use.
+    _lock: Box<dyn Send + Sync>,
+}
+
+impl AofWriterPool {
+    /// Starts one sync thread per writer.
+    pub(crate) fn start(
+        clock: Arc<Clock>,
+        shared: Arc<Shared>,
+        writers: Vec<Arc<Writer>>,
+        lock: Box<dyn Send + Sync>,
+    ) -> Result<AofWriterPool, (ShardId, io::Error)> {
+        for writer in &writers {
+            let shard = writer.shard;
+            let runs = writer.clone();
+            let thread = std::thread::Builder::new()
+                .name(format!("aof-sync-{}", shard.0))
+                .spawn(move || runs.run())
+                .map_err(|error| (shard, error))?;
+            writer.set_thread(thread.thread().clone());
+        }
+        Ok(AofWriterPool {
+            clock,
+            shared,
+            writers,
+            _lock: lock,
+        })
+    }
+
+    /// The numbers of the log, for any thread.
+    #[must_use]
+    pub fn status(&self) -> Arc<AofStatus> {
+        self.shared.status.clone()
+    }
+
+    /// The policy in force.
+    #[must_use]
+    pub fn policy(&self) -> FsyncPolicy {
+        self.shared.policy()
+    }
+
+    /// Changes `appendfsync` at run time. A switch to `always` may be answered once the durable
+    /// mark has reached the head at the switch.
+    pub fn set_policy(&self, policy: FsyncPolicy) {
+        self.shared.policy.store(policy.as_byte(), Ordering::SeqCst);
+        self.clock.set_commit_on(policy.commit_on());
+        for writer in &self.writers {
+            writer.wake();
+        }
+    }
+
+    /// Stops the log cleanly: everything issued becomes durable, each shard's file gets a last
+    /// mark, and the manifest says so. All shards must have stopped appending and given their
+    /// logs back. Returns within about `timeout`, whatever the disk does.
+    ///
+    /// # Errors
+    /// If anything is not durable. The files are then as after a crash.
+    pub fn shutdown(
+        self,
+        mut logs: Vec<ShardLog>,
+        now: UnixMs,
+        timeout: Duration,
+    ) -> Result<(), ShutdownError> {
+        let until = Instant::now() + timeout;
+        logs.sort_by_key(|log| log.writer().shard);
+        for log in &mut logs {
+            log.tick(now);
+        }
+        self.stop_threads(until)?;
+        self.check_durable()?;
+        for log in &mut logs {
+            let shard = log.writer().shard;
+            if !log.append_stop_mark(now) || !log.writer().sync_last() {
+                return Err(ShutdownError::NotDurable { shard });
+            }
+        }
+        let end = self.clock.durable();
+        let ends: Vec<u64> = self.writers.iter().map(|w| w.synced_end().0).collect();
+        self.shared
+            .manifest
+            .update(|manifest| {
+                manifest.clean_stop = Some(end);
+                for (shard, last) in manifest.shards.iter_mut().zip(ends) {
+                    shard.max_lsn = last.min(end.0);
+                }
+            })
+            .map_err(|source| ShutdownError::Mark { source })
+    }
+
+    fn stop_threads(&self, until: Instant) -> Result<(), ShutdownError> {
+        for writer in &self.writers {
+            writer.stop();
+        }
+        for writer in &self.writers {
+            if !writer.wait_stopped(until) {
+                let shard = writer.shard;
+                return Err(ShutdownError::Timeout { shard });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_durable(&self) -> Result<(), ShutdownError> {
+        let latched = self.writers.iter().find(|writer| writer.is_latched());
+        if let Some(writer) = latched {
+            let shard = writer.shard;
+            return Err(ShutdownError::NotDurable { shard });
+        }
+        if self.clock.durable() < self.clock.head() {
+            let shard = self.clock.holding_up().unwrap_or_default();
+            return Err(ShutdownError::NotDurable { shard });
+        }
+        Ok(())
+    }
+}
+
+impl Drop for AofWriterPool {
+    fn drop(&mut self) {
+        for writer in &self.writers {
+            writer.stop();
+        }
+    }
+}

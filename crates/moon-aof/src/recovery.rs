@@ -1,0 +1,628 @@
+//! From the files to a running log.
+//!
+//! Three steps, and their order is the whole point:
+//!
+//! 1. [`Recovery::scan`] reads the manifest and all segments and decides: `P`, the end of the
+//!    longest gapless prefix, against `D`, the highest durable mark. `P < D` is damage, and the
+//!    start is refused. Nothing on disk changes.
+//! 2. [`Recovery::replay`] feeds the frames up to `P` to the data, in LSN order.
+//! 3. [`Recovery::finish`] syncs every segment it read (page cache is not disk), puts what lies
+//!    beyond `P` into synced sidecar files, and replaces the manifest by one that ends every old
+//!    segment at `P` and names fresh ones. Only then are LSNs issued. Shortening the old files
+//!    is tidying afterwards: readers ignore what lies beyond the end.
+//!
+//! A crash at any point leaves a directory from which the same prefix is recovered.
+
+mod finish;
+
+use crate::error::{RecoverError, ReplayError};
+use crate::failpoint;
+use crate::frame::{HEADER_LEN, Piece};
+use crate::plan::{Merge, Next, Unit, keep_until};
+use crate::policy::FsyncPolicy;
+use crate::scan::{FrameRef, SegmentScan, Window, scan};
+use crate::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
+use crate::status::RecoverySummary;
+use crate::storage::{Storage, StorageFile, read_full_at, read_whole};
+use bytes::{Bytes, BytesMut};
+use moon_core::{Lsn, ShardCount, ShardId};
+use moon_manifest::manifest::MANIFEST_BYTES_MAX;
+use moon_manifest::{
+    AofLayout, AofManifest, AofPaths, BaseLine, FileKind, IncrLine, is_legacy_top_level_layout,
+};
+use moon_repl::FrameKind;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Where the log is and how it is written.
+#[derive(Clone, Debug)]
+pub struct AofOptions {
+    /// The append-only directory: `<dir>/<appenddirname>`. Its parent exists.
+    pub dir: PathBuf,
+    /// `appendfsync`.
+    pub policy: FsyncPolicy,
+    /// Longest payload of one frame in bytes; longer effects become a run of frames. At most
+    /// 2 GiB; larger values are taken as that.
+    pub frame_max: usize,
+    /// Bytes by which a segment is allocated ahead of its writes; 0 to not do that.
+    pub preallocate: u64,
+    /// Bound of a shard's bytes that are not synced under `everysec`; at half of it a sync
+    /// starts early.
+    pub unsynced_max: u64,
+    /// How often `everysec` syncs. One second.
+    pub sync_interval: Duration,
+    /// How long after the last write of a burst a frame with the durable mark follows.
+    pub mark_after: Duration,
+    /// First pause between two attempts to replace a segment whose sync failed.
+    pub retry_after: Duration,
+}
+
+impl Default for AofOptions {
+    fn default() -> AofOptions {
+        AofOptions {
+            dir: PathBuf::from("appendonlydir"),
+            policy: FsyncPolicy::EverySec,
+            frame_max: 256 << 20,
+            preallocate: 16 << 20,
+            unsynced_max: 64 << 20,
+            sync_interval: Duration::from_secs(1),
+            mark_after: Duration::from_secs(1),
+            retry_after: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Told how far recovery is. Called from several threads.
+pub trait Progress: Sync {
+    /// `bytes` more file bytes of `total` were checked.
+    fn scanned(&self, bytes: u64, total: u64);
+    /// `bytes` of `total` payload bytes were handed to the sink.
+    fn replayed(&self, bytes: u64, total: u64);
+}
+
+/// Nobody wants to know.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoProgress;
+
+impl Progress for NoProgress {
+    fn scanned(&self, _bytes: u64, _total: u64) {}
+    fn replayed(&self, _bytes: u64, _total: u64) {}
+}
+
+/// Takes the frames of a recovery, in LSN order. It may queue; an error may belong to an
+/// earlier frame.
+pub trait ReplaySink {
+    /// Effects on keys of `shard` alone.
+    fn own(&mut self, shard: ShardId, lsn: Lsn, db: u32, payload: Bytes)
+    -> Result<(), ReplayError>;
+
+    /// Effects of one transaction over several shards: applied with nothing before it pending
+    /// and before anything after it.
+    fn cross(&mut self, lsn: Lsn, db: u32, payload: Bytes) -> Result<(), ReplayError>;
+}
+
+/// A base that must be loaded before the replay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseFile {
+    /// Whose keys it holds.
+    pub shard: ShardId,
+    /// The RDB file.
+    pub path: PathBuf,
+    /// The position its state belongs to; the replay starts there.
+    pub cut: Lsn,
+}
+
+/// One segment as it was found.
+struct Segment {
+    path: PathBuf,
+    shard: ShardId,
+    line: IncrLine,
+    file: Arc<dyn StorageFile>,
+    header: SegmentHeader,
+    scan: SegmentScan,
+}
+
+/// What was found in an append-only directory, before anything is changed.
+pub struct Recovery {
+    storage: Arc<dyn Storage>,
+    options: AofOptions,
+    paths: AofPaths,
+    shards: ShardCount,
+    /// `None` for a new directory.
+    manifest: Option<(AofManifest, Vec<u8>)>,
+    segments: Vec<Segment>,
+    /// Segments without frames that no manifest names: left by a crash before the manifest that
+    /// would have named them.
+    unnamed: Vec<PathBuf>,
+    start: Lsn,
+    end: Lsn,
+    summary: RecoverySummary,
+    replayed: bool,
+}
+
+impl Recovery {
+    /// Reads the manifest and all segments it names, in parallel, and decides what is recovered.
+    /// Changes nothing. `config_shards` is the configured shard count; without one the
+    /// directory's count is used, or `default_shards` for a new directory.
+    ///
+    /// # Errors
+    /// Every reason not to start: see [`RecoverError`].
+    pub fn scan(
+        storage: Arc<dyn Storage>,
+        options: &AofOptions,
+        config_shards: Option<ShardCount>,
+        default_shards: ShardCount,
+        progress: &dyn Progress,
+    ) -> Result<Recovery, RecoverError> {
+        let paths = AofPaths::new(&options.dir);
+        let names = list(&*storage, paths.root())?;
+        let manifest = read_manifest(&*storage, &paths, &names)?;
+        let shards = match &manifest {
+            Some((manifest, _)) => shard_count(manifest, config_shards)?,
+            None => config_shards.unwrap_or(default_shards),
+        };
+        let mut recovery = Recovery {
+            storage,
+            options: options.clone(),
+            paths,
+            shards,
+            manifest,
+            segments: Vec::new(),
+            unnamed: Vec::new(),
+            start: Lsn::ZERO,
+            end: Lsn::ZERO,
+            summary: RecoverySummary::default(),
+            replayed: false,
+        };
+        recovery.find_unnamed(&names)?;
+        recovery.scan_segments(progress)?;
+        recovery.decide()?;
+        recovery.summarize();
+        Ok(recovery)
+    }
+
+    /// How many shards the log has, or will have.
+    #[must_use]
+    pub fn shards(&self) -> ShardCount {
+        self.shards
+    }
+
+    /// The recovered end: where the first new frame starts.
+    #[must_use]
+    pub fn end(&self) -> Lsn {
+        self.end
+    }
+
+    /// Whether the directory holds no log yet.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.manifest.is_none()
+    }
+
+    /// What was found.
+    #[must_use]
+    pub fn summary(&self) -> &RecoverySummary {
+        &self.summary
+    }
+
+    /// The bases the caller loads before the replay; empty until the first rewrite.
+    #[must_use]
+    pub fn bases(&self) -> Vec<BaseFile> {
+        let Some(BaseLine { seq, cut }) = self.newest_base() else {
+            return Vec::new();
+        };
+        self.shards
+            .ids()
+            .map(|shard| BaseFile {
+                shard,
+                path: self.paths.base(shard, seq),
+                cut,
+            })
+            .collect()
+    }
+
+    fn newest_base(&self) -> Option<BaseLine> {
+        let (manifest, _) = self.manifest.as_ref()?;
+        manifest.bases.last().copied()
+    }
+
+    /// Hands every frame up to [`end`](Recovery::end) to `sink`, in LSN order; a run as one.
+    ///
+    /// # Errors
+    /// If a frame cannot be read again, or the sink does not take it.
+    pub fn replay(
+        &mut self,
+        sink: &mut dyn ReplaySink,
+        progress: &dyn Progress,
+    ) -> Result<(), RecoverError> {
+        let mut readers = Vec::with_capacity(self.segments.len());
+        for segment in &self.segments {
+            let window = Window::new(&*segment.file);
+            readers.push(window.map_err(|source| read_error(&segment.path, source))?);
+        }
+        let frames = self.segments.iter().map(|s| s.scan.frames.as_slice());
+        let mut merge = Merge::new(frames, self.start);
+        while merge.at < self.end {
+            let Next::Unit(unit) = merge.next() else {
+                break;
+            };
+            failpoint::hit("recovery-replay");
+            let segment = &self.segments[unit.segment];
+            let payload = read_unit(segment, &mut readers[unit.segment], &unit)?;
+            let first = &segment.scan.frames[unit.frames.start];
+            let bytes = payload.len() as u64;
+            let db = u32::from(first.db);
+            match first.kind {
+                FrameKind::Own => sink.own(segment.shard, unit.lsn, db, payload),
+                FrameKind::Cross => sink.cross(unit.lsn, db, payload),
+                FrameKind::Control => Ok(()),
+            }
+            .map_err(|source| RecoverError::Replay {
+                shard: segment.shard,
+                lsn: unit.lsn,
+                source,
+            })?;
+            progress.replayed(bytes, self.summary.bytes);
+        }
+        self.replayed = true;
+        Ok(())
+    }
+
+    /// Segments that no manifest names. One that holds frames was acknowledged from, so a start
+    /// without it would lose writes.
+    fn find_unnamed(&mut self, names: &[String]) -> Result<(), RecoverError> {
+        let named = |shard: ShardId, kind, seq| {
+            self.manifest.as_ref().is_some_and(|(manifest, _)| {
+                shard.0 < manifest.shard_count()
+                    && match kind {
+                        FileKind::Incr => manifest.incrs.iter().any(|line| line.seq == seq),
+                        FileKind::Base => manifest.bases.iter().any(|line| line.seq == seq),
+                    }
+            })
+        };
+        let mut unnamed = Vec::new();
+        for shard in names
+            .iter()
+            .filter_map(|name| moon_manifest::layout::parse_shard_dir_name(name))
+        {
+            let dir = self.paths.shard_dir(shard);
+            for name in list(&*self.storage, &dir)? {
+                let parsed = moon_manifest::layout::parse_file_name(&name);
+                if let Some((FileKind::Incr, seq)) = parsed
+                    && !named(shard, FileKind::Incr, seq)
+                {
+                    unnamed.push(dir.join(name));
+                }
+            }
+        }
+        for path in unnamed {
+            if holds_frames(&*self.storage, &path)? {
+                return Err(RecoverError::Unnamed { path });
+            }
+            self.unnamed.push(path);
+        }
+        Ok(())
+    }
+
+    fn scan_segments(&mut self, progress: &dyn Progress) -> Result<(), RecoverError> {
+        let Some((manifest, _)) = &self.manifest else {
+            return Ok(());
+        };
+        let mut opened = Vec::new();
+        for line in &manifest.incrs {
+            for shard in self.shards.ids() {
+                opened.push(self.open_segment(manifest, shard, *line)?);
+            }
+        }
+        let total: u64 = opened.iter().map(|segment| segment.4).sum();
+        let next = AtomicUsize::new(0);
+        let done: Mutex<Vec<(usize, io::Result<SegmentScan>)>> = Mutex::new(Vec::new());
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        std::thread::scope(|scope| {
+            for _ in 0..threads.min(opened.len()) {
+                scope.spawn(|| {
+                    loop {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        let Some((_, line, file, header, len)) = opened.get(index) else {
+                            return;
+                        };
+                        let scanned = scan(&**file, header, line.end);
+                        progress.scanned(*len, total);
+                        let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                        done.push((index, scanned));
+                    }
+                });
+            }
+        });
+        let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        done.sort_by_key(|(index, _)| *index);
+        for ((path, line, file, header, _), (_, scanned)) in opened.into_iter().zip(done) {
+            let scan = scanned.map_err(|source| read_error(&path, source))?;
+            self.segments.push(Segment {
+                path,
+                shard: header.shard,
+                line,
+                file,
+                header,
+                scan,
+            });
+        }
+        Ok(())
+    }
+
+    fn open_segment(
+        &self,
+        manifest: &AofManifest,
+        shard: ShardId,
+        line: IncrLine,
+    ) -> Result<Opened, RecoverError> {
+        let path = self.paths.incr(shard, line.seq);
+        let file = match self.storage.open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(RecoverError::Missing { path });
+            }
+            result => result.map_err(|source| read_error(&path, source))?,
+        };
+        let mut bytes = [0; SEGMENT_HEADER_LEN];
+        let read =
+            read_full_at(&*file, &mut bytes, 0).map_err(|source| read_error(&path, source))?;
+        let header = match SegmentHeader::decode(&bytes[..read]) {
+            Ok(header) => header,
+            Err(source) => return Err(RecoverError::SegmentHeader { path, source }),
+        };
+        let wrong = [
+            ("shard", u64::from(header.shard.0), u64::from(shard.0)),
+            (
+                "shard count",
+                u64::from(header.shards.get()),
+                u64::from(self.shards.get()),
+            ),
+            ("seq", header.seq.0, line.seq.0),
+            ("history", header.history, manifest.history),
+        ]
+        .into_iter()
+        .find(|(_, found, expected)| found != expected);
+        if let Some((field, found, _)) = wrong {
+            return Err(RecoverError::WrongSegment { path, field, found });
+        }
+        let len = file.len().map_err(|source| read_error(&path, source))?;
+        Ok((path, line, file, header, len))
+    }
+
+    /// `P` against `D`.
+    fn decide(&mut self) -> Result<(), RecoverError> {
+        let Some((manifest, _)) = &self.manifest else {
+            return Ok(());
+        };
+        self.start = match manifest.bases.last() {
+            Some(base) => base.cut,
+            None => manifest
+                .incrs
+                .iter()
+                .map(|i| i.first)
+                .min()
+                .unwrap_or(Lsn::ZERO),
+        };
+        let marks = self.segments.iter().map(|segment| segment.scan.durable);
+        let durable = marks
+            .max()
+            .unwrap_or(Lsn::ZERO)
+            .max(manifest.durable_floor());
+        let frames = self.segments.iter().map(|s| s.scan.frames.as_slice());
+        let mut merge = Merge::new(frames, self.start);
+        let (mut units, mut bytes) = (0, 0);
+        let found_again = loop {
+            match merge.next() {
+                Next::Unit(unit) => {
+                    units += 1;
+                    bytes += unit.end.bytes_since(unit.lsn);
+                }
+                Next::Gap(next) => break next,
+                Next::Overlap(unit) => return Err(self.overlap(&unit, merge.at)),
+            }
+        };
+        let end = merge.at;
+        if end < durable {
+            let missing_to = found_again.unwrap_or(durable);
+            return Err(self.damage(end, missing_to, durable));
+        }
+        self.end = end;
+        self.summary.frames = units;
+        self.summary.bytes = bytes;
+        Ok(())
+    }
+
+    fn overlap(&self, unit: &Unit, end: Lsn) -> RecoverError {
+        let segment = &self.segments[unit.segment];
+        RecoverError::Overlap {
+            path: segment.path.clone(),
+            offset: segment.scan.frames[unit.frames.start].offset,
+            lsn: unit.lsn,
+            end,
+        }
+    }
+
+    /// Names the place where the frame at `missing` should be: a segment with bad bytes between
+    /// the frames around it, else the one that ends before it with the least left.
+    fn damage(&self, missing: Lsn, missing_to: Lsn, durable: Lsn) -> RecoverError {
+        let bad = self.segments.iter().find_map(|segment| {
+            let bad = segment.scan.bad.iter().rev();
+            let bad = bad
+                .filter(|bad| bad.after <= missing)
+                .max_by_key(|b| b.from)?;
+            let next = segment.scan.frames.iter().find(|f| f.offset > bad.from);
+            let around = next.is_none_or(|frame| frame.lsn > missing);
+            around.then(|| (segment.path.clone(), bad.from))
+        });
+        let ended = || {
+            let open = self
+                .segments
+                .iter()
+                .filter(|s| s.line.end.is_none_or(|end| end > missing) && s.line.first <= missing);
+            let last = open.max_by_key(|s| s.scan.frames.last().map(FrameRef::end))?;
+            let at = keep_until(&last.scan.frames, missing, SEGMENT_HEADER_LEN as u64);
+            Some((last.path.clone(), at))
+        };
+        let (path, offset) = bad
+            .or_else(ended)
+            .unwrap_or_else(|| (self.paths.manifest(), 0));
+        RecoverError::Damage {
+            path,
+            offset,
+            missing_from: missing,
+            missing_to,
+            durable,
+        }
+    }
+
+    fn summarize(&mut self) {
+        let end = self.end;
+        let mut cut_end = end;
+        for segment in &self.segments {
+            let keep = segment.keep_until(end);
+            self.summary.truncated_bytes += segment.scan.data_end.saturating_sub(keep);
+            if let Some(last) = segment.scan.frames.last() {
+                cut_end = cut_end.max(last.end());
+            }
+        }
+        self.summary.segments = self.segments.len();
+        self.summary.end = end;
+        self.summary.truncated_range = (self.summary.truncated_bytes > 0).then_some((end, cut_end));
+        self.summary.clean_stop = self
+            .manifest
+            .as_ref()
+            .is_some_and(|(manifest, _)| manifest.clean_stop == Some(end));
+    }
+}
+
+type Opened = (PathBuf, IncrLine, Arc<dyn StorageFile>, SegmentHeader, u64);
+
+impl Segment {
+    /// Where the part of the file that belongs to the stream before `end` ends.
+    fn keep_until(&self, end: Lsn) -> u64 {
+        keep_until(&self.scan.frames, end, SEGMENT_HEADER_LEN as u64)
+    }
+
+    /// The same once a manifest holds the marks: a segment without data keeps its header only.
+    fn keep_for_data(&self, end: Lsn) -> u64 {
+        let data = |frame: &FrameRef| frame.len > 0 && frame.end() <= end;
+        if self.scan.frames.iter().any(data) {
+            self.keep_until(end)
+        } else {
+            SEGMENT_HEADER_LEN as u64
+        }
+    }
+}
+
+fn read_error(path: &Path, source: io::Error) -> RecoverError {
+    RecoverError::Read {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// The names in a directory; none if it does not exist.
+fn list(storage: &dyn Storage, dir: &Path) -> Result<Vec<String>, RecoverError> {
+    match storage.list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        result => result.map_err(|source| read_error(dir, source)),
+    }
+}
+
+fn read_manifest(
+    storage: &dyn Storage,
+    paths: &AofPaths,
+    names: &[String],
+) -> Result<Option<(AofManifest, Vec<u8>)>, RecoverError> {
+    let path = paths.manifest();
+    let bytes = match read_whole(storage, &path, MANIFEST_BYTES_MAX + 1) {
+        Ok(bytes) => Some(bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(source) => return Err(read_error(&path, source)),
+    };
+    let legacy = || RecoverError::Legacy {
+        path: paths.root().to_owned(),
+    };
+    let Some(bytes) = bytes else {
+        if is_legacy_top_level_layout(None, names) {
+            return Err(legacy());
+        }
+        return Ok(None);
+    };
+    let manifest = match AofManifest::parse(&bytes) {
+        Ok(manifest) => manifest,
+        Err(source) => return Err(RecoverError::Manifest { path, source }),
+    };
+    if manifest.version != moon_manifest::ManifestVersion::V3
+        || manifest.layout != AofLayout::PerShard
+    {
+        return Err(legacy());
+    }
+    if let Some(at) = manifest.closed_at {
+        return Err(RecoverError::Closed { at });
+    }
+    Ok(Some((manifest, bytes)))
+}
+
+fn shard_count(
+    manifest: &AofManifest,
+    config: Option<ShardCount>,
+) -> Result<ShardCount, RecoverError> {
+    if let Some(config) = config {
+        manifest.verify_shard_count(config)?;
+        return Ok(config);
+    }
+    let count = manifest.shard_count();
+    // A parsed manifest has 1 to MAX shards.
+    ShardCount::new(count).ok_or(RecoverError::ShardCount(moon_manifest::ShardCountError {
+        manifest: count,
+        config: ShardCount::MAX,
+    }))
+}
+
+/// Whether a segment that no manifest names holds anything.
+fn holds_frames(storage: &dyn Storage, path: &Path) -> Result<bool, RecoverError> {
+    let wrap = |source| read_error(path, source);
+    let file = storage.open(path).map_err(wrap)?;
+    let mut bytes = [0; SEGMENT_HEADER_LEN];
+    let read = read_full_at(&*file, &mut bytes, 0).map_err(wrap)?;
+    let Ok(header) = SegmentHeader::decode(&bytes[..read]) else {
+        // The header is synced before a manifest names the segment, and frames come after
+        // that: without a header there are none.
+        return Ok(false);
+    };
+    Ok(!scan(&*file, &header, None).map_err(wrap)?.frames.is_empty())
+}
+
+/// The payload of a frame, or of a run as one.
+fn read_unit(
+    segment: &Segment,
+    window: &mut Window<'_>,
+    unit: &Unit,
+) -> Result<Bytes, RecoverError> {
+    let frames = &segment.scan.frames[unit.frames.clone()];
+    let len: u64 = frames.iter().map(|frame| u64::from(frame.len)).sum();
+    // All of it was read before, so it is no longer than the files.
+    let mut payload = BytesMut::with_capacity(usize::try_from(len).unwrap_or(0));
+    for frame in frames {
+        debug_assert!(frames.len() == 1 || frame.piece != Piece::Whole);
+        let mut crc = segment.scan.seeds.payload_hasher();
+        let at = frame.offset + HEADER_LEN as u64;
+        let whole = window
+            .each(at, u64::from(frame.len), |part| {
+                crc.update(part);
+                payload.extend_from_slice(part);
+            })
+            .map_err(|source| read_error(&segment.path, source))?;
+        if !whole || crc.finalize() != frame.payload_crc {
+            return Err(RecoverError::Changed {
+                path: segment.path.clone(),
+                offset: frame.offset,
+            });
+        }
+    }
+    Ok(payload.freeze())
+}

@@ -1,0 +1,204 @@
+//! What the log did and how it is: numbers that any thread may read at any time.
+
+use moon_core::{Lsn, ShardCount, ShardId};
+use moon_repl::LogHealth;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Buckets of a [`Histogram`].
+pub const BUCKETS: usize = 32;
+
+/// Durations in buckets: bucket `i` counts those below 2^i microseconds that are not in an
+/// earlier one; the last bucket takes all others.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    buckets: [AtomicU64; BUCKETS],
+    sum_ns: AtomicU64,
+}
+
+impl Histogram {
+    /// Counts one duration.
+    pub fn record(&self, taken: Duration) {
+        let micros = u64::try_from(taken.as_micros()).unwrap_or(u64::MAX);
+        let bucket = (u64::BITS - micros.leading_zeros()) as usize;
+        self.buckets[bucket.min(BUCKETS - 1)].fetch_add(1, Ordering::Relaxed);
+        let nanos = u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX);
+        self.sum_ns.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// The counts, bucket by bucket.
+    #[must_use]
+    pub fn counts(&self) -> [u64; BUCKETS] {
+        std::array::from_fn(|i| self.buckets[i].load(Ordering::Relaxed))
+    }
+
+    /// The sum of all durations in nanoseconds.
+    #[must_use]
+    pub fn sum_ns(&self) -> u64 {
+        self.sum_ns.load(Ordering::Relaxed)
+    }
+}
+
+/// One shard's part of [`AofStatus`].
+#[derive(Debug, Default)]
+pub struct ShardStatus {
+    /// Frame bytes written to the file since the start, headers and padding included.
+    pub appended_bytes: AtomicU64,
+    /// Frames written since the start.
+    pub appended_frames: AtomicU64,
+    /// Writes that failed; each of them was or will be repeated.
+    pub append_failures: AtomicU64,
+    /// Frame bytes appended and not yet safe as the policy asks.
+    pub in_flight_bytes: AtomicU64,
+    /// Finished syncs.
+    pub fsync_count: AtomicU64,
+    /// Failed syncs; each of them ended the use of a file.
+    pub fsync_failures: AtomicU64,
+    /// Unix milliseconds of the last finished sync; 0 before the first. It does not advance when
+    /// a sync fails.
+    pub last_fsync_unix_ms: AtomicU64,
+    /// How long writes took.
+    pub append_latency: Histogram,
+    /// How long syncs took.
+    pub fsync_latency: Histogram,
+    /// 0 healthy, 1 append failing, 2 sync failing: see [`ShardStatus::health`].
+    health: AtomicU8,
+}
+
+impl ShardStatus {
+    /// Whether this shard's part of the log works.
+    #[must_use]
+    pub fn health(&self) -> LogHealth {
+        match self.health.load(Ordering::SeqCst) {
+            0 => LogHealth::Healthy,
+            1 => LogHealth::AppendFailing,
+            _ => LogHealth::SyncFailing,
+        }
+    }
+
+    /// Returns what it was before.
+    pub(crate) fn set_health(&self, health: LogHealth) -> LogHealth {
+        let before = self.health();
+        let byte = match health {
+            LogHealth::Healthy => 0,
+            LogHealth::AppendFailing => 1,
+            LogHealth::SyncFailing => 2,
+        };
+        self.health.store(byte, Ordering::SeqCst);
+        before
+    }
+
+    pub(crate) fn sync_finished(&self, taken: Duration) {
+        self.fsync_count.fetch_add(1, Ordering::Relaxed);
+        self.fsync_latency.record(taken);
+        // For people only: no decision is made on the wall clock.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let millis = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+        self.last_fsync_unix_ms.store(millis, Ordering::Relaxed);
+    }
+}
+
+/// What recovery found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoverySummary {
+    /// Segments read.
+    pub segments: usize,
+    /// Frames up to the recovered end.
+    pub frames: u64,
+    /// Payload bytes up to the recovered end.
+    pub bytes: u64,
+    /// The recovered end: where the first new frame starts.
+    pub end: Lsn,
+    /// File bytes beyond the recovered end, now in sidecar files.
+    pub truncated_bytes: u64,
+    /// The range of the stream that was cut off, as far as good frames tell: start (included)
+    /// and end (excluded).
+    pub truncated_range: Option<(Lsn, Lsn)>,
+    /// Whether the log was stopped cleanly.
+    pub clean_stop: bool,
+}
+
+/// The state of the whole log.
+#[derive(Debug)]
+pub struct AofStatus {
+    shards: Box<[ShardStatus]>,
+    recovery: RecoverySummary,
+}
+
+impl AofStatus {
+    pub(crate) fn new(shards: ShardCount, recovery: RecoverySummary) -> AofStatus {
+        AofStatus {
+            shards: shards.ids().map(|_| ShardStatus::default()).collect(),
+            recovery,
+        }
+    }
+
+    /// Every shard's numbers, in shard order.
+    #[must_use]
+    pub fn shards(&self) -> &[ShardStatus] {
+        &self.shards
+    }
+
+    /// What recovery found at this start.
+    #[must_use]
+    pub fn recovery(&self) -> &RecoverySummary {
+        &self.recovery
+    }
+
+    /// The worst health of all shards, and the first shard that has it. A healthy shard never
+    /// hides a failing one.
+    #[must_use]
+    pub fn health(&self) -> (LogHealth, Option<ShardId>) {
+        let first = |wanted: LogHealth| {
+            let index = self.shards.iter().position(|s| s.health() == wanted)?;
+            Some(ShardId(u16::try_from(index).unwrap_or(u16::MAX)))
+        };
+        for failing in [LogHealth::SyncFailing, LogHealth::AppendFailing] {
+            if let Some(shard) = first(failing) {
+                return (failing, Some(shard));
+            }
+        }
+        (LogHealth::Healthy, None)
+    }
+
+    /// Sum of one counter over all shards.
+    pub fn total(&self, counter: impl Fn(&ShardStatus) -> &AtomicU64) -> u64 {
+        self.shards
+            .iter()
+            .map(|shard| counter(shard).load(Ordering::Relaxed))
+            .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scenario 61.
+    #[test]
+    fn the_worst_shard_decides_and_is_named() {
+        let shards = ShardCount::new(8).expect("in range");
+        let status = AofStatus::new(shards, RecoverySummary::default());
+        assert_eq!(status.health(), (LogHealth::Healthy, None));
+        status.shards()[5].set_health(LogHealth::AppendFailing);
+        assert_eq!(
+            status.health(),
+            (LogHealth::AppendFailing, Some(ShardId(5)))
+        );
+        status.shards()[6].set_health(LogHealth::SyncFailing);
+        status.shards()[7].set_health(LogHealth::Healthy);
+        assert_eq!(status.health(), (LogHealth::SyncFailing, Some(ShardId(6))));
+    }
+
+    #[test]
+    fn durations_fall_into_powers_of_two() {
+        let histogram = Histogram::default();
+        histogram.record(Duration::from_nanos(10));
+        histogram.record(Duration::from_micros(1));
+        histogram.record(Duration::from_micros(100));
+        histogram.record(Duration::from_secs(100_000));
+        let counts = histogram.counts();
+        assert_eq!((counts[0], counts[1], counts[7]), (1, 1, 1));
+        assert_eq!(counts[BUCKETS - 1], 1);
+    }
+}

@@ -1,0 +1,503 @@
+//! One shard's writer: what the shard's thread (which writes) and its sync thread share, and
+//! the sync thread's work.
+//!
+//! # Invariants
+//! * `synced-means-proven`: `synced_total` and the lane's durable mark rise only after a sync
+//!   that began after the writes it covers had returned, on a file with no failed sync.
+//! * A failed sync is never repeated on its file. The writer is *latched* until a replacement
+//!   segment holds the whole unsynced tail and is synced.
+//! * While the writer is latched, the shard writes nothing.
+
+use crate::frame::FrameHeader;
+use crate::manifest_file::{FreshSegment, ManifestFile};
+use crate::policy::FsyncPolicy;
+use crate::segment::SegmentHeader;
+use crate::status::{AofStatus, ShardStatus};
+use crate::storage::{StorageFile, write_all_at};
+use bytes::Bytes;
+use moon_core::{Lsn, ShardId};
+use moon_repl::{Lane, LogHealth};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+/// Longest pause between two attempts to replace a failed segment.
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// A frame as it is kept in memory until it is safe.
+#[derive(Clone, Debug)]
+pub(crate) struct KeptFrame {
+    /// Its payload checksum belongs to the segment the frame was made for.
+    pub(crate) header: FrameHeader,
+    pub(crate) payload: Bytes,
+    /// Set on the frame that ends an issue (a whole frame, or the last of a run).
+    pub(crate) finishes: Option<Lsn>,
+}
+
+/// What all writers of a log share.
+pub(crate) struct Shared {
+    pub(crate) policy: AtomicU8,
+    pub(crate) manifest: ManifestFile,
+    pub(crate) status: Arc<AofStatus>,
+    pub(crate) sync_interval: Duration,
+    pub(crate) retry_after: Duration,
+    pub(crate) preallocate: u64,
+    /// Unsynced bytes of one shard at which a sync starts early.
+    pub(crate) sync_early: u64,
+}
+
+impl Shared {
+    pub(crate) fn policy(&self) -> FsyncPolicy {
+        FsyncPolicy::from_byte(self.policy.load(Ordering::SeqCst))
+    }
+}
+
+/// Shared by a shard's thread and its sync thread.
+pub(crate) struct Writer {
+    pub(crate) shard: ShardId,
+    pub(crate) lane: Arc<Lane>,
+    pub(crate) shared: Arc<Shared>,
+    /// End of the last finished issue in the file. Stored before `written_total`.
+    written_end: AtomicU64,
+    /// Frame bytes in files since the start.
+    written_total: AtomicU64,
+    /// Frame bytes covered by finished syncs since the start.
+    synced_total: AtomicU64,
+    /// End of the last frame covered by a finished sync.
+    synced_end: AtomicU64,
+    /// Where in the file the next frame goes, for preallocation.
+    position: AtomicU64,
+    /// The file is allocated up to here.
+    allocated: AtomicU64,
+    latched: AtomicBool,
+    state: Mutex<State>,
+    stopped: Condvar,
+    thread: OnceLock<Thread>,
+}
+
+struct State {
+    file: Arc<dyn StorageFile>,
+    /// Whether a sync of `file` failed.
+    sync_failed: bool,
+    /// The unsynced tail, from the shard, once the writer is latched.
+    tail: Option<Tail>,
+    /// The segment that took the failed one's place, for the shard to write on.
+    replacement: Option<Replacement>,
+    stop: bool,
+    has_stopped: bool,
+}
+
+/// What the shard has in memory of a latched file.
+pub(crate) struct Tail {
+    pub(crate) frames: Vec<KeptFrame>,
+    /// Whether `frames` holds every frame that is not durable.
+    pub(crate) complete: bool,
+}
+
+/// A segment ready for more frames.
+pub(crate) struct Replacement {
+    pub(crate) file: Arc<dyn StorageFile>,
+    pub(crate) header: SegmentHeader,
+    pub(crate) position: u64,
+}
+
+impl Writer {
+    pub(crate) fn new(lane: Arc<Lane>, shared: Arc<Shared>, segment: &FreshSegment) -> Writer {
+        let end = lane.clock().head().0;
+        Writer {
+            shard: lane.shard(),
+            lane,
+            shared,
+            written_end: AtomicU64::new(end),
+            written_total: AtomicU64::new(0),
+            synced_total: AtomicU64::new(0),
+            synced_end: AtomicU64::new(end),
+            position: AtomicU64::new(FreshSegment::START),
+            allocated: AtomicU64::new(FreshSegment::START),
+            latched: AtomicBool::new(false),
+            state: Mutex::new(State {
+                file: segment.file.clone(),
+                sync_failed: false,
+                tail: None,
+                replacement: None,
+                stop: false,
+                has_stopped: false,
+            }),
+            stopped: Condvar::new(),
+            thread: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn status(&self) -> &ShardStatus {
+        &self.shared.status.shards()[self.shard.index()]
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change of the state is one assignment, so it is whole in any case.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // --- the shard's side ---
+
+    /// All frames up to `end` are in the file, `total` bytes since the start.
+    pub(crate) fn wrote(&self, end: Lsn, total: u64, position: u64) {
+        self.written_end.store(end.0, Ordering::SeqCst);
+        self.written_total.store(total, Ordering::SeqCst);
+        self.position.store(position, Ordering::Relaxed);
+        let wake = match self.shared.policy() {
+            FsyncPolicy::Always => true,
+            FsyncPolicy::EverySec => self.unsynced() >= self.shared.sync_early,
+            FsyncPolicy::No => false,
+        };
+        if wake || self.wants_space() {
+            self.wake();
+        }
+    }
+
+    /// The file was shortened to `position`.
+    pub(crate) fn cut(&self, position: u64) {
+        self.allocated.store(position, Ordering::SeqCst);
+    }
+
+    pub(crate) fn written_total(&self) -> u64 {
+        self.written_total.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn synced_total(&self) -> u64 {
+        self.synced_total.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn synced_end(&self) -> Lsn {
+        Lsn(self.synced_end.load(Ordering::SeqCst))
+    }
+
+    fn unsynced(&self) -> u64 {
+        // Loaded in this order, the second is never below the first.
+        let synced = self.synced_total();
+        self.written_total() - synced
+    }
+
+    pub(crate) fn is_latched(&self) -> bool {
+        self.latched.load(Ordering::SeqCst)
+    }
+
+    /// Nothing more may be written to the file, because it could not be cut to whole frames.
+    pub(crate) fn seal(&self) {
+        self.latched.store(true, Ordering::SeqCst);
+        self.status().set_health(LogHealth::SyncFailing);
+    }
+
+    /// The replacement of a latched file, once it is there; the writer is not latched any more.
+    pub(crate) fn take_replacement(&self) -> Option<Replacement> {
+        let mut state = self.state();
+        let replacement = state.replacement.take()?;
+        self.position.store(replacement.position, Ordering::Relaxed);
+        self.latched.store(false, Ordering::SeqCst);
+        Some(replacement)
+    }
+
+    /// Hands the unsynced tail of a latched file to the sync thread, if it does not have it.
+    pub(crate) fn offer_tail(&self, tail: impl FnOnce() -> Tail) {
+        let mut state = self.state();
+        if state.tail.is_none() && state.replacement.is_none() {
+            state.tail = Some(tail());
+            drop(state);
+            self.wake();
+        }
+    }
+
+    pub(crate) fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    // --- the pool's side ---
+
+    pub(crate) fn set_thread(&self, thread: Thread) {
+        if self.thread.set(thread).is_err() {
+            debug_assert!(false, "a writer has one sync thread");
+        }
+    }
+
+    /// Asks the sync thread to sync what there is and end.
+    pub(crate) fn stop(&self) {
+        self.state().stop = true;
+        self.wake();
+    }
+
+    /// Waits for the sync thread's end; false if it did not come in time.
+    pub(crate) fn wait_stopped(&self, until: Instant) -> bool {
+        let mut state = self.state();
+        while !state.has_stopped {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.stopped.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// Syncs on the caller's thread. Only after the sync thread has ended.
+    pub(crate) fn sync_last(&self) -> bool {
+        self.sync();
+        !self.is_latched()
+    }
+
+    // --- the sync thread's side ---
+
+    /// The sync thread: syncs when the policy asks for it, preallocates, replaces a failed
+    /// segment. Ends when told to.
+    pub(crate) fn run(&self) {
+        let mut last_sync = Instant::now();
+        let mut retry = Retry::new(self.shared.retry_after);
+        loop {
+            let stop = self.state().stop;
+            let mut wait = self.shared.sync_interval;
+            if self.is_latched() {
+                wait = wait.min(self.shared.retry_after);
+                if retry.is_due() {
+                    match self.try_replace() {
+                        Some(true) => retry = Retry::new(self.shared.retry_after),
+                        Some(false) => retry.attempted(),
+                        None => {}
+                    }
+                }
+            } else {
+                self.allocate_ahead();
+                let due_in = self.due_in(last_sync);
+                if stop || due_in.is_zero() {
+                    last_sync = Instant::now();
+                    if self.unsynced() > 0 {
+                        self.sync();
+                    }
+                    if !stop && self.shared.policy() == FsyncPolicy::Always {
+                        // More may have been written meanwhile.
+                        if self.unsynced() > 0 {
+                            continue;
+                        }
+                        wait = self.shared.sync_interval;
+                    }
+                } else {
+                    wait = wait.min(due_in);
+                }
+            }
+            if stop {
+                break;
+            }
+            std::thread::park_timeout(wait);
+        }
+        self.state().has_stopped = true;
+        self.stopped.notify_all();
+    }
+
+    /// How long until the policy asks for a sync.
+    fn due_in(&self, last_sync: Instant) -> Duration {
+        match self.shared.policy() {
+            FsyncPolicy::Always if self.unsynced() > 0 => Duration::ZERO,
+            FsyncPolicy::EverySec if self.unsynced() >= self.shared.sync_early => Duration::ZERO,
+            FsyncPolicy::EverySec => self
+                .shared
+                .sync_interval
+                .saturating_sub(last_sync.elapsed()),
+            FsyncPolicy::Always | FsyncPolicy::No => self.shared.sync_interval,
+        }
+    }
+
+    fn sync(&self) {
+        // The total first: the end loaded after it covers at least as much, and both were
+        // stored after their writes had returned.
+        let total = self.written_total();
+        let end = Lsn(self.written_end.load(Ordering::SeqCst));
+        let file = self.state().file.clone();
+        let started = Instant::now();
+        match file.sync_data() {
+            Ok(()) => {
+                self.status().sync_finished(started.elapsed());
+                self.proven(end, total);
+            }
+            Err(error) => self.sync_failed(&error),
+        }
+    }
+
+    /// Everything up to `end` is on disk.
+    fn proven(&self, end: Lsn, total: u64) {
+        self.synced_end.fetch_max(end.0, Ordering::SeqCst);
+        self.synced_total.fetch_max(total, Ordering::SeqCst);
+        self.lane.finish_durable(end);
+    }
+
+    fn sync_failed(&self, error: &io::Error) {
+        self.state().sync_failed = true;
+        self.latched.store(true, Ordering::SeqCst);
+        self.status().fsync_failures.fetch_add(1, Ordering::Relaxed);
+        self.status().set_health(LogHealth::SyncFailing);
+        tracing::error!(
+            shard = self.shard.0,
+            error = %error,
+            "fsync of the append-only file failed; writes stop until its unsynced tail is safe \
+             in a replacement segment"
+        );
+    }
+
+    fn wants_space(&self) -> bool {
+        let step = self.shared.preallocate;
+        step > 0
+            && self.position.load(Ordering::Relaxed) + step / 4
+                > self.allocated.load(Ordering::Relaxed)
+    }
+
+    /// Keeps the file allocated ahead of the writes, so that a sync need not commit its length.
+    fn allocate_ahead(&self) {
+        if !self.wants_space() {
+            return;
+        }
+        let position = self.position.load(Ordering::Relaxed);
+        let file = self.state().file.clone();
+        let reached = position + self.shared.preallocate;
+        if let Err(error) = file.allocate(position, self.shared.preallocate) {
+            // Not needed for safety, and a full disk is the next write's to report. It is tried
+            // again when the writes have come as far.
+            tracing::debug!(shard = self.shard.0, error = %error, "cannot preallocate");
+        }
+        self.allocated.store(reached, Ordering::SeqCst);
+    }
+
+    /// Tries once to bring a latched file's tail to safety; whether the writer can go on. `None`
+    /// if the shard did not hand its tail over yet.
+    fn try_replace(&self) -> Option<bool> {
+        let (tail, sync_failed, old) = {
+            let mut state = self.state();
+            match state.tail.take() {
+                Some(tail) => (tail, state.sync_failed, state.file.clone()),
+                None => return None,
+            }
+        };
+        // A file that was only sealed can still prove what it has.
+        let proven_in_place = !sync_failed && {
+            let (total, end) = (
+                self.written_total(),
+                Lsn(self.written_end.load(Ordering::SeqCst)),
+            );
+            match old.sync_data() {
+                Ok(()) => {
+                    self.proven(end, total);
+                    true
+                }
+                Err(error) => {
+                    self.sync_failed(&error);
+                    false
+                }
+            }
+        };
+        if !proven_in_place && !tail.complete {
+            tracing::error!(
+                shard = self.shard.0,
+                "the unsynced tail is not in memory; nothing more counts as durable"
+            );
+            return Some(false);
+        }
+        let frames = if proven_in_place {
+            unfinished_run(&tail.frames)
+        } else {
+            tail.frames.as_slice()
+        };
+        Some(self.go_on_with(frames))
+    }
+
+    /// Brings `frames` to a replacement segment and offers that to the shard.
+    fn go_on_with(&self, frames: &[KeptFrame]) -> bool {
+        match self.replace(frames) {
+            Ok(replacement) => {
+                let mut state = self.state();
+                state.file = replacement.file.clone();
+                state.sync_failed = false;
+                state.replacement = Some(replacement);
+                drop(state);
+                self.proven(
+                    Lsn(self.written_end.load(Ordering::SeqCst)),
+                    self.written_total(),
+                );
+                tracing::warn!(
+                    shard = self.shard.0,
+                    frames = frames.len(),
+                    "a replacement segment holds the unsynced tail"
+                );
+                true
+            }
+            Err(error) => {
+                tracing::error!(shard = self.shard.0, error = %error, "cannot replace the failed segment");
+                false
+            }
+        }
+    }
+
+    /// Writes `frames` to the segment of a new generation and syncs it.
+    fn replace(&self, frames: &[KeptFrame]) -> io::Result<Replacement> {
+        let durable = self.lane.clock().durable();
+        let segments = self.shared.manifest.start_generation(durable, |_| {})?;
+        let mut segments = segments.into_iter();
+        let segment = segments
+            .nth(self.shard.index())
+            .ok_or(io::ErrorKind::NotFound)?;
+        let seeds = segment.header.seeds();
+        let mut position = FreshSegment::START;
+        for frame in frames {
+            let mut header = frame.header;
+            header.payload_crc = seeds.payload_crc(&frame.payload);
+            let pad = crate::frame::padding(u64::from(header.len));
+            write_all_at(
+                &*segment.file,
+                &[&header.encode(seeds), &frame.payload, pad],
+                position,
+            )?;
+            position += header.bytes_in_file();
+        }
+        let started = Instant::now();
+        if let Err(error) = segment.file.sync_data() {
+            self.status().fsync_failures.fetch_add(1, Ordering::Relaxed);
+            return Err(error);
+        }
+        self.status().sync_finished(started.elapsed());
+        self.allocated.store(position, Ordering::SeqCst);
+        Ok(Replacement {
+            file: segment.file,
+            header: segment.header,
+            position,
+        })
+    }
+}
+
+/// When to try again to replace a failed segment: the pause doubles.
+struct Retry {
+    pause: Duration,
+    next: Instant,
+}
+
+impl Retry {
+    fn new(pause: Duration) -> Retry {
+        Retry {
+            pause,
+            next: Instant::now(),
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        Instant::now() >= self.next
+    }
+
+    fn attempted(&mut self) {
+        self.next = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(RETRY_MAX);
+    }
+}
+
+/// The pieces at the end that belong to a run whose last piece is not written.
+fn unfinished_run(frames: &[KeptFrame]) -> &[KeptFrame] {
+    let finished = frames.iter().rposition(|frame| frame.finishes.is_some());
+    &frames[finished.map_or(0, |last| last + 1)..]
+}
