@@ -9,4 +9,6 @@ pub mod clients;
 pub mod config;
 pub mod cores;
 pub mod lock;
+pub mod logging;
+pub mod startup;
 pub mod stats;
