@@ -8,6 +8,7 @@
 pub mod clients;
 pub mod config;
 pub mod cores;
+pub mod info;
 pub mod lock;
 pub mod logging;
 pub mod startup;
