@@ -11,5 +11,6 @@ pub mod cores;
 pub mod info;
 pub mod lock;
 pub mod logging;
+pub mod metrics;
 pub mod startup;
 pub mod stats;
