@@ -15,6 +15,7 @@ pub mod listener;
 pub mod loading;
 pub mod lock;
 pub mod logging;
+pub mod metrics;
 pub mod observer;
 pub mod server;
 pub mod startup;
