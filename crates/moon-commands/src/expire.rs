@@ -16,9 +16,10 @@ pub struct ExpireStats {
     pub out_of_time: bool,
 }
 
-/// Removes expired keys of every database, a batch at a time, until there are none left or
-/// `is_over` says that the caller's share of time is used up; it is asked after every batch.
-/// So the work is in proportion to what is expired, and an idle shard does none.
+/// Removes expired keys of every database, a batch at a time. A database is left when at most a
+/// tenth of the keys looked at were expired; everything is left when `is_over`, asked after every
+/// batch, says that the caller's share of time is used up. So the work is in proportion to what
+/// is expired; the next cycle goes on where this one stopped.
 ///
 /// `effects` gets one DEL per batch.
 pub fn expire_cycle(
@@ -33,14 +34,14 @@ pub fn expire_cycle(
     for db in 0..databases {
         while shard.db(db).volatile_len() > 0 {
             batch.clear();
-            shard.db(db).pop_expired(now, BATCH_LEN, &mut batch);
-            tell(shard, db, effects, &batch);
-            stats.expired += batch.len() as u64;
+            let scan = shard.db(db).pop_expired(now, BATCH_LEN, &mut batch);
+            remove(shard, db, effects, &batch);
+            stats.expired += scan.expired as u64;
             if is_over() {
                 stats.out_of_time = true;
                 return stats;
             }
-            if batch.len() < BATCH_LEN {
+            if scan.expired * 10 <= scan.examined {
                 break;
             }
         }
@@ -48,13 +49,14 @@ pub fn expire_cycle(
     stats
 }
 
-fn tell(shard: &mut ShardData, db: DbIndex, effects: &mut Effects, removed: &[Box<[u8]>]) {
-    if removed.is_empty() {
+fn remove(shard: &mut ShardData, db: DbIndex, effects: &mut Effects, expired: &[Box<[u8]>]) {
+    if expired.is_empty() {
         return;
     }
-    let mut effect: Vec<&[u8]> = Vec::with_capacity(removed.len() + 1);
+    let mut effect: Vec<&[u8]> = Vec::with_capacity(expired.len() + 1);
     effect.push(b"DEL");
-    for key in removed {
+    for key in expired {
+        shard.db(db).remove(Key::new(key));
         shard.changed(db, Key::new(key));
         effect.push(key);
     }
