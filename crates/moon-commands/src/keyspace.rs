@@ -134,7 +134,7 @@ fn flush(cx: &mut Cx<'_>, db: DbIndex) -> bool {
     for shard in cx.shards.iter() {
         if !shard.db(db).is_empty() {
             flushed = true;
-            shard.flush(db);
+            drop(shard.flush(db));
         }
     }
     flushed

@@ -13,6 +13,7 @@
 //! * [`docs`]: what COMMAND answers.
 //! * the commands, one module per family: [`strings`], [`keys`], [`keyspace`] with [`scan`],
 //!   [`hashes`], [`lists`], [`sets`].
+//! * [`mod@replay`]: a payload applied again; [`expire`]: keys that expire unasked.
 
 mod collection;
 mod command_keys;
@@ -21,6 +22,7 @@ pub mod docs;
 pub mod effects;
 pub mod error;
 pub mod execute;
+pub mod expire;
 pub mod glob;
 pub mod hashes;
 pub mod keys;
@@ -28,6 +30,7 @@ pub mod keyspace;
 pub mod lists;
 pub mod long_double;
 pub mod parse;
+pub mod replay;
 pub mod scan;
 pub mod server_commands;
 pub mod sets;
@@ -42,7 +45,10 @@ mod testing;
 pub use context::{Cx, Limits};
 pub use effects::Effects;
 pub use error::CommandError;
-pub use execute::execute;
+pub use execute::{Outcome, execute};
+pub use expire::{ExpireStats, expire_cycle};
+pub use replay::{ReplayError, ReplayStats, replay};
+pub use scan::cursor_shard;
 pub use shard_set::ShardSet;
 pub use spec::{CommandId, CommandSpec, Flags, Keys, Run, Scope};
 pub use table::{all, by_id, lookup};

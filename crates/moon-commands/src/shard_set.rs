@@ -33,6 +33,17 @@ impl ShardSet<'_> {
         }
     }
 
+    /// The same shards for a shorter time, so that one set serves several commands.
+    pub fn reborrow(&mut self) -> ShardSet<'_> {
+        match self {
+            ShardSet::One(shard) => ShardSet::One(shard),
+            ShardSet::Many { count, shards } => ShardSet::Many {
+                count: *count,
+                shards,
+            },
+        }
+    }
+
     /// The shard `id`, if it is in hand.
     pub fn get(&mut self, id: ShardId) -> Option<&mut ShardData> {
         match self {

@@ -94,7 +94,7 @@ impl Index<usize> for Args<'_> {
 }
 
 /// Arguments that own their bytes: a queued command, a synthesised request, a test.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnedArgs {
     buf: Vec<u8>,
     spans: Vec<Span>,
@@ -123,6 +123,18 @@ impl OwnedArgs {
         self.spans.push(Span { start, len });
     }
 
+    /// Number of arguments.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// Whether there are no arguments.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
     /// The arguments, to pass on.
     #[must_use]
     pub fn as_args(&self) -> Args<'_> {
@@ -132,6 +144,53 @@ impl OwnedArgs {
 
 impl From<Args<'_>> for OwnedArgs {
     fn from(args: Args<'_>) -> Self {
-        OwnedArgs::new(args.iter())
+        let mut owned = OwnedArgs {
+            buf: Vec::with_capacity(args.bytes()),
+            spans: Vec::with_capacity(args.len()),
+        };
+        for arg in args.iter() {
+            owned.push(arg);
+        }
+        owned
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_come_back_in_order() {
+        let owned = OwnedArgs::new(["SET", "key", ""]);
+        let args = owned.as_args();
+        assert_eq!(args.len(), 3);
+        assert_eq!(args.bytes(), 6);
+        assert_eq!(&args[0], b"SET");
+        assert_eq!(args.at(1), b"key");
+        assert_eq!(args.get(2), Some(&b""[..]));
+        assert_eq!(args.get(3), None);
+        assert_eq!(
+            args.iter().rev().collect::<Vec<_>>(),
+            [&b""[..], b"key", b"SET"]
+        );
+    }
+
+    #[test]
+    fn tail_begins_at_the_index_or_is_empty() {
+        let owned = OwnedArgs::new(["MSET", "a", "1"]);
+        let args = owned.as_args();
+        assert_eq!(args.from(1).iter().collect::<Vec<_>>(), [b"a", b"1"]);
+        assert!(args.from(3).is_empty());
+        assert!(args.from(4).is_empty());
+    }
+
+    #[test]
+    fn copy_of_spans_keeps_only_the_arguments() {
+        let buf = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n";
+        let spans = [Span { start: 8, len: 3 }, Span { start: 17, len: 1 }];
+        let owned = OwnedArgs::from(Args::new(buf, &spans));
+        assert_eq!(owned, OwnedArgs::new(["GET", "k"]));
+        assert!(!owned.is_empty());
+        assert_eq!(owned.len(), 2);
     }
 }

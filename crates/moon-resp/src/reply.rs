@@ -1,6 +1,9 @@
 //! Writing replies in the protocol version of the connection.
 
-use std::io::Write as _;
+use crate::args::Args;
+use crate::double::format_double;
+use crate::encode::{self, BLOB_OVERHEAD};
+use crate::error::ProtocolError;
 
 /// The protocol version a connection has chosen with `HELLO`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,23 +63,41 @@ impl<'a> Reply<'a> {
     /// A simple string. Must not contain CR or LF.
     pub fn simple(&mut self, text: &str) {
         debug_assert!(!text.contains(['\r', '\n']), "a simple string is one line");
-        self.line(b'+', text.as_bytes());
+        encode::line(self.out, b'+', text.as_bytes());
     }
 
     /// An error with its code, such as `ERR syntax error`. CR and LF become spaces, as in Redis.
     pub fn error(&mut self, text: &str) {
+        self.error_bytes(text.as_bytes());
+    }
+
+    /// As [`Reply::error`], for a text that quotes what a client sent and need not be UTF-8.
+    pub fn error_bytes(&mut self, text: &[u8]) {
+        self.out.reserve(text.len() + 3);
         self.out.push(b'-');
-        self.out.extend(
-            text.bytes()
-                .map(|b| if b == b'\r' || b == b'\n' { b' ' } else { b }),
-        );
+        let one_line = |&byte: &u8| match byte {
+            b'\r' | b'\n' => b' ',
+            other => other,
+        };
+        self.out.extend(text.iter().map(one_line));
         self.raw(b"\r\n");
+    }
+
+    /// The error for a broken request, with the code `ERR`; the connection is closed after it.
+    pub fn protocol_error(&mut self, error: ProtocolError) {
+        match error {
+            // The byte goes back as it came, whatever it is in UTF-8.
+            ProtocolError::ExpectedBulk { got } => self.error_bytes(
+                &[b"ERR Protocol error: expected '$', got '", &[got][..], b"'"].concat(),
+            ),
+            other => self.error(&format!("ERR {other}")),
+        }
     }
 
     /// An integer.
     #[inline]
     pub fn integer(&mut self, value: i64) {
-        self.number_line(b':', value);
+        encode::integer(self.out, b':', value);
     }
 
     /// A length or count as an integer.
@@ -97,9 +118,25 @@ impl<'a> Reply<'a> {
     /// A binary-safe string.
     #[inline]
     pub fn bulk(&mut self, bytes: &[u8]) {
-        self.header(b'$', bytes.len());
-        self.out.reserve(bytes.len() + 2);
-        self.raw(bytes);
+        self.out.reserve(bytes.len() + BLOB_OVERHEAD);
+        encode::blob(self.out, b'$', bytes);
+    }
+
+    /// A binary-safe string of `len` bytes that `fill` appends, for values that are put together
+    /// from parts.
+    ///
+    /// # Panics
+    /// When `fill` appends another number of bytes: the client could not read any reply after it.
+    pub fn bulk_with(&mut self, len: usize, fill: impl FnOnce(&mut Vec<u8>)) {
+        self.out.reserve(len + BLOB_OVERHEAD);
+        encode::header(self.out, b'$', len);
+        let end = self.out.len() + len;
+        fill(self.out);
+        assert_eq!(
+            self.out.len(),
+            end,
+            "a bulk string has the announced length"
+        );
         self.raw(b"\r\n");
     }
 
@@ -129,50 +166,51 @@ impl<'a> Reply<'a> {
     /// The head of an array; `len` elements follow.
     #[inline]
     pub fn array(&mut self, len: usize) {
-        self.header(b'*', len);
+        encode::header(self.out, b'*', len);
     }
 
     /// The head of a map; `pairs` times a key and a value follow.
     pub fn map(&mut self, pairs: usize) {
         match self.protocol {
-            Protocol::Resp2 => self.header(b'*', pairs * 2),
-            Protocol::Resp3 => self.header(b'%', pairs),
+            Protocol::Resp2 => encode::header(self.out, b'*', pairs * 2),
+            Protocol::Resp3 => encode::header(self.out, b'%', pairs),
         }
     }
 
     /// The head of a set; `len` members follow.
     pub fn set(&mut self, len: usize) {
         match self.protocol {
-            Protocol::Resp2 => self.header(b'*', len),
-            Protocol::Resp3 => self.header(b'~', len),
+            Protocol::Resp2 => encode::header(self.out, b'*', len),
+            Protocol::Resp3 => encode::header(self.out, b'~', len),
         }
     }
 
     /// The head of an out-of-band push; `len` elements follow.
     pub fn push(&mut self, len: usize) {
         match self.protocol {
-            Protocol::Resp2 => self.header(b'*', len),
-            Protocol::Resp3 => self.header(b'>', len),
+            Protocol::Resp2 => encode::header(self.out, b'*', len),
+            Protocol::Resp3 => encode::header(self.out, b'>', len),
         }
     }
 
-    /// A floating point number, the shortest text that reads back as `value`.
+    /// A floating point number, as [`format_double`] prints it.
     pub fn double(&mut self, value: f64) {
-        let mut buffer = ryu::Buffer::new();
-        let text = match value {
-            v if v.is_infinite() => {
-                if v > 0.0 {
-                    "inf"
-                } else {
-                    "-inf"
-                }
-            }
-            v if v.is_nan() => "nan",
-            v => format_double(v, &mut buffer),
-        };
+        let text = format_double(value);
         match self.protocol {
             Protocol::Resp2 => self.bulk(text.as_bytes()),
-            Protocol::Resp3 => self.line(b',', text.as_bytes()),
+            Protocol::Resp3 => encode::line(self.out, b',', text.as_bytes()),
+        }
+    }
+
+    /// An integer of any size, given as its decimal digits with an optional `-`.
+    pub fn big_number(&mut self, digits: &str) {
+        debug_assert!(
+            crate::value::is_big_number(digits.as_bytes()),
+            "a big number has only digits"
+        );
+        match self.protocol {
+            Protocol::Resp2 => self.bulk(digits.as_bytes()),
+            Protocol::Resp3 => encode::line(self.out, b'(', digits.as_bytes()),
         }
     }
 
@@ -192,7 +230,8 @@ impl<'a> Reply<'a> {
         match self.protocol {
             Protocol::Resp2 => self.bulk(text),
             Protocol::Resp3 => {
-                self.header(b'=', text.len() + 4);
+                self.out.reserve(text.len() + 4 + BLOB_OVERHEAD);
+                encode::header(self.out, b'=', text.len() + 4);
                 self.raw(format.as_bytes());
                 self.raw(b":");
                 self.raw(text);
@@ -201,43 +240,58 @@ impl<'a> Reply<'a> {
         }
     }
 
-    fn header(&mut self, kind: u8, len: usize) {
-        let mut digits = itoa::Buffer::new();
-        self.line(kind, digits.format(len).as_bytes());
+    /// The head of an attribute, which says something about the value written after it; `pairs`
+    /// times a key and a value follow, then that value. RESP2 has none: `false` means that
+    /// nothing was written and the pairs must be left out.
+    #[must_use]
+    pub fn attribute(&mut self, pairs: usize) -> bool {
+        match self.protocol {
+            Protocol::Resp2 => false,
+            Protocol::Resp3 => {
+                encode::header(self.out, b'|', pairs);
+                true
+            }
+        }
     }
 
-    fn number_line(&mut self, kind: u8, value: i64) {
-        let mut digits = itoa::Buffer::new();
-        self.line(kind, digits.format(value).as_bytes());
+    /// Makes everything written since `position` the `len` elements of an array, for commands that
+    /// know their number only at the end.
+    pub fn array_since(&mut self, position: usize, len: usize) {
+        self.head_at(position, |reply| reply.array(len));
     }
 
-    fn line(&mut self, kind: u8, text: &[u8]) {
-        self.out.reserve(text.len() + 3);
-        self.out.push(kind);
-        self.out.extend_from_slice(text);
-        self.out.extend_from_slice(b"\r\n");
+    /// Makes everything written since `position` the `pairs` of a map.
+    pub fn map_since(&mut self, position: usize, pairs: usize) {
+        self.head_at(position, |reply| reply.map(pairs));
     }
-}
 
-/// As `%.17g` would print it when that is an integer, else the shortest form.
-fn format_double(value: f64, buffer: &mut ryu::Buffer) -> &str {
-    let text = buffer.format_finite(value);
-    text.strip_suffix(".0").unwrap_or(text)
+    /// Makes everything written since `position` the `len` members of a set.
+    pub fn set_since(&mut self, position: usize, len: usize) {
+        self.head_at(position, |reply| reply.set(len));
+    }
+
+    /// Writes a head, then moves it before what was written since `position`.
+    fn head_at(&mut self, position: usize, head: impl FnOnce(&mut Self)) {
+        let end = self.position();
+        head(self);
+        let head_len = self.out.len() - end;
+        self.out[position..].rotate_right(head_len);
+    }
 }
 
 /// Appends one request (an array of bulk strings) to `out`: the form of effects in the log.
-///
-/// # Panics
-/// Never: writing to a `Vec` cannot fail.
 pub fn write_request<P: AsRef<[u8]>>(out: &mut Vec<u8>, parts: &[P]) {
-    write!(out, "*{}\r\n", parts.len()).expect("writing to memory cannot fail");
-    for part in parts {
-        let part = part.as_ref();
-        let mut digits = itoa::Buffer::new();
-        out.push(b'$');
-        out.extend_from_slice(digits.format(part.len()).as_bytes());
-        out.extend_from_slice(b"\r\n");
-        out.extend_from_slice(part);
-        out.extend_from_slice(b"\r\n");
-    }
+    let bytes: usize = parts.iter().map(|part| part.as_ref().len()).sum();
+    // Exact for common lengths; more only costs the vector's own growth.
+    out.reserve(bytes + 8 * (parts.len() + 1));
+    encode::request(out, parts.iter().map(AsRef::as_ref));
 }
+
+/// As [`write_request`], from arguments.
+pub fn write_args(out: &mut Vec<u8>, args: Args<'_>) {
+    out.reserve(args.bytes() + 8 * (args.len() + 1));
+    encode::request(out, args.iter());
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,67 +1,478 @@
 //! One numbered database: keys, values, deadlines.
+//!
+//! Keys with their values lie in one [`Table`]; deadlines in a second one, so that a key without
+//! a deadline pays nothing for it. Whatever changes a key goes through `Db::before_change`.
 
+use crate::clock::AccessClock;
 use crate::key::Key;
+use crate::packed_key::PackedKey;
+use crate::table::{Keyed, Slot, Table};
 use crate::value::Value;
-use hashbrown::HashMap;
 use moon_core::UnixMs;
+use std::fmt;
+
+mod expiry;
+
+pub use expiry::ExpireScan;
 
 /// When a key expires: at this time it is gone. `None` means never.
 pub type Deadline = Option<UnixMs>;
 
+/// A key with its value.
+struct Entry {
+    key: PackedKey,
+    value: Value,
+}
+
+const _: () = assert!(size_of::<Entry>() == 40);
+
+impl Keyed for Entry {
+    #[inline]
+    fn key(&self) -> &[u8] {
+        self.key.as_bytes()
+    }
+}
+
+impl Entry {
+    /// Bytes on the heap that belong to the entry.
+    fn memory(&self) -> usize {
+        self.key.memory() + self.value.memory()
+    }
+}
+
+/// The deadline of a key.
+struct Expire {
+    key: PackedKey,
+    at: UnixMs,
+}
+
+const _: () = assert!(size_of::<Expire>() == 32);
+
+impl Keyed for Expire {
+    #[inline]
+    fn key(&self) -> &[u8] {
+        self.key.as_bytes()
+    }
+}
+
+/// What [`Db::update`] does with a key.
+#[derive(Debug)]
+pub enum Change {
+    /// Nothing beyond what was changed in place.
+    Keep,
+    /// Stores a value with a deadline.
+    Store(Value, Deadline),
+    /// Removes the key.
+    Remove,
+}
+
 /// Keys with their values and deadlines. Knows nothing of "now": a key past its deadline is
 /// present here until somebody removes it.
-#[derive(Debug, Default)]
+///
+/// # Invariants
+/// * `expires` holds exactly the keys whose entry says that it has a deadline.
+/// * `heap` is the memory of all entries and deadlines, except the value of `unsettled`.
+#[derive(Default)]
 pub struct Db {
-    keys: HashMap<Box<[u8]>, (Value, Deadline)>,
+    table: Table<Entry>,
+    expires: Table<Expire>,
+    /// Where the next expiry scan begins.
+    expire_position: u64,
+    /// The access clock of keys that are stored.
+    clock: AccessClock,
+    /// Bytes that entries and deadlines own outside the tables.
+    heap: usize,
+    /// Hash of the key whose value was given out to be changed, and counts again when the next
+    /// change begins. Its entry is flagged.
+    unsettled: Option<u64>,
 }
 
 impl Db {
+    /// An empty database with memory for about `keys` keys.
+    #[must_use]
+    pub fn with_hint(keys: usize) -> Db {
+        Db {
+            table: Table::with_hint(keys),
+            ..Db::default()
+        }
+    }
+
     /// Number of keys, those past their deadline included.
+    #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.keys.len()
+        self.table.len()
     }
 
     /// Whether there are no keys.
+    #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.table.is_empty()
     }
 
     /// Number of keys with a deadline.
+    #[inline]
     #[must_use]
     pub fn volatile_len(&self) -> usize {
-        self.keys.values().filter(|(_, d)| d.is_some()).count()
+        self.expires.len()
+    }
+
+    /// Bytes used: the tables and what keys and values own. O(1).
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let out = self.unsettled.and_then(|hash| {
+            self.table
+                .find_where(hash, |e| e.key.is_unsettled())
+                .map(|e| e.value.memory())
+        });
+        self.table.allocated() + self.expires.allocated() + self.heap + out.unwrap_or(0)
     }
 
     /// The value and deadline of a key.
+    #[inline]
     #[must_use]
     pub fn get(&self, key: Key<'_>) -> Option<(&Value, Deadline)> {
-        self.keys.get(key.bytes).map(|(v, d)| (v, *d))
+        let entry = self.table.find(key)?;
+        Some((&entry.value, self.deadline_of(entry, key)))
+    }
+
+    /// As [`Db::get`]; also notes that the key was used.
+    #[inline]
+    pub fn get_and_touch(
+        &mut self,
+        key: Key<'_>,
+        clock: AccessClock,
+    ) -> Option<(&Value, Deadline)> {
+        let entry = self.table.find_mut(key)?;
+        entry.key.set_clock(clock);
+        let deadline = deadline(&self.expires, entry, key);
+        Some((&entry.value, deadline))
+    }
+
+    /// Whether the key is here.
+    #[inline]
+    #[must_use]
+    pub fn contains(&self, key: Key<'_>) -> bool {
+        self.table.find(key).is_some()
     }
 
     /// The value of a key, to change it in place.
+    #[inline]
     pub fn get_mut(&mut self, key: Key<'_>) -> Option<&mut Value> {
-        self.keys.get_mut(key.bytes).map(|(v, _)| v)
+        self.before_change(key);
+        let entry = self.table.find_mut(key)?;
+        Some(give_out(&mut self.heap, &mut self.unsettled, entry, key))
+    }
+
+    /// The value of a key, to change it in place; a missing one is created, without a deadline.
+    pub fn get_or_insert_with(
+        &mut self,
+        key: Key<'_>,
+        create: impl FnOnce() -> Value,
+    ) -> &mut Value {
+        self.before_change(key);
+        let entry = match self.table.entry(key) {
+            Slot::Found(entry) => entry,
+            Slot::Vacant(slot) => {
+                let entry = slot.insert(Entry {
+                    key: PackedKey::new(key.bytes, self.clock),
+                    value: create(),
+                });
+                self.heap += entry.memory();
+                entry
+            }
+        };
+        give_out(&mut self.heap, &mut self.unsettled, entry, key)
+    }
+
+    /// Looks at a key, present or not, and says what becomes of it, with one probe of the table.
+    /// `change` may change the value in place too.
+    #[inline]
+    pub fn update<R>(
+        &mut self,
+        key: Key<'_>,
+        change: impl FnOnce(Option<&mut Value>, Deadline) -> (Change, R),
+    ) -> R {
+        self.before_change(key);
+        let (had_deadline, to, result) = match self.table.entry(key) {
+            Slot::Found(entry) => {
+                let had_deadline = entry.key.has_deadline();
+                let deadline = deadline(&self.expires, entry, key);
+                let before = entry.value.memory();
+                let (change, result) = change(Some(&mut entry.value), deadline);
+                let to = match change {
+                    Change::Keep => None,
+                    Change::Store(value, to) => {
+                        entry.value = value;
+                        entry.key.set_clock(self.clock);
+                        entry.key.set_has_deadline(to.is_some());
+                        Some(to)
+                    }
+                    Change::Remove => {
+                        self.heap = self.heap - before + entry.value.memory();
+                        self.take(key);
+                        return result;
+                    }
+                };
+                self.heap = self.heap - before + entry.value.memory();
+                (had_deadline, to, result)
+            }
+            Slot::Vacant(slot) => {
+                let (change, result) = change(None, None);
+                let to = match change {
+                    Change::Keep | Change::Remove => None,
+                    Change::Store(value, to) => {
+                        let mut packed = PackedKey::new(key.bytes, self.clock);
+                        packed.set_has_deadline(to.is_some());
+                        let entry = slot.insert(Entry { key: packed, value });
+                        self.heap += entry.memory();
+                        Some(to)
+                    }
+                };
+                (false, to, result)
+            }
+        };
+        if let Some(to) = to {
+            self.store_deadline(key, had_deadline, to);
+        }
+        result
     }
 
     /// Stores a value with a deadline; returns what was there.
+    #[inline]
     pub fn insert(&mut self, key: Key<'_>, value: Value, deadline: Deadline) -> Option<Value> {
-        self.keys
-            .insert(key.bytes.into(), (value, deadline))
-            .map(|(v, _)| v)
+        self.update(key, |there, _| match there {
+            // The old value leaves through the place that `Store` would drop it from.
+            Some(there) => {
+                let old = std::mem::replace(there, Value::Int(0));
+                (Change::Store(value, deadline), Some(old))
+            }
+            None => (Change::Store(value, deadline), None),
+        })
     }
 
     /// Sets or clears the deadline; `false` if the key is missing.
     pub fn set_deadline(&mut self, key: Key<'_>, deadline: Deadline) -> bool {
-        self.keys
-            .get_mut(key.bytes)
-            .map(|(_, d)| *d = deadline)
-            .is_some()
+        self.before_change(key);
+        let Some(entry) = self.table.find_mut(key) else {
+            return false;
+        };
+        let had_deadline = entry.key.has_deadline();
+        entry.key.set_has_deadline(deadline.is_some());
+        self.store_deadline(key, had_deadline, deadline);
+        true
     }
 
     /// Removes a key; returns what was there.
+    #[inline]
     pub fn remove(&mut self, key: Key<'_>) -> Option<(Value, Deadline)> {
-        self.keys.remove(key.bytes)
+        self.before_change(key);
+        self.take(key)
+    }
+
+    fn take(&mut self, key: Key<'_>) -> Option<(Value, Deadline)> {
+        let entry = self.table.remove(key)?;
+        self.heap -= entry.memory();
+        let deadline = self.deadline_of(&entry, key);
+        self.store_deadline(key, deadline.is_some(), None);
+        Some((entry.value, deadline))
+    }
+
+    /// Empties the database and returns what it held, to be dropped elsewhere or later.
+    #[must_use = "dropping a large database takes long; drop it where that does not matter"]
+    pub fn clear(&mut self) -> Db {
+        self.settle();
+        let clock = self.clock;
+        std::mem::replace(
+            self,
+            Db {
+                clock,
+                ..Db::default()
+            },
+        )
+    }
+
+    /// The access clock that keys get when they are stored.
+    pub fn set_clock(&mut self, clock: AccessClock) {
+        self.clock = clock;
+    }
+
+    /// The key was used; `false` if it is missing.
+    pub fn touch(&mut self, key: Key<'_>, clock: AccessClock) -> bool {
+        self.table
+            .find_mut(key)
+            .map(|entry| entry.key.set_clock(clock))
+            .is_some()
+    }
+
+    /// When or how often the key was used.
+    #[must_use]
+    pub fn access_clock(&self, key: Key<'_>) -> Option<AccessClock> {
+        self.table.find(key).map(|entry| entry.key.clock())
+    }
+
+    /// Seconds since the key was used, under the LRU sense of the clock.
+    #[must_use]
+    pub fn idle_seconds(&self, key: Key<'_>, now: AccessClock) -> Option<u32> {
+        self.access_clock(key).map(|used| used.idle_seconds(now))
+    }
+
+    /// The logarithmic counter of uses, under the LFU sense of the clock.
+    #[must_use]
+    pub fn freq(&self, key: Key<'_>, minutes: u64, decay_minutes: u32) -> Option<u8> {
+        self.access_clock(key)
+            .map(|used| used.frequency(minutes, decay_minutes))
+    }
+
+    /// Visits keys from a cursor on and returns the cursor to go on with. 0 begins, and 0 says
+    /// that the end was reached; every key that is here throughout is visited at least once
+    /// between the two. A cursor is below 2^58, and any number is accepted as one. About `count`
+    /// keys are visited.
+    pub fn scan(
+        &self,
+        cursor: u64,
+        count: usize,
+        visit: &mut dyn FnMut(&[u8], &Value, Deadline),
+    ) -> u64 {
+        self.table.scan(cursor, count, |entry| {
+            visit(entry.key(), &entry.value, self.deadline_found(entry));
+        })
+    }
+
+    /// Visits every key.
+    pub fn for_each(&self, visit: &mut dyn FnMut(&[u8], &Value, Deadline)) {
+        for entry in self.table.iter() {
+            visit(entry.key(), &entry.value, self.deadline_found(entry));
+        }
+    }
+
+    /// A roughly uniform choice among the keys, made by the random number `r`.
+    #[must_use]
+    pub fn random(&self, r: u64) -> Option<(&[u8], &Value, Deadline)> {
+        let entry = self.table.random(r)?;
+        Some((entry.key(), &entry.value, self.deadline_found(entry)))
+    }
+
+    /// Loads into the cache what commands on these keys will touch, all at once. No effect
+    /// besides; worth it from two keys on.
+    pub fn warm(&self, keys: &[Key<'_>]) {
+        self.table.warm(keys, |entry| entry.value.prefetch());
+        if !self.expires.is_empty() {
+            self.expires.warm(keys, |_| ());
+        }
+    }
+
+    /// # Panics
+    /// When an invariant of the database does not hold. Visits everything.
+    pub fn self_check(&self) {
+        self.table.self_check();
+        self.expires.self_check();
+        let mut heap = 0;
+        let mut volatile = 0;
+        for entry in self.table.iter() {
+            heap += entry.memory();
+            volatile += usize::from(entry.key.has_deadline());
+            let is_out = self.unsettled == Some(entry.hash());
+            assert!(is_out || !entry.key.is_unsettled(), "a forgotten flag");
+        }
+        for expire in self.expires.iter() {
+            heap += expire.key.memory();
+            let entry = self.table.find(Key::new(expire.key()));
+            assert!(
+                entry.is_some_and(|e| e.key.has_deadline()),
+                "stray deadline"
+            );
+        }
+        assert_eq!(volatile, self.expires.len(), "keys with a deadline");
+        let tables = self.table.allocated() + self.expires.allocated();
+        assert_eq!(self.memory(), tables + heap, "memory");
+    }
+
+    /// Every change of a key begins here, whether the key is present or not.
+    #[inline]
+    fn before_change(&mut self, _key: Key<'_>) {
+        self.settle();
+    }
+
+    /// Accounts for the value that was given out last; whoever had it is done with it.
+    #[inline]
+    fn settle(&mut self) {
+        if let Some(hash) = self.unsettled.take()
+            && let Some(entry) = self.table.find_mut_where(hash, |e| e.key.is_unsettled())
+        {
+            entry.key.set_unsettled(false);
+            self.heap += entry.value.memory();
+        }
+    }
+
+    #[inline]
+    fn deadline_of(&self, entry: &Entry, key: Key<'_>) -> Deadline {
+        deadline(&self.expires, entry, key)
+    }
+
+    fn deadline_found(&self, entry: &Entry) -> Deadline {
+        if entry.key.has_deadline() {
+            self.deadline_of(entry, Key::new(entry.key()))
+        } else {
+            None
+        }
+    }
+
+    /// Brings the side table to what the entry's flag says already.
+    #[inline]
+    fn store_deadline(&mut self, key: Key<'_>, had_deadline: bool, deadline: Deadline) {
+        match deadline {
+            Some(at) => match self.expires.entry(key) {
+                Slot::Found(expire) => expire.at = at,
+                Slot::Vacant(slot) => {
+                    let packed = PackedKey::new(key.bytes, AccessClock::default());
+                    self.heap += packed.memory();
+                    slot.insert(Expire { key: packed, at });
+                }
+            },
+            None if had_deadline => {
+                if let Some(expire) = self.expires.remove(key) {
+                    self.heap -= expire.key.memory();
+                }
+            }
+            None => {}
+        }
     }
 }
+
+#[inline]
+fn deadline(expires: &Table<Expire>, entry: &Entry, key: Key<'_>) -> Deadline {
+    if entry.key.has_deadline() {
+        expires.find(key).map(|expire| expire.at)
+    } else {
+        None
+    }
+}
+
+/// Takes the value out of the accounting while somebody may change it.
+#[inline]
+fn give_out<'a>(
+    heap: &mut usize,
+    unsettled: &mut Option<u64>,
+    entry: &'a mut Entry,
+    key: Key<'_>,
+) -> &'a mut Value {
+    *heap -= entry.value.memory();
+    *unsettled = Some(key.hash);
+    entry.key.set_unsettled(true);
+    &mut entry.value
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Db")
+            .field("keys", &self.len())
+            .field("volatile", &self.volatile_len())
+            .field("memory", &self.memory())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,18 +10,24 @@
 //! * [`watch`]: versions of watched keys, for WATCH.
 //! * [`shard`]: [`ShardData`], everything that execution touches and that a borrow moves.
 
+pub mod clock;
 pub mod db;
 pub mod dirty;
 pub mod key;
 mod long_str;
 pub mod memory;
+mod packed_key;
+mod position;
+mod prefetch;
 pub mod shard;
 pub mod string;
+mod table;
 pub mod types;
 pub mod value;
 pub mod watch;
 
-pub use db::{Db, Deadline};
+pub use clock::AccessClock;
+pub use db::{Change, Db, Deadline, ExpireScan};
 pub use dirty::{DirtyKeys, THIS_TURN};
 pub use key::Key;
 pub use long_str::STRING_LEN_MAX;

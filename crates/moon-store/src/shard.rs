@@ -1,5 +1,6 @@
 //! Everything that executing a command touches, in one box that a borrow can move.
 
+use crate::clock::AccessClock;
 use crate::db::Db;
 use crate::dirty::DirtyKeys;
 use crate::key::Key;
@@ -47,5 +48,58 @@ impl ShardData {
     pub fn changed(&mut self, db: DbIndex, key: Key<'_>) {
         self.dirty.mark(db, key.hash);
         self.watches.changed(db, key.bytes);
+    }
+
+    /// Exchanges two databases (SWAPDB), which the caller has checked.
+    pub fn swap_dbs(&mut self, a: DbIndex, b: DbIndex) {
+        if a == b {
+            return;
+        }
+        self.dirty.mark_whole(a);
+        self.dirty.mark_whole(b);
+        let [db_a, db_b] = [&self.dbs[usize::from(a)], &self.dbs[usize::from(b)]];
+        let is_in_either = |key: &[u8]| {
+            let key = Key::new(key);
+            db_a.contains(key) || db_b.contains(key)
+        };
+        self.watches.changed_where(a, is_in_either);
+        self.watches.changed_where(b, is_in_either);
+        self.dbs.swap(usize::from(a), usize::from(b));
+    }
+
+    /// Empties a database, which the caller has checked, and returns what it held, to be dropped
+    /// elsewhere or later.
+    #[must_use = "dropping a large database takes long; drop it where that does not matter"]
+    pub fn flush(&mut self, index: DbIndex) -> Db {
+        self.dirty.mark_whole(index);
+        let db = &mut self.dbs[usize::from(index)];
+        self.watches
+            .changed_where(index, |key| db.contains(Key::new(key)));
+        db.clear()
+    }
+
+    /// Bytes used by all databases. O(databases).
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.dbs.iter().map(Db::memory).sum()
+    }
+
+    /// Number of keys in all databases.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.dbs.iter().map(Db::len).sum()
+    }
+
+    /// Whether there are no keys in any database.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.dbs.iter().all(Db::is_empty)
+    }
+
+    /// The access clock that keys get when they are stored, in all databases.
+    pub fn set_clock(&mut self, clock: AccessClock) {
+        for db in &mut self.dbs {
+            db.set_clock(clock);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::long_str::LongStr;
 use std::fmt;
+use std::ops::Deref;
 
 /// Longest string kept in place, in bytes.
 const SHORT_LEN_MAX: usize = 14;
@@ -158,6 +159,15 @@ impl Str {
             Repr::Short { .. } => None,
             Repr::Long(long) => Some(long.as_slice()),
         }
+    }
+}
+
+impl Deref for Str {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.as_bytes()
     }
 }
 

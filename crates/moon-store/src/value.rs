@@ -3,6 +3,7 @@
 //! A string that is the canonical decimal form of a 64-bit integer is kept as that integer;
 //! other strings up to 14 bytes lie in the value itself, longer ones on the heap.
 
+use crate::prefetch::prefetch;
 use crate::string::Str;
 use crate::types::{Hash, List, Set};
 
@@ -167,6 +168,20 @@ impl Value {
             Value::List(list) => list.encoding().name(),
             Value::Set(set) => set.encoding().name(),
             Value::Hash(hash) => hash.encoding().name(),
+        }
+    }
+
+    /// Starts loading what lies on the heap.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        if let Value::Str(s) = self
+            && let Some(bytes) = s.heap_bytes()
+        {
+            prefetch(bytes);
+            // The line after the first; the processor follows a longer value by itself.
+            if bytes.len() > 64 {
+                prefetch(&bytes[64]);
+            }
         }
     }
 

@@ -3,8 +3,8 @@
 use crate::context::{CommandResult, Cx};
 use crate::parse;
 use moon_resp::Args;
-use moon_store::value::IntText;
-use moon_store::{Key, Value};
+
+use moon_store::{IntText, Key, Value};
 
 pub(super) fn mget(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     cx.reply.array(args.len() - 1);

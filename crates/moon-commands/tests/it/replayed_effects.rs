@@ -1,0 +1,160 @@
+//! The promise of effects: replayed into an empty instance, they give the same data.
+
+use crate::harness::{Instance, START};
+use moon_core::UnixMs;
+use proptest::prelude::*;
+
+/// Commands that write, and some that read and so meet expired keys. `K` is a key, `V` a value,
+/// `N` an integer, `F` a number, `T` seconds, `M` milliseconds since the epoch, `D` a database.
+const TEMPLATES: &[&str] = &[
+    "set K V",
+    "SET K V EX T",
+    "set K V px N",
+    "set K V PXAT M",
+    "set K V KEEPTTL",
+    "set K V NX",
+    "set K V XX GET",
+    "set K V NX GET EX T",
+    "setnx K V",
+    "setex K T V",
+    "psetex K N V",
+    "getset K V",
+    "getdel K",
+    "getex K",
+    "getex K EX T",
+    "getex K PXAT M",
+    "getex K PERSIST",
+    "mset K V K V",
+    "msetnx K V K V",
+    "append K V",
+    "setrange K N V",
+    "incr K",
+    "decr K",
+    "incrby K N",
+    "decrby K N",
+    "incrbyfloat K F",
+    "get K",
+    "mget K K",
+    "strlen K",
+    "lcs K K",
+    "del K",
+    "del K K K",
+    "unlink K K",
+    "exists K K",
+    "type K",
+    "ttl K",
+    "expire K T",
+    "expire K T NX",
+    "expire K T GT",
+    "pexpire K N LT",
+    "pexpireat K M",
+    "persist K",
+    "rename K K",
+    "renamenx K K",
+    "copy K K",
+    "copy K K REPLACE",
+    "copy K K DB D REPLACE",
+    "move K D",
+    "swapdb D D",
+    "flushdb",
+    "flushall",
+    "randomkey",
+    "keys *",
+    "scan 0",
+    "dbsize",
+    "object encoding K",
+];
+/// As the templates, for what is rare.
+const RARE_FROM: usize = 200;
+
+fn render(template: &str, choices: &[u8], now: UnixMs) -> String {
+    let mut choices = choices.iter().copied().map(usize::from);
+    let mut pick = |from: &[&str]| {
+        let choice = choices.next().unwrap_or(0);
+        from[choice % from.len()].to_owned()
+    };
+    let words = template.split(' ').map(|word| match word {
+        "K" => pick(&["a", "b", "c", "{a}1", "d", "e"]),
+        "V" => pick(&[
+            "7",
+            "x",
+            "hello",
+            "-3",
+            "1.5",
+            "a-value-too-long-to-be-kept-in-place",
+        ]),
+        "N" => pick(&["1", "5", "300", "-2"]),
+        "F" => pick(&["0.1", "-1.5", "3", "1e2"]),
+        "T" => pick(&["1", "2", "100", "-1"]),
+        "M" => pick(&["0", "1", "2"])
+            .parse()
+            .map(|step: i64| (now.0 + step * 700 - 300).to_string())
+            .expect("digits"),
+        "D" => pick(&["0", "1", "2"]),
+        word => word.to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// One step: which template (rare ones less often), its choices, milliseconds that pass before.
+fn step() -> impl Strategy<Value = (usize, [u8; 5], i64, bool)> {
+    let template = (0..1000usize).prop_map(|n| {
+        let at = n % TEMPLATES.len();
+        // Databases are emptied and swapped now and then only.
+        let is_rare = ["flush", "swap"]
+            .iter()
+            .any(|r| TEMPLATES[at].starts_with(r));
+        if is_rare && n >= RARE_FROM { 0 } else { at }
+    });
+    let pass_ms = prop_oneof![3 => Just(0i64), 1 => 1..900i64];
+    (template, any::<[u8; 5]>(), pass_ms, any::<bool>())
+}
+
+fn effects_give_the_same_data(
+    shards: u16,
+    replay_shards: u16,
+    steps: &[(usize, [u8; 5], i64, bool)],
+) -> Result<(), TestCaseError> {
+    let mut live = Instance::new(shards);
+    let mut copy = Instance::new(replay_shards);
+    for (at, (template, choices, pass_ms, end_turn)) in steps.iter().enumerate() {
+        live.now.0 += pass_ms;
+        live.db = u16::from(choices[4] % 8 == 0);
+        let command = render(TEMPLATES[*template], choices, live.now);
+        let reply = live.run(&command);
+        if *end_turn || at + 1 == steps.len() {
+            let payload = live.effects.take();
+            copy.replay(&payload)
+                .map_err(|error| TestCaseError::fail(format!("{command}: {error:?}")))?;
+            prop_assert_eq!(live.dump(), copy.dump(), "after {} -> {}", command, reply);
+        }
+    }
+    prop_assert!(live.now >= START);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Scenarios 18 and 145.
+    #[test]
+    fn replay_gives_the_same_data_on_one_shard(steps in prop::collection::vec(step(), 1..60)) {
+        effects_give_the_same_data(1, 1, &steps)?;
+    }
+
+    /// Scenario 126.
+    #[test]
+    fn replay_gives_the_same_data_on_several_shards(
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        effects_give_the_same_data(3, 3, &steps)?;
+    }
+
+    #[test]
+    fn replay_does_not_depend_on_the_number_of_shards(
+        steps in prop::collection::vec(step(), 1..40),
+    ) {
+        effects_give_the_same_data(3, 1, &steps)?;
+        effects_give_the_same_data(1, 3, &steps)?;
+    }
+}
