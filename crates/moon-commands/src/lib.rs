@@ -9,25 +9,38 @@
 //! * [`execute`]: [`execute::execute`], the one way a command runs, live or in replay.
 //! * [`error`]: [`CommandError`] and the texts that clients see.
 //! * [`parse`]: numbers and options out of arguments; [`long_double`], [`glob`].
-//! * the commands, one module per family: [`strings`], [`keys`], [`keyspace`] with [`scan`].
+//! * [`server_commands`], [`subcommands`]: rows of what the server runs itself.
+//! * [`docs`]: what COMMAND answers.
+//! * the commands, one module per family: [`strings`], [`keys`], [`keyspace`] with [`scan`],
+//!   [`hashes`], [`lists`], [`sets`].
 //! * [`mod@replay`]: a payload applied again; [`expire`]: keys that expire unasked.
 
+mod collection;
+mod command_keys;
 pub mod context;
+pub mod docs;
 pub mod effects;
 pub mod error;
 pub mod execute;
 pub mod expire;
 pub mod glob;
+pub mod hashes;
 pub mod keys;
 pub mod keyspace;
+pub mod lists;
 pub mod long_double;
 pub mod parse;
 pub mod replay;
 pub mod scan;
+pub mod server_commands;
+pub mod sets;
 pub mod shard_set;
 pub mod spec;
 pub mod strings;
+pub mod subcommands;
 pub mod table;
+#[cfg(test)]
+mod testing;
 
 pub use context::{Cx, Limits};
 pub use effects::Effects;

@@ -4,10 +4,18 @@
 //! lower-cased in three 64-bit words, which also are what the open-addressing table holds.
 
 use crate::spec::{CommandId, CommandSpec};
-use crate::{keys, keyspace, strings};
+use crate::{hashes, keys, keyspace, lists, server_commands, sets, strings};
 use std::sync::LazyLock;
 
-static FAMILIES: &[&[CommandSpec]] = &[strings::COMMANDS, keys::COMMANDS, keyspace::COMMANDS];
+static FAMILIES: &[&[CommandSpec]] = &[
+    strings::COMMANDS,
+    keys::COMMANDS,
+    keyspace::COMMANDS,
+    hashes::COMMANDS,
+    lists::COMMANDS,
+    sets::COMMANDS,
+    server_commands::COMMANDS,
+];
 
 static TABLE: LazyLock<Table> = LazyLock::new(Table::build);
 
@@ -138,7 +146,7 @@ mod tests {
                 let (found, by_name) = lookup(name.as_bytes()).expect(name);
                 assert_eq!((usize::from(found), by_name.name), (id, spec.name));
             }
-            assert!(lookup(format!("{}x", spec.name).as_bytes()).is_none());
+            assert!(lookup(format!("{}_", spec.name).as_bytes()).is_none());
             assert!(lookup(format!("{}\0", spec.name).as_bytes()).is_none());
         }
         assert!(lookup(b"").is_none());

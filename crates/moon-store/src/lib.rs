@@ -4,6 +4,7 @@
 //! * [`key`]: [`Key`], the bytes of a key with their hash, computed once per command.
 //! * [`string`]: [`Str`], the bytes of a string value, compact.
 //! * [`value`]: [`Value`], what a key holds.
+//! * [`types`]: the values that hold several things: hashes, lists, sets.
 //! * [`db`]: [`Db`], one numbered database: table, expiry, scan.
 //! * [`dirty`]: which keys hold effects that are not committed yet, for the gate.
 //! * [`watch`]: versions of watched keys, for WATCH.
@@ -21,6 +22,7 @@ mod prefetch;
 pub mod shard;
 pub mod string;
 mod table;
+pub mod types;
 pub mod value;
 pub mod watch;
 
@@ -31,5 +33,6 @@ pub use key::Key;
 pub use long_str::STRING_LEN_MAX;
 pub use shard::{DbIndex, ShardData};
 pub use string::Str;
+pub use types::{Encoding, End, Hash, List, Member, NodeLimit, PackLimits, Set, SetLimits};
 pub use value::{IntText, Kind, Value, parse_int};
 pub use watch::{WatchTable, WatchVersion};

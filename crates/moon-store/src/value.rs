@@ -5,6 +5,7 @@
 
 use crate::prefetch::prefetch;
 use crate::string::Str;
+use crate::types::{Hash, List, Set};
 
 /// The type of a value, as TYPE names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,12 @@ pub enum Value {
     Int(i64),
     /// A string.
     Str(Str),
+    /// A list.
+    List(Box<List>),
+    /// A set.
+    Set(Box<Set>),
+    /// A hash.
+    Hash(Box<Hash>),
 }
 
 const _: () = assert!(size_of::<Value>() == 16);
@@ -92,7 +99,6 @@ impl Value {
         match self {
             Value::Int(n) => Some(scratch.format(*n)),
             Value::Str(s) => Some(s.as_bytes()),
-            #[allow(unreachable_patterns, reason = "types besides strings")]
             _ => None,
         }
     }
@@ -109,7 +115,6 @@ impl Value {
         match self {
             Value::Int(n) => Some(*n),
             Value::Str(s) => parse_int(s.as_bytes()),
-            #[allow(unreachable_patterns, reason = "types besides strings")]
             _ => None,
         }
     }
@@ -148,6 +153,9 @@ impl Value {
     pub fn kind(&self) -> Kind {
         match self {
             Value::Int(_) | Value::Str(_) => Kind::String,
+            Value::List(_) => Kind::List,
+            Value::Set(_) => Kind::Set,
+            Value::Hash(_) => Kind::Hash,
         }
     }
 
@@ -157,6 +165,9 @@ impl Value {
         match self {
             Value::Int(_) => "int",
             Value::Str(s) => s.encoding(),
+            Value::List(list) => list.encoding().name(),
+            Value::Set(set) => set.encoding().name(),
+            Value::Hash(hash) => hash.encoding().name(),
         }
     }
 
@@ -180,6 +191,9 @@ impl Value {
         match self {
             Value::Int(_) => 0,
             Value::Str(s) => s.memory(),
+            Value::List(list) => list.memory(),
+            Value::Set(set) => set.memory(),
+            Value::Hash(hash) => hash.memory(),
         }
     }
 }

@@ -157,10 +157,23 @@ impl Instance {
 
 fn show(value: &Value) -> String {
     let mut text = IntText::new();
-    match value.as_bytes(&mut text) {
-        Some(bytes) => format!("{:?}", String::from_utf8_lossy(bytes)),
-        None => format!("{value:?}"),
+    if let Some(bytes) = value.as_bytes(&mut text) {
+        return format!("{:?}", String::from_utf8_lossy(bytes));
     }
+    let quoted = |bytes: &[u8]| format!("{:?}", String::from_utf8_lossy(bytes));
+    let mut parts: Vec<String> = match value {
+        Value::List(list) => list.iter().map(quoted).collect(),
+        Value::Set(set) => set.iter().map(|m| quoted(&m.to_vec())).collect(),
+        Value::Hash(hash) => hash
+            .iter()
+            .map(|(field, value)| quoted(field) + ": " + &quoted(value))
+            .collect(),
+        Value::Int(_) | Value::Str(_) => Vec::new(),
+    };
+    if !matches!(value, Value::List(_)) {
+        parts.sort_unstable();
+    }
+    format!("{} {}", value.encoding(), parts.join(", "))
 }
 
 /// The requests of a payload, their arguments separated by spaces.

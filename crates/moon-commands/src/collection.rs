@@ -1,0 +1,107 @@
+//! What commands on hashes, lists and sets share: the type check, and that no empty one is kept.
+
+use crate::context::Cx;
+use crate::error::CommandError;
+use moon_resp::{Args, Reply};
+use moon_store::{Hash, Key, List, Set, Value};
+
+/// A type of value that holds several things.
+pub(crate) trait Collection: Sized {
+    /// The value as this type, if it is.
+    fn of(value: &Value) -> Option<&Self>;
+    /// As [`Collection::of`], to change it.
+    fn of_mut(value: &mut Value) -> Option<&mut Self>;
+    /// Whether it holds nothing, so that its key must go.
+    fn is_empty(&self) -> bool;
+}
+
+macro_rules! collection {
+    ($type:ident) => {
+        impl Collection for $type {
+            fn of(value: &Value) -> Option<&Self> {
+                match value {
+                    Value::$type(it) => Some(it),
+                    _ => None,
+                }
+            }
+
+            fn of_mut(value: &mut Value) -> Option<&mut Self> {
+                match value {
+                    Value::$type(it) => Some(it),
+                    _ => None,
+                }
+            }
+
+            fn is_empty(&self) -> bool {
+                $type::is_empty(self)
+            }
+        }
+    };
+}
+
+collection!(Hash);
+collection!(List);
+collection!(Set);
+
+/// The collection at `key` for a command that only reads, and the reply to write it to.
+pub(crate) fn read<'c, 'a, T: Collection>(
+    cx: &'c mut Cx<'a>,
+    key: Key<'_>,
+) -> Result<(Option<&'c T>, &'c mut Reply<'a>), CommandError> {
+    let (found, reply) = cx.read_with_reply(key);
+    match found {
+        None => Ok((None, reply)),
+        Some((value, _)) => match T::of(value) {
+            Some(collection) => Ok((Some(collection), reply)),
+            None => Err(CommandError::WrongType),
+        },
+    }
+}
+
+/// The collection at `key` for a command that may change it.
+pub(crate) fn write<'c, T: Collection>(
+    cx: &'c mut Cx<'_>,
+    key: Key<'_>,
+) -> Result<Option<&'c mut T>, CommandError> {
+    match cx.write(key) {
+        None => Ok(None),
+        Some((value, _)) => T::of_mut(value).map(Some).ok_or(CommandError::WrongType),
+    }
+}
+
+/// Runs `remove` on the collection at `key`, and removes the key if that leaves it empty. `None`
+/// if there is no such collection.
+pub(crate) fn shrink<T: Collection, R>(
+    cx: &mut Cx<'_>,
+    key: Key<'_>,
+    remove: impl FnOnce(&mut T) -> R,
+) -> Result<Option<R>, CommandError> {
+    let Some(collection) = write::<T>(cx, key)? else {
+        return Ok(None);
+    };
+    let result = remove(collection);
+    if collection.is_empty() {
+        cx.remove(key);
+    }
+    Ok(Some(result))
+}
+
+/// The optional count of pops, at `index`: not negative.
+pub(crate) fn pop_count(args: Args<'_>, index: usize) -> Result<Option<usize>, CommandError> {
+    let Some(arg) = args.get(index) else {
+        return Ok(None);
+    };
+    crate::parse::canonical_integer(arg)
+        .and_then(|count| usize::try_from(count).ok())
+        .map(Some)
+        .ok_or(CommandError::Text(
+            "ERR value is out of range, must be positive",
+        ))
+}
+
+/// The error for a number of arguments that the table admits and the command does not.
+pub(crate) fn wrong_arity(name: &str) -> CommandError {
+    CommandError::Detailed(
+        format!("ERR wrong number of arguments for '{name}' command").into_boxed_str(),
+    )
+}

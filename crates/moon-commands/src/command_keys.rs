@@ -1,0 +1,107 @@
+//! What a command does to each of its keys, as COMMAND INFO and GETKEYSANDFLAGS tell it.
+//!
+//! The first word is how the key as a whole is used: `RO` read, `RW` read and changed, `OW`
+//! overwritten, `RM` removed. The others are about what it holds: `access` answers or copies some
+//! of it, `update` changes it, `insert` and `delete` only add to it or take from it.
+
+use crate::spec::{CommandSpec, Flags, Keys};
+use crate::subcommands;
+use moon_resp::Args;
+
+/// A group of keys of a command.
+pub(crate) struct KeySpec {
+    /// What is done to them.
+    pub(crate) flags: &'static [&'static str],
+    /// Where they are; `None` if it takes more than positions to tell.
+    pub(crate) range: Option<KeyRange>,
+}
+
+/// Positions of keys.
+#[derive(Clone, Copy)]
+pub(crate) struct KeyRange {
+    /// The first key.
+    pub(crate) first: i64,
+    /// The last, counted from the first; negative: from the end.
+    pub(crate) last: i64,
+    /// The distance between keys.
+    pub(crate) step: i64,
+}
+
+/// The groups of keys of a command; none for a container.
+pub(crate) fn key_specs(spec: &CommandSpec) -> Vec<KeySpec> {
+    let groups = flag_groups(spec);
+    match spec.keys {
+        _ if !subcommands::of(spec.name).is_empty() => Vec::new(),
+        Keys::None => Vec::new(),
+        Keys::Found(_) => vec![KeySpec {
+            flags: groups[0],
+            range: None,
+        }],
+        Keys::Range { first, last, step } => {
+            let (first, last, step) = (i64::from(first), i64::from(last), i64::from(step));
+            if let [flags] = groups {
+                let last = if last < 0 { last } else { last - first };
+                let range = Some(KeyRange { first, last, step });
+                return vec![KeySpec { flags, range }];
+            }
+            // A group is one key.
+            (0..)
+                .zip(groups)
+                .map(|(nth, flags)| KeySpec {
+                    flags,
+                    range: Some(KeyRange {
+                        first: first + nth * step,
+                        last: 0,
+                        step: 1,
+                    }),
+                })
+                .collect()
+        }
+    }
+}
+
+/// What `request` does to its `nth` key.
+pub(crate) fn flags_in_request(
+    spec: &CommandSpec,
+    request: Args<'_>,
+    nth: usize,
+) -> &'static [&'static str] {
+    if spec.name == "set" {
+        let gets = request
+            .from(3)
+            .iter()
+            .any(|option| option.eq_ignore_ascii_case(b"get"));
+        return if gets {
+            &["RW", "access", "update"]
+        } else {
+            &["OW", "update"]
+        };
+    }
+    let groups = flag_groups(spec);
+    groups[nth.min(groups.len() - 1)]
+}
+
+/// What is done to the keys: to all the same, or a group of flags for each. Never empty.
+fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
+    match spec.name {
+        "append" | "hsetnx" | "lpush" | "lpushx" | "rpush" | "rpushx" | "sadd" => {
+            &[&["RW", "insert"]]
+        }
+        "copy" => &[&["RO", "access"], &["OW", "update"]],
+        "rename" => &[&["RW", "access", "delete"], &["OW", "update"]],
+        "renamenx" => &[&["RW", "access", "delete"], &["OW", "insert"]],
+        "del" | "unlink" => &[&["RM", "delete"]],
+        "exists" | "hexists" | "hlen" | "hstrlen" | "llen" | "object|encoding" | "object|freq"
+        | "object|idletime" | "object|refcount" | "scard" | "sismember" | "strlen" | "touch"
+        | "type" | "watch" => &[&["RO"]],
+        "expire" | "expireat" | "pexpire" | "pexpireat" | "persist" | "hmset" | "hset"
+        | "setrange" => &[&["RW", "update"]],
+        "getdel" | "lpop" | "rpop" | "spop" => &[&["RW", "access", "delete"]],
+        "hdel" | "srem" => &[&["RW", "delete"]],
+        "mset" | "psetex" | "setex" => &[&["OW", "update"]],
+        "msetnx" | "setnx" => &[&["OW", "insert"]],
+        "set" => &[&["RW", "access", "update", "variable_flags"]],
+        _ if spec.flags.contains(Flags::READONLY) => &[&["RO", "access"]],
+        _ => &[&["RW", "access", "update"]],
+    }
+}

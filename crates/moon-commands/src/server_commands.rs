@@ -1,0 +1,224 @@
+//! The commands that the server runs itself, because they concern the connection or the process:
+//! rows only. Their subcommands are in [`crate::subcommands`].
+
+use crate::spec::{ALL_KEYS, CommandSpec, Flags, Keys, Run, Scope};
+
+/// What all rows share; each names the rest.
+const SERVER: CommandSpec = CommandSpec {
+    name: "",
+    arity: 1,
+    flags: Flags::empty(),
+    keys: Keys::None,
+    scope: Scope::None,
+    run: Run::Server,
+    acl: "slow",
+    group: "server",
+    since: "1.0.0",
+    complexity: "O(1)",
+    summary: "",
+};
+
+/// Allowed at any time, except that authentication comes first.
+const ANY_TIME: Flags = Flags::LOADING.union(Flags::STALE);
+/// Allowed at any time, without authentication.
+const BEFORE_AUTH: Flags = ANY_TIME
+    .union(Flags::NO_AUTH)
+    .union(Flags::NOSCRIPT)
+    .union(Flags::FAST)
+    .union(Flags::ALLOW_BUSY);
+
+const CONNECTION: CommandSpec = CommandSpec {
+    acl: "connection fast",
+    group: "connection",
+    ..SERVER
+};
+const TRANSACTION: CommandSpec = CommandSpec {
+    flags: ANY_TIME
+        .union(Flags::NOSCRIPT)
+        .union(Flags::FAST)
+        .union(Flags::ALLOW_BUSY),
+    acl: "transaction fast",
+    group: "transactions",
+    ..SERVER
+};
+const ADMIN: CommandSpec = CommandSpec {
+    flags: Flags::ADMIN.union(Flags::NOSCRIPT),
+    acl: "admin slow dangerous",
+    ..SERVER
+};
+
+/// The commands of this family.
+pub static COMMANDS: &[CommandSpec] = &[
+    CommandSpec {
+        name: "multi",
+        since: "1.2.0",
+        summary: "Begins a transaction: what follows is queued until EXEC.",
+        ..TRANSACTION
+    },
+    CommandSpec {
+        name: "exec",
+        flags: ANY_TIME.union(Flags::NOSCRIPT).union(Flags::SKIP_SLOWLOG),
+        acl: "transaction slow",
+        since: "1.2.0",
+        complexity: "That of the queued commands.",
+        summary: "Runs the queued commands at one point of the history, or none of them.",
+        ..TRANSACTION
+    },
+    CommandSpec {
+        name: "discard",
+        since: "2.0.0",
+        complexity: "O(N) for N queued commands.",
+        summary: "Forgets the queued commands and ends the transaction.",
+        ..TRANSACTION
+    },
+    CommandSpec {
+        name: "watch",
+        arity: -2,
+        keys: ALL_KEYS,
+        scope: Scope::Keys,
+        since: "2.2.0",
+        complexity: "O(N) for N keys.",
+        summary: "Makes the next EXEC fail if one of the keys changes before it.",
+        ..TRANSACTION
+    },
+    CommandSpec {
+        name: "unwatch",
+        since: "2.2.0",
+        summary: "Forgets all watched keys.",
+        ..TRANSACTION
+    },
+    CommandSpec {
+        name: "ping",
+        arity: -1,
+        flags: Flags::FAST,
+        summary: "Answers PONG, or the message given.",
+        ..CONNECTION
+    },
+    CommandSpec {
+        name: "echo",
+        arity: 2,
+        flags: ANY_TIME.union(Flags::FAST),
+        summary: "Answers the message given.",
+        ..CONNECTION
+    },
+    CommandSpec {
+        name: "hello",
+        arity: -1,
+        flags: BEFORE_AUTH,
+        since: "6.0.0",
+        summary: "Chooses the protocol version, and may authenticate and name the connection.",
+        ..CONNECTION
+    },
+    CommandSpec {
+        name: "auth",
+        arity: -2,
+        flags: BEFORE_AUTH,
+        complexity: "O(N) for N passwords of the user.",
+        summary: "Authenticates the connection.",
+        ..CONNECTION
+    },
+    CommandSpec {
+        name: "quit",
+        arity: -1,
+        flags: BEFORE_AUTH,
+        summary: "Ends the connection after the replies that are due.",
+        ..CONNECTION
+    },
+    CommandSpec {
+        name: "reset",
+        flags: BEFORE_AUTH,
+        since: "6.2.0",
+        summary: "Returns the connection to the state it began in.",
+        ..CONNECTION
+    },
+    CommandSpec {
+        name: "select",
+        arity: 2,
+        flags: ANY_TIME.union(Flags::FAST),
+        summary: "Chooses the database that later commands work on.",
+        ..CONNECTION
+    },
+    CommandSpec {
+        name: "client",
+        arity: -2,
+        acl: "slow",
+        since: "2.4.0",
+        complexity: "That of the subcommand.",
+        summary: "Holds the subcommands on connections.",
+        ..CONNECTION
+    },
+    CommandSpec {
+        name: "command",
+        arity: -1,
+        flags: ANY_TIME,
+        acl: "slow connection",
+        since: "2.8.13",
+        complexity: "O(N) for N commands in the table.",
+        summary: "Describes every command.",
+        ..SERVER
+    },
+    CommandSpec {
+        name: "info",
+        arity: -1,
+        flags: ANY_TIME,
+        acl: "slow dangerous",
+        summary: "Answers figures about the server, by section.",
+        ..SERVER
+    },
+    CommandSpec {
+        name: "config",
+        arity: -2,
+        since: "2.0.0",
+        complexity: "That of the subcommand.",
+        summary: "Holds the subcommands on settings.",
+        ..SERVER
+    },
+    CommandSpec {
+        name: "debug",
+        arity: -2,
+        flags: ANY_TIME.union(Flags::ADMIN).union(Flags::NOSCRIPT),
+        complexity: "That of the subcommand.",
+        summary: "Helps with finding faults; not for production.",
+        ..ADMIN
+    },
+    CommandSpec {
+        name: "time",
+        flags: ANY_TIME.union(Flags::FAST),
+        acl: "fast",
+        since: "2.6.0",
+        summary: "Answers the server's clock in seconds and microseconds.",
+        ..SERVER
+    },
+    CommandSpec {
+        name: "role",
+        flags: ANY_TIME.union(Flags::FAST).union(Flags::NOSCRIPT),
+        acl: "admin fast dangerous",
+        since: "2.8.12",
+        summary: "Tells whether the server is a primary or a replica, and how far it is.",
+        ..SERVER
+    },
+    CommandSpec {
+        name: "lastsave",
+        flags: ANY_TIME.union(Flags::FAST),
+        acl: "admin fast dangerous",
+        summary: "Answers when the last snapshot was finished, in Unix seconds.",
+        ..SERVER
+    },
+    CommandSpec {
+        name: "bgrewriteaof",
+        summary: "Starts to replace the log by a shorter one.",
+        ..ADMIN
+    },
+    CommandSpec {
+        name: "shutdown",
+        arity: -1,
+        flags: ANY_TIME
+            .union(Flags::ADMIN)
+            .union(Flags::NOSCRIPT)
+            .union(Flags::NO_MULTI)
+            .union(Flags::ALLOW_BUSY),
+        complexity: "O(N) for N keys when a snapshot is written, else O(1).",
+        summary: "Syncs what is written and ends the server.",
+        ..ADMIN
+    },
+];

@@ -1,0 +1,318 @@
+//! Subcommands: a row each, and the look-up that refuses what is not one.
+
+use crate::error::CommandError;
+use crate::spec::{CommandSpec, Flags, Keys, Run, Scope};
+use moon_resp::{Args, Reply};
+
+/// What all rows share; each names the rest. Names are `container|subcommand`.
+const SUBCOMMAND: CommandSpec = CommandSpec {
+    name: "",
+    arity: 2,
+    flags: Flags::LOADING.union(Flags::STALE),
+    keys: Keys::None,
+    scope: Scope::None,
+    run: Run::Server,
+    acl: "slow",
+    group: "server",
+    since: "5.0.0",
+    complexity: "O(1)",
+    summary: "",
+};
+const CLIENT: CommandSpec = CommandSpec {
+    flags: SUBCOMMAND.flags.union(Flags::NOSCRIPT),
+    acl: "slow connection",
+    group: "connection",
+    ..SUBCOMMAND
+};
+const CLIENT_ADMIN: CommandSpec = CommandSpec {
+    flags: CLIENT.flags.union(Flags::ADMIN),
+    acl: "admin slow dangerous connection",
+    ..CLIENT
+};
+const COMMAND: CommandSpec = CommandSpec {
+    acl: "slow connection",
+    ..SUBCOMMAND
+};
+const CONFIG: CommandSpec = CommandSpec {
+    flags: CLIENT_ADMIN.flags,
+    acl: "admin slow dangerous",
+    since: "2.0.0",
+    ..SUBCOMMAND
+};
+const OBJECT: CommandSpec = CommandSpec {
+    arity: 3,
+    flags: Flags::READONLY,
+    keys: Keys::Range {
+        first: 2,
+        last: 2,
+        step: 1,
+    },
+    scope: Scope::Keys,
+    acl: "keyspace read slow",
+    group: "generic",
+    since: "2.2.3",
+    ..SUBCOMMAND
+};
+
+static CLIENT_SUBCOMMANDS: &[CommandSpec] = &[
+    CommandSpec {
+        name: "client|getname",
+        since: "2.6.9",
+        summary: "Answers the name of this connection.",
+        ..CLIENT
+    },
+    CommandSpec {
+        name: "client|help",
+        flags: SUBCOMMAND.flags,
+        summary: "Lists the subcommands.",
+        ..CLIENT
+    },
+    CommandSpec {
+        name: "client|id",
+        summary: "Answers the number of this connection, which is never used again.",
+        ..CLIENT
+    },
+    CommandSpec {
+        name: "client|info",
+        since: "6.2.0",
+        summary: "Describes this connection.",
+        ..CLIENT
+    },
+    CommandSpec {
+        name: "client|kill",
+        arity: -3,
+        since: "2.4.0",
+        complexity: "O(N) for N connections.",
+        summary: "Closes the connections that fit the filters.",
+        ..CLIENT_ADMIN
+    },
+    CommandSpec {
+        name: "client|list",
+        arity: -2,
+        since: "2.4.0",
+        complexity: "O(N) for N connections.",
+        summary: "Describes all connections, or those that fit the filters.",
+        ..CLIENT_ADMIN
+    },
+    CommandSpec {
+        name: "client|no-evict",
+        arity: 3,
+        since: "7.0.0",
+        summary: "Keeps this connection from being closed to save memory, or not.",
+        ..CLIENT_ADMIN
+    },
+    CommandSpec {
+        name: "client|no-touch",
+        arity: 3,
+        since: "7.2.0",
+        summary: "Keeps this connection's reads from counting as use of a key, or not.",
+        ..CLIENT
+    },
+    CommandSpec {
+        name: "client|reply",
+        arity: 3,
+        since: "3.2.0",
+        summary: "Turns the replies to this connection on or off, or skips the next.",
+        ..CLIENT
+    },
+    CommandSpec {
+        name: "client|setinfo",
+        arity: 4,
+        since: "7.2.0",
+        summary: "Tells the name or version of the library at the other end.",
+        ..CLIENT
+    },
+    CommandSpec {
+        name: "client|setname",
+        arity: 3,
+        since: "2.6.9",
+        summary: "Names this connection.",
+        ..CLIENT
+    },
+];
+
+static COMMAND_SUBCOMMANDS: &[CommandSpec] = &[
+    CommandSpec {
+        name: "command|count",
+        since: "2.8.13",
+        summary: "Counts the commands.",
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "command|docs",
+        arity: -2,
+        since: "7.0.0",
+        complexity: "O(N) for N commands described.",
+        summary: "Answers what is documented about the commands named, or all.",
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "command|getkeys",
+        arity: -4,
+        since: "2.8.13",
+        complexity: "O(N) for N arguments.",
+        summary: "Finds the keys in a whole command.",
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "command|getkeysandflags",
+        arity: -4,
+        since: "7.0.0",
+        complexity: "O(N) for N arguments.",
+        summary: "Finds the keys in a whole command, and what it does to each.",
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "command|help",
+        summary: "Lists the subcommands.",
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "command|info",
+        arity: -2,
+        since: "2.8.13",
+        complexity: "O(N) for N commands described.",
+        summary: "Describes the commands named, or all.",
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "command|list",
+        arity: -2,
+        since: "7.0.0",
+        complexity: "O(N) for N commands in the table.",
+        summary: "Names the commands, all or those that fit a filter.",
+        ..COMMAND
+    },
+];
+
+static CONFIG_SUBCOMMANDS: &[CommandSpec] = &[
+    CommandSpec {
+        name: "config|get",
+        arity: -3,
+        complexity: "O(N) for N settings asked for.",
+        summary: "Answers the settings whose names match a pattern.",
+        ..CONFIG
+    },
+    CommandSpec {
+        name: "config|help",
+        flags: SUBCOMMAND.flags,
+        acl: "slow",
+        since: "5.0.0",
+        summary: "Lists the subcommands.",
+        ..CONFIG
+    },
+    CommandSpec {
+        name: "config|resetstat",
+        summary: "Sets the counters of INFO to zero.",
+        ..CONFIG
+    },
+    CommandSpec {
+        name: "config|rewrite",
+        since: "2.8.0",
+        summary: "Writes the settings in force to the configuration file.",
+        ..CONFIG
+    },
+    CommandSpec {
+        name: "config|set",
+        arity: -4,
+        complexity: "O(N) for N settings given.",
+        summary: "Changes settings, all of them or none.",
+        ..CONFIG
+    },
+];
+
+static OBJECT_SUBCOMMANDS: &[CommandSpec] = &[
+    CommandSpec {
+        name: "object|encoding",
+        summary: "Names the internal form of a value.",
+        ..OBJECT
+    },
+    CommandSpec {
+        name: "object|freq",
+        since: "4.0.0",
+        summary: "Answers how often a key is used, on a logarithmic scale.",
+        ..OBJECT
+    },
+    CommandSpec {
+        name: "object|help",
+        arity: 2,
+        flags: SUBCOMMAND.flags,
+        keys: Keys::None,
+        scope: Scope::None,
+        acl: "keyspace slow",
+        since: "6.2.0",
+        summary: "Lists the subcommands.",
+        ..OBJECT
+    },
+    CommandSpec {
+        name: "object|idletime",
+        summary: "Answers for how many seconds a key was not used.",
+        ..OBJECT
+    },
+    CommandSpec {
+        name: "object|refcount",
+        summary: "Answers how many references there are to a value.",
+        ..OBJECT
+    },
+];
+
+/// The subcommands of `container`; empty for a command without any.
+#[must_use]
+pub fn of(container: &str) -> &'static [CommandSpec] {
+    match container {
+        "client" => CLIENT_SUBCOMMANDS,
+        "command" => COMMAND_SUBCOMMANDS,
+        "config" => CONFIG_SUBCOMMANDS,
+        "object" => OBJECT_SUBCOMMANDS,
+        _ => &[],
+    }
+}
+
+/// The part of a subcommand's name behind the container's.
+#[must_use]
+pub fn own_name(spec: &CommandSpec) -> &'static str {
+    spec.name.split_once('|').map_or(spec.name, |(_, own)| own)
+}
+
+/// The subcommand of `container` called `name`, in any case.
+#[must_use]
+pub fn lookup(container: &str, name: &[u8]) -> Option<&'static CommandSpec> {
+    of(container)
+        .iter()
+        .find(|spec| own_name(spec).as_bytes().eq_ignore_ascii_case(name))
+}
+
+/// The subcommand that `args`, a whole request to `container`, asks for; its arity fits.
+///
+/// # Errors
+/// It does not exist, or takes another number of arguments.
+pub fn resolve(container: &str, args: Args<'_>) -> Result<&'static CommandSpec, CommandError> {
+    let name = args.get(1).unwrap_or_default();
+    let Some(spec) = lookup(container, name) else {
+        let shown = String::from_utf8_lossy(&name[..name.len().min(NAME_SHOWN_BYTES_MAX)]);
+        let container = container.to_ascii_uppercase();
+        let text = format!("ERR unknown subcommand '{shown}'. Try {container} HELP.");
+        return Err(CommandError::Detailed(text.into_boxed_str()));
+    };
+    if !spec.accepts(args.len()) {
+        return Err(crate::collection::wrong_arity(spec.name));
+    }
+    Ok(spec)
+}
+
+/// An unknown name is quoted up to here.
+const NAME_SHOWN_BYTES_MAX: usize = 128;
+
+/// Writes the reply to `container HELP`: a line per subcommand and one for what it does.
+pub fn help_reply(reply: &mut Reply<'_>, container: &str) {
+    let subcommands = of(container);
+    reply.array(1 + 2 * subcommands.len());
+    let container = container.to_ascii_uppercase();
+    reply.simple(&format!(
+        "{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
+    ));
+    for spec in subcommands {
+        reply.simple(&own_name(spec).to_ascii_uppercase());
+        reply.simple(&format!("    {}", spec.summary));
+    }
+}

@@ -1,0 +1,60 @@
+//! Values that hold several things: hashes, lists, sets.
+//!
+//! Each type has a small form, bytes in one buffer, and a large one with constant-time access.
+//! The form changes by thresholds that come in with every mutation, because CONFIG SET can move
+//! them; a value in its large form stays there until it is empty (lists return when short), as in
+//! Redis. Removing things gives memory back.
+//!
+//! In reading order:
+//! * [`pack`]: [`Pack`], byte strings in one buffer, cheap at both ends.
+//! * [`dict`]: [`Dict`], the large form of hashes and sets: hashed, and indexed by position.
+//! * [`hash`]: [`Hash`], fields with values.
+//! * [`list`]: [`List`], elements in order.
+//! * [`set`]: [`Set`], distinct members.
+
+pub mod dict;
+pub mod hash;
+pub mod list;
+pub mod pack;
+pub mod set;
+
+pub use dict::Dict;
+pub use hash::Hash;
+pub use list::{End, List, NodeLimit};
+pub use pack::Pack;
+pub use set::{Member, Set, SetLimits};
+
+/// Up to where a hash or a set stays in one buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackLimits {
+    /// Most entries (fields or members), inclusive.
+    pub entries: usize,
+    /// Longest field, value or member in bytes, inclusive.
+    pub value_bytes: usize,
+}
+
+/// The internal form of a value, as OBJECT ENCODING names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// One buffer.
+    Listpack,
+    /// A hash table.
+    Hashtable,
+    /// A chain of buffers.
+    Quicklist,
+    /// Sorted integers.
+    Intset,
+}
+
+impl Encoding {
+    /// The name in replies.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Encoding::Listpack => "listpack",
+            Encoding::Hashtable => "hashtable",
+            Encoding::Quicklist => "quicklist",
+            Encoding::Intset => "intset",
+        }
+    }
+}

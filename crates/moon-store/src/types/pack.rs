@@ -1,0 +1,455 @@
+//! Byte strings one after the other in one buffer.
+//!
+//! ```text
+//! buf:  [ unused .. start ) [ len bytes len ] [ len bytes len ] ...
+//! ```
+//!
+//! The length stands on both sides of an entry, so that it can be walked, and removed from, at
+//! both ends. A length below 128 takes one byte; a longer one takes two or four bytes and a mark,
+//! which stands outside: before the number in front of an entry, after the number behind it.
+
+const MARK_U16: u8 = 0xFE;
+const MARK_U32: u8 = 0xFF;
+const SHORT_MAX: usize = 0x7F;
+
+/// Buffers up to this capacity are not worth shrinking.
+const SMALL_CAPACITY: usize = 64;
+
+/// A sequence of byte strings, cheap to change at both ends, compact.
+///
+/// # Invariants
+/// * `start <= buf.len()`, and `buf[start..]` is exactly `count` well-formed entries.
+/// * At most as many bytes are unused in front as are used, plus a constant; the same holds
+///   behind, within a factor.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pack {
+    buf: Vec<u8>,
+    start: usize,
+    count: usize,
+}
+
+/// Where an entry begins: a byte position in the pack, valid until the next change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position(usize);
+
+impl Pack {
+    /// Number of entries.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are no entries.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Bytes that the entries take, lengths included.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.buf.len() - self.start
+    }
+
+    /// Bytes on the heap.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.buf.capacity()
+    }
+
+    /// Bytes that one entry of `len` bytes takes.
+    #[inline]
+    #[must_use]
+    pub fn entry_bytes(len: usize) -> usize {
+        len + 2 * length_bytes(len)
+    }
+
+    /// All entries in order.
+    #[inline]
+    #[must_use]
+    pub fn iter(&self) -> Iter<'_> {
+        Iter {
+            bytes: &self.buf[self.start..],
+            left: self.count,
+        }
+    }
+
+    /// The entry at `index`, walked to from the nearer end.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<&[u8]> {
+        if index >= self.count {
+            None
+        } else if index <= self.count / 2 {
+            self.iter().nth(index)
+        } else {
+            self.iter().nth_back(self.count - 1 - index)
+        }
+    }
+
+    /// Adds an entry at the end.
+    ///
+    /// # Panics
+    /// When an entry is longer than 4 GiB; the protocol's limits are far below.
+    pub fn push_back(&mut self, entry: &[u8]) {
+        self.buf.reserve(Pack::entry_bytes(entry.len()));
+        write_entry(&mut self.buf, entry);
+        self.count += 1;
+    }
+
+    /// Adds an entry at the front.
+    ///
+    /// # Panics
+    /// As [`Pack::push_back`].
+    pub fn push_front(&mut self, entry: &[u8]) {
+        let need = Pack::entry_bytes(entry.len());
+        if self.start < need {
+            // Room as large as the content, so that pushing costs constant time on average.
+            let used = self.bytes();
+            let room = need + used;
+            let mut grown = Vec::with_capacity(room + used);
+            grown.resize(room, 0);
+            grown.extend_from_slice(&self.buf[self.start..]);
+            self.buf = grown;
+            self.start = room;
+        }
+        let mut encoded = Head::new(entry.len());
+        let at = self.start - need;
+        self.buf[at..at + encoded.len].copy_from_slice(encoded.bytes());
+        self.buf[at + encoded.len..][..entry.len()].copy_from_slice(entry);
+        encoded.reverse();
+        self.buf[self.start - encoded.len..self.start].copy_from_slice(encoded.bytes());
+        self.start = at;
+        self.count += 1;
+    }
+
+    /// Removes the first entry, if there is one.
+    pub fn drop_front(&mut self) {
+        if let Some(first) = self.iter().next() {
+            self.start += Pack::entry_bytes(first.len());
+            self.count -= 1;
+            self.give_back();
+        }
+    }
+
+    /// Removes the last entry, if there is one.
+    pub fn drop_back(&mut self) {
+        if let Some(last) = self.iter().next_back() {
+            let len = self.buf.len() - Pack::entry_bytes(last.len());
+            self.buf.truncate(len);
+            self.count -= 1;
+            self.give_back();
+        }
+    }
+
+    /// The first entry equal to `wanted` among those at 0, `stride`, 2 × `stride`, ...
+    #[must_use]
+    pub fn find(&self, wanted: &[u8], stride: usize) -> Option<Position> {
+        let mut walk = self.iter();
+        for index in 0..self.count {
+            let at = Position(self.buf.len() - walk.bytes.len());
+            let entry = walk.next()?;
+            if index % stride == 0 && entry == wanted {
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// The entry at `position`, and the position behind it.
+    ///
+    /// # Panics
+    /// When the position is not one of this pack, or at its end.
+    #[must_use]
+    pub fn at(&self, position: Position) -> (&[u8], Position) {
+        let mut walk = Iter {
+            bytes: &self.buf[position.0..],
+            left: 1,
+        };
+        let entry = walk.next().expect("a position lies at an entry");
+        (entry, Position(self.buf.len() - walk.bytes.len()))
+    }
+
+    /// Removes `entries` entries from `position` on.
+    ///
+    /// # Panics
+    /// As [`Pack::at`], for each of them.
+    pub fn remove(&mut self, position: Position, entries: usize) {
+        let mut end = position;
+        for _ in 0..entries {
+            end = self.at(end).1;
+        }
+        self.buf.drain(position.0..end.0);
+        self.count -= entries;
+        self.give_back();
+    }
+
+    /// Replaces the entry at `position`.
+    ///
+    /// # Panics
+    /// As [`Pack::at`].
+    pub fn replace(&mut self, position: Position, entry: &[u8]) {
+        let (old, end) = self.at(position);
+        if old.len() == entry.len() {
+            let at = position.0 + length_bytes(entry.len());
+            self.buf[at..at + entry.len()].copy_from_slice(entry);
+            return;
+        }
+        let mut encoded = Vec::with_capacity(Pack::entry_bytes(entry.len()));
+        write_entry(&mut encoded, entry);
+        self.buf.splice(position.0..end.0, encoded);
+        self.give_back();
+    }
+
+    /// Keeps no room to grow: for a pack that is not going to.
+    pub fn shrink(&mut self) {
+        if self.buf.capacity() > self.bytes() {
+            self.rebuild(0);
+        }
+    }
+
+    /// Gives memory back when most of it is unused. Costs no more than the changes that led here.
+    fn give_back(&mut self) {
+        let used = self.bytes();
+        if self.buf.capacity() > SMALL_CAPACITY && self.buf.capacity() / 4 > used {
+            self.rebuild(used);
+        } else if self.start > used && self.start > SMALL_CAPACITY {
+            self.buf.drain(..self.start);
+            self.start = 0;
+        }
+    }
+
+    fn rebuild(&mut self, room: usize) {
+        let mut rebuilt = Vec::with_capacity(self.bytes() + room);
+        rebuilt.extend_from_slice(&self.buf[self.start..]);
+        self.buf = rebuilt;
+        self.start = 0;
+    }
+}
+
+/// The entries of a [`Pack`].
+#[derive(Clone, Debug)]
+pub struct Iter<'a> {
+    bytes: &'a [u8],
+    left: usize,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = &'a [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        self.left = self.left.checked_sub(1)?;
+        let bytes = self.bytes;
+        let len = match bytes[0] {
+            MARK_U16 => usize::from(u16::from_le_bytes([bytes[1], bytes[2]])),
+            MARK_U32 => u32::from_le_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]) as usize,
+            short => usize::from(short),
+        };
+        let side = length_bytes(len);
+        self.bytes = &bytes[len + 2 * side..];
+        Some(&bytes[side..side + len])
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl DoubleEndedIterator for Iter<'_> {
+    #[inline]
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let (bytes, end) = (self.bytes, self.bytes.len());
+        let len = match bytes[end - 1] {
+            MARK_U16 => usize::from(u16::from_le_bytes([bytes[end - 3], bytes[end - 2]])),
+            MARK_U32 => {
+                let number = &bytes[end - 5..end - 1];
+                u32::from_le_bytes([number[0], number[1], number[2], number[3]]) as usize
+            }
+            short => usize::from(short),
+        };
+        let side = length_bytes(len);
+        self.bytes = &bytes[..end - len - 2 * side];
+        Some(&bytes[end - side - len..end - side])
+    }
+}
+
+impl ExactSizeIterator for Iter<'_> {}
+
+/// Bytes that a length takes, on each side.
+#[inline]
+fn length_bytes(len: usize) -> usize {
+    if len <= SHORT_MAX {
+        1
+    } else if len <= usize::from(u16::MAX) {
+        3
+    } else {
+        5
+    }
+}
+
+/// A length as it stands in front of an entry or, after [`Head::reverse`], behind it.
+struct Head {
+    encoded: [u8; 5],
+    len: usize,
+}
+
+impl Head {
+    fn new(entry_len: usize) -> Head {
+        let number = u32::try_from(entry_len).expect("an entry is shorter than 4 GiB");
+        let len = length_bytes(entry_len);
+        let le = number.to_le_bytes();
+        let encoded = match len {
+            1 => [le[0], 0, 0, 0, 0],
+            3 => [MARK_U16, le[0], le[1], 0, 0],
+            _ => [MARK_U32, le[0], le[1], le[2], le[3]],
+        };
+        Head { encoded, len }
+    }
+
+    /// Moves the mark to the other side of the number.
+    fn reverse(&mut self) {
+        self.encoded[..self.len].rotate_left(1);
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.encoded[..self.len]
+    }
+}
+
+fn write_entry(out: &mut Vec<u8>, entry: &[u8]) {
+    let mut head = Head::new(entry.len());
+    out.extend_from_slice(head.bytes());
+    out.extend_from_slice(entry);
+    head.reverse();
+    out.extend_from_slice(head.bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        PushBack(Vec<u8>),
+        PushFront(Vec<u8>),
+        DropBack,
+        DropFront,
+        Remove(usize),
+        Replace(usize, Vec<u8>),
+    }
+
+    fn entry() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            6 => proptest::collection::vec(any::<u8>(), 0..20),
+            2 => proptest::collection::vec(any::<u8>(), 120..300),
+            1 => (65_530_usize..65_545).prop_map(|len| vec![0xFE; len]),
+        ]
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => entry().prop_map(Step::PushBack),
+            3 => entry().prop_map(Step::PushFront),
+            2 => Just(Step::DropBack),
+            2 => Just(Step::DropFront),
+            1 => any::<usize>().prop_map(Step::Remove),
+            1 => (any::<usize>(), entry()).prop_map(|(i, e)| Step::Replace(i, e)),
+        ]
+    }
+
+    fn position(pack: &Pack, index: usize) -> Position {
+        let mut at = Position(pack.start);
+        for _ in 0..index {
+            at = pack.at(at).1;
+        }
+        at
+    }
+
+    fn apply(pack: &mut Pack, model: &mut VecDeque<Vec<u8>>, step: Step) {
+        match step {
+            Step::PushBack(e) => {
+                pack.push_back(&e);
+                model.push_back(e);
+            }
+            Step::PushFront(e) => {
+                pack.push_front(&e);
+                model.push_front(e);
+            }
+            Step::DropBack => {
+                pack.drop_back();
+                model.pop_back();
+            }
+            Step::DropFront => {
+                pack.drop_front();
+                model.pop_front();
+            }
+            Step::Remove(i) if !model.is_empty() => {
+                let i = i % model.len();
+                pack.remove(position(pack, i), 1);
+                model.remove(i);
+            }
+            Step::Replace(i, e) if !model.is_empty() => {
+                let i = i % model.len();
+                pack.replace(position(pack, i), &e);
+                model[i] = e;
+            }
+            Step::Remove(_) | Step::Replace(..) => {}
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn pack_behaves_like_a_deque(steps in proptest::collection::vec(step(), 0..80)) {
+            let mut pack = Pack::default();
+            let mut model = VecDeque::new();
+            for step in steps {
+                apply(&mut pack, &mut model, step);
+                prop_assert_eq!(pack.len(), model.len());
+            }
+            prop_assert!(pack.iter().eq(model.iter().map(Vec::as_slice)));
+            prop_assert!(pack.iter().rev().eq(model.iter().rev().map(Vec::as_slice)));
+            for (i, entry) in model.iter().enumerate() {
+                prop_assert_eq!(pack.get(i), Some(entry.as_slice()));
+            }
+            pack.shrink();
+            prop_assert_eq!(pack.memory(), pack.bytes());
+        }
+    }
+
+    #[test]
+    fn what_is_dropped_gives_its_memory_back() {
+        for front in [true, false] {
+            let mut pack = Pack::default();
+            for _ in 0..1000 {
+                pack.push_back(&[7; 100]);
+            }
+            for _ in 0..999 {
+                if front {
+                    pack.drop_front();
+                } else {
+                    pack.drop_back();
+                }
+                assert!(pack.memory() <= 4 * pack.bytes() + SMALL_CAPACITY + 3);
+            }
+        }
+    }
+
+    #[test]
+    fn find_looks_only_at_its_stride() {
+        let mut pack = Pack::default();
+        for entry in [b"a", b"b", b"b", b"c"] {
+            pack.push_back(entry);
+        }
+        let at = pack.find(b"b", 2).expect("it is at index 2");
+        assert_eq!(pack.at(pack.at(at).1).0, b"c");
+        assert_eq!(pack.find(b"c", 2), None);
+    }
+}

@@ -1,0 +1,366 @@
+//! Sets: distinct members.
+
+use super::dict::{self, Dict};
+use super::pack::{self, Pack};
+use super::{Encoding, PackLimits};
+use crate::value::parse_int;
+
+/// Up to where a set stays in which form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetLimits {
+    /// Most members of sorted integers, inclusive.
+    pub intset_entries: usize,
+    /// Most members, and longest member, in one buffer.
+    pub pack: PackLimits,
+}
+
+/// Distinct members.
+///
+/// Integers in canonical form are kept sorted; a small set with other members keeps the order in
+/// which they came.
+#[derive(Clone, Debug)]
+pub struct Set {
+    form: Form,
+}
+
+#[derive(Clone, Debug)]
+enum Form {
+    /// Sorted, without repetition.
+    Ints(Vec<i64>),
+    Packed(Pack),
+    Table(Dict<Whole>),
+}
+
+/// A member of a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Member<'a> {
+    /// Written as a decimal number.
+    Int(i64),
+    /// Any bytes.
+    Bytes(&'a [u8]),
+}
+
+impl Member<'_> {
+    /// The bytes of the member.
+    #[must_use]
+    pub fn to_vec(self) -> Vec<u8> {
+        match self {
+            Member::Int(number) => itoa::Buffer::new().format(number).as_bytes().to_vec(),
+            Member::Bytes(bytes) => bytes.to_vec(),
+        }
+    }
+
+    /// Number of bytes that [`Member::to_vec`] would return.
+    #[must_use]
+    pub fn byte_len(self) -> usize {
+        match self {
+            Member::Int(number) => itoa::Buffer::new().format(number).len(),
+            Member::Bytes(bytes) => bytes.len(),
+        }
+    }
+}
+
+impl Set {
+    /// An empty set in the form that suits `first` as first of about `expected` members.
+    #[must_use]
+    pub fn for_first(first: &[u8], expected: usize, limits: SetLimits) -> Set {
+        let form = if expected <= limits.intset_entries && parse_int(first).is_some() {
+            Form::Ints(Vec::new())
+        } else if expected <= limits.pack.entries {
+            Form::Packed(Pack::default())
+        } else {
+            Form::Table(Dict::default())
+        };
+        Set { form }
+    }
+
+    /// Number of members.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match &self.form {
+            Form::Ints(ints) => ints.len(),
+            Form::Packed(pack) => pack.len(),
+            Form::Table(dict) => dict.len(),
+        }
+    }
+
+    /// Whether there are no members.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether `member` is in the set.
+    #[must_use]
+    pub fn contains(&self, member: &[u8]) -> bool {
+        match &self.form {
+            Form::Ints(ints) => {
+                parse_int(member).is_some_and(|number| ints.binary_search(&number).is_ok())
+            }
+            Form::Packed(pack) => pack.find(member, 1).is_some(),
+            Form::Table(dict) => dict.get(member).is_some(),
+        }
+    }
+
+    /// Adds a member; whether it is new.
+    pub fn add(&mut self, member: &[u8], limits: SetLimits) -> bool {
+        match &mut self.form {
+            Form::Table(dict) => dict.add(member, || member.into()),
+            Form::Packed(pack) => {
+                if pack.find(member, 1).is_some() {
+                    return false;
+                }
+                if pack.len() < limits.pack.entries && member.len() <= limits.pack.value_bytes {
+                    pack.push_back(member);
+                    return true;
+                }
+                self.use_table();
+                self.add(member, limits)
+            }
+            Form::Ints(ints) => match parse_int(member) {
+                Some(number) => {
+                    let Err(at) = ints.binary_search(&number) else {
+                        return false;
+                    };
+                    ints.insert(at, number);
+                    if ints.len() > limits.intset_entries {
+                        self.use_table();
+                    }
+                    true
+                }
+                None => {
+                    self.leave_ints(member, limits.pack);
+                    self.add(member, limits)
+                }
+            },
+        }
+    }
+
+    /// Removes a member; whether it was there.
+    pub fn remove(&mut self, member: &[u8]) -> bool {
+        match &mut self.form {
+            Form::Ints(ints) => {
+                let found = parse_int(member).map(|number| ints.binary_search(&number));
+                let Some(Ok(at)) = found else {
+                    return false;
+                };
+                ints.remove(at);
+                if ints.capacity() > 16 && ints.len() < ints.capacity() / 4 {
+                    ints.shrink_to(ints.len() * 2);
+                }
+                true
+            }
+            Form::Packed(pack) => match pack.find(member, 1) {
+                Some(at) => {
+                    pack.remove(at, 1);
+                    true
+                }
+                None => false,
+            },
+            Form::Table(dict) => dict.remove(member),
+        }
+    }
+
+    /// Removes all members.
+    pub fn clear(&mut self) {
+        self.form = Form::Ints(Vec::new());
+    }
+
+    /// The member at `index` of the present order: for random picks.
+    #[must_use]
+    pub fn nth(&self, index: usize) -> Option<Member<'_>> {
+        match &self.form {
+            Form::Ints(ints) => ints.get(index).map(|number| Member::Int(*number)),
+            Form::Packed(pack) => pack.get(index).map(Member::Bytes),
+            Form::Table(dict) => dict.nth(index).map(Member::Bytes),
+        }
+    }
+
+    /// All members.
+    #[must_use]
+    pub fn iter(&self) -> Iter<'_> {
+        Iter(match &self.form {
+            Form::Ints(ints) => Walk::Ints(ints.iter()),
+            Form::Packed(pack) => Walk::Packed(pack.iter()),
+            Form::Table(dict) => Walk::Table(dict.iter()),
+        })
+    }
+
+    /// The internal form.
+    #[must_use]
+    pub fn encoding(&self) -> Encoding {
+        match &self.form {
+            Form::Ints(_) => Encoding::Intset,
+            Form::Packed(_) => Encoding::Listpack,
+            Form::Table(_) => Encoding::Hashtable,
+        }
+    }
+
+    /// Bytes of memory.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        size_of::<Set>()
+            + match &self.form {
+                Form::Ints(ints) => ints.capacity() * size_of::<i64>(),
+                Form::Packed(pack) => pack.memory(),
+                Form::Table(dict) => dict.memory(),
+            }
+    }
+
+    /// `member`, which is no integer, is about to be added to integers.
+    fn leave_ints(&mut self, member: &[u8], limits: PackLimits) {
+        let longest = self.iter().map(Member::byte_len).max().unwrap_or(0);
+        if self.len() < limits.entries && longest.max(member.len()) <= limits.value_bytes {
+            let mut pack = Pack::default();
+            for number in self.iter() {
+                pack.push_back(&number.to_vec());
+            }
+            self.form = Form::Packed(pack);
+        } else {
+            self.use_table();
+        }
+    }
+
+    fn use_table(&mut self) {
+        let mut dict = Dict::default();
+        for member in self.iter() {
+            dict.put(member.to_vec().into());
+        }
+        self.form = Form::Table(dict);
+    }
+}
+
+/// The members of a [`Set`].
+#[derive(Clone, Debug)]
+pub struct Iter<'a>(Walk<'a>);
+
+#[derive(Clone, Debug)]
+enum Walk<'a> {
+    Ints(std::slice::Iter<'a, i64>),
+    Packed(pack::Iter<'a>),
+    Table(std::slice::Iter<'a, Box<[u8]>>),
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = Member<'a>;
+
+    fn next(&mut self) -> Option<Member<'a>> {
+        match &mut self.0 {
+            Walk::Ints(walk) => walk.next().map(|number| Member::Int(*number)),
+            Walk::Packed(walk) => walk.next().map(Member::Bytes),
+            Walk::Table(walk) => walk.next().map(|member| Member::Bytes(member)),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match &self.0 {
+            Walk::Ints(walk) => walk.size_hint(),
+            Walk::Packed(walk) => walk.size_hint(),
+            Walk::Table(walk) => walk.size_hint(),
+        }
+    }
+}
+
+impl ExactSizeIterator for Iter<'_> {}
+
+/// An entry of the large form is the member itself.
+#[derive(Clone, Debug)]
+struct Whole;
+
+impl dict::Entry for Whole {
+    #[inline]
+    fn name(entry: &[u8]) -> &[u8] {
+        entry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    const LIMITS: SetLimits = SetLimits {
+        intset_entries: 4,
+        pack: PackLimits {
+            entries: 6,
+            value_bytes: 8,
+        },
+    };
+
+    fn member() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            8 => (-20..20_i64).prop_map(|n| n.to_string().into_bytes()),
+            1 => any::<i64>().prop_map(|n| n.to_string().into_bytes()),
+            1 => "[-+0]?[0-9]{0,3}|[a-c]{0,12}".prop_map(String::into_bytes),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn set_behaves_like_a_set(
+            intset_entries in 0..40_usize,
+            entries in 0..40_usize,
+            steps in proptest::collection::vec((0..3_u8, member()), 1..120),
+        ) {
+            let pack = PackLimits { entries, ..LIMITS.pack };
+            let limits = SetLimits { intset_entries, pack };
+            let mut set = Set::for_first(&steps[0].1, 1, limits);
+            let mut model = BTreeSet::new();
+            for (what, member) in steps {
+                if what > 0 {
+                    prop_assert_eq!(set.add(&member, limits), model.insert(member));
+                } else {
+                    prop_assert_eq!(set.remove(&member), model.remove(&member));
+                }
+                match set.encoding() {
+                    Encoding::Intset => prop_assert!(set.len() <= intset_entries),
+                    Encoding::Listpack => prop_assert!(set.len() <= entries),
+                    _ => {}
+                }
+            }
+            let mut all: Vec<_> = set.iter().map(Member::to_vec).collect();
+            for (index, member) in all.iter().enumerate() {
+                let nth = set.nth(index).map(Member::to_vec);
+                prop_assert_eq!(nth.as_ref(), Some(member));
+                prop_assert!(set.contains(member));
+            }
+            prop_assert_eq!(set.len(), model.len());
+            all.sort_unstable();
+            prop_assert!(all.iter().eq(model.iter()));
+        }
+    }
+
+    #[test]
+    fn the_form_follows_the_members() {
+        let mut set = Set::for_first(b"1", 1, LIMITS);
+        for number in [b"3", b"1", b"2", b"4"] {
+            set.add(number, LIMITS);
+        }
+        assert_eq!(set.encoding(), Encoding::Intset);
+        assert_eq!(set.nth(0), Some(Member::Int(1)), "integers are sorted");
+        let mut many = set.clone();
+        many.add(b"5", LIMITS);
+        assert_eq!(many.encoding(), Encoding::Hashtable);
+        set.add(b"word", LIMITS);
+        assert_eq!(set.encoding(), Encoding::Listpack);
+        let mut long = set.clone();
+        long.add(b"a long member", LIMITS);
+        assert_eq!(long.encoding(), Encoding::Hashtable);
+        set.add(b"sixth", LIMITS);
+        set.add(b"seventh", LIMITS);
+        assert_eq!(set.encoding(), Encoding::Hashtable);
+    }
+
+    #[test]
+    fn the_form_follows_what_is_expected() {
+        assert_eq!(
+            Set::for_first(b"1", 5, LIMITS).encoding(),
+            Encoding::Listpack
+        );
+        assert_eq!(
+            Set::for_first(b"a", 7, LIMITS).encoding(),
+            Encoding::Hashtable
+        );
+    }
+}
