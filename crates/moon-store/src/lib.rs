@@ -21,7 +21,6 @@ mod position;
 mod prefetch;
 pub mod shard;
 pub mod string;
-
 mod table;
 pub mod types;
 pub mod value;
