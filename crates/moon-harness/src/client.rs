@@ -1,6 +1,7 @@
 //! A blocking connection that can pipeline.
 
-use crate::reply::{Reply, parse_reply};
+use crate::reply::Reply;
+use moon_resp::{ReplyParser, write_request};
 use std::io::{Error, ErrorKind, Read as _, Result, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub struct Client {
     /// Received bytes; everything below `parsed` was returned already.
     input: Vec<u8>,
     parsed: usize,
+    /// Knows how far it is in a reply that is not complete.
+    parser: ReplyParser,
 }
 
 impl Client {
@@ -37,6 +40,7 @@ impl Client {
             out: Vec::new(),
             input: Vec::new(),
             parsed: 0,
+            parser: ReplyParser::new(),
         })
     }
 
@@ -50,7 +54,7 @@ impl Client {
 
     /// Adds one request to what the next [`Client::flush`] writes.
     pub fn queue<P: AsRef<[u8]>>(&mut self, parts: &[P]) {
-        encode_request(&mut self.out, parts);
+        write_request(&mut self.out, parts);
     }
 
     /// Writes everything that is queued.
@@ -81,7 +85,11 @@ impl Client {
     /// # Errors
     /// `InvalidData` when the bytes are not RESP.
     pub fn buffered_reply(&mut self) -> Result<Option<Reply>> {
-        let Some((reply, used)) = parse_reply(&self.input[self.parsed..])? else {
+        let parsed = self
+            .parser
+            .parse(&self.input[self.parsed..])
+            .map_err(|error| Error::new(ErrorKind::InvalidData, error))?;
+        let Some((value, used)) = parsed else {
             return Ok(None);
         };
         self.parsed += used;
@@ -89,7 +97,7 @@ impl Client {
             self.input.clear();
             self.parsed = 0;
         }
-        Ok(Some(reply))
+        Ok(Some(value.into()))
     }
 
     /// Sends one request and waits for its reply. Nothing else may be outstanding.
@@ -166,16 +174,5 @@ impl Client {
         }
         self.input.extend_from_slice(&chunk[..n]);
         Ok(())
-    }
-}
-
-/// Appends one request, an array of bulk strings, to `out`.
-pub fn encode_request<P: AsRef<[u8]>>(out: &mut Vec<u8>, parts: &[P]) {
-    out.extend_from_slice(format!("*{}\r\n", parts.len()).as_bytes());
-    for part in parts {
-        let part = part.as_ref();
-        out.extend_from_slice(format!("${}\r\n", part.len()).as_bytes());
-        out.extend_from_slice(part);
-        out.extend_from_slice(b"\r\n");
     }
 }

@@ -304,14 +304,15 @@ impl Reader {
     ) -> Result<()> {
         let mut client = Client::connect(address)?;
         while !shared.stop.load(Ordering::Relaxed) {
-            if !self.keys.is_empty() {
-                self.read_keys(&mut client, seen)?;
-            } else if !self.pairs.is_empty() {
-                self.read_pair(&mut client, seen)?;
-            } else if self.list {
-                read_list(&mut client, seen)?;
-            } else {
+            if self.keys.is_empty() {
                 return Ok(());
+            }
+            self.read_keys(&mut client, seen)?;
+            if !self.pairs.is_empty() {
+                self.read_pair(&mut client, seen)?;
+            }
+            if self.list {
+                read_list(&mut client, seen)?;
             }
         }
         Ok(())

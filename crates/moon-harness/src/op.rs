@@ -1,9 +1,9 @@
 //! Operations: how each is sent, which keys it touches, what it does to the model and what the
 //! server must answer.
 
-use crate::client::encode_request;
 use crate::model::{DbKey, Entry, State, Value};
 use crate::reply::Reply;
+use moon_resp::write_request;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One write as a client sends it. Every operation is answered by one *final* reply; a
@@ -330,7 +330,7 @@ impl OpEncoder {
             selects: Vec::new(),
         };
         shape.before += usize::from(self.select(op, out));
-        encode_request(out, &op.request());
+        write_request(out, &op.request());
         if let Op::Multi(ops) = op {
             let mut queued = 0;
             for op in ops {
@@ -338,18 +338,18 @@ impl OpEncoder {
                     shape.selects.push(queued);
                     queued += 1;
                 }
-                encode_request(out, &op.request());
+                write_request(out, &op.request());
                 queued += 1;
             }
-            encode_request(out, &["EXEC"]);
+            write_request(out, &["EXEC"]);
             shape.before += 1 + queued;
         }
         if let Op::Record(record) = op {
             for request in record.requests() {
-                encode_request(out, &request);
+                write_request(out, &request);
                 shape.before += 1;
             }
-            encode_request(out, &["EXEC"]);
+            write_request(out, &["EXEC"]);
             shape.before += 1;
         }
         shape
@@ -358,7 +358,7 @@ impl OpEncoder {
     fn select(&mut self, op: &Op, out: &mut Vec<u8>) -> bool {
         match op.db() {
             Some(db) if db != self.db => {
-                encode_request(out, &["SELECT", &db.to_string()]);
+                write_request(out, &["SELECT", &db.to_string()]);
                 self.db = db;
                 true
             }

@@ -68,7 +68,14 @@ impl Workload {
         match self {
             Workload::Strings | Workload::Strict => names("s"),
             Workload::Counters => [names("n"), names("a")].concat(),
-            _ => Vec::new(),
+            // One key of a pair alone: it may lie on another shard than the frame that wrote it.
+            Workload::Pairs => self
+                .readable_pairs(connection)
+                .into_iter()
+                .flat_map(|(a, b)| [a, b])
+                .collect(),
+            Workload::History => [names("s"), vec![last(connection)]].concat(),
+            Workload::Types | Workload::Databases => Vec::new(),
         }
     }
 
@@ -276,7 +283,7 @@ impl Generator {
         Op::Record(Record {
             connection: self.connection,
             number: self.records,
-            own: own(self.connection, 0, "last"),
+            own: last(self.connection),
             counter: shared_counter(),
             list: shared_list(),
         })
@@ -307,6 +314,10 @@ pub fn shared_counter() -> DbKey {
 #[must_use]
 pub fn shared_list() -> DbKey {
     DbKey::new(0, "history:list")
+}
+
+fn last(connection: usize) -> DbKey {
+    own(connection, 0, "last")
 }
 
 fn own(connection: usize, db: u8, name: &str) -> DbKey {

@@ -1,0 +1,21 @@
+//! End-to-end tests: a real server process, driven over its sockets.
+//!
+//! Each test starts its own server on its own port and directory. With `MOON_TEST_SERVER` set to
+//! the path of a `redis-server`, the tests that say nothing of this server alone run against that
+//! one, which shows that they ask for Redis's behaviour and not for ours.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test ends at the first thing that is not as expected"
+)]
+
+mod support;
+
+mod clients;
+mod oracle;
+mod oracle_cases;
+mod protocol;
+mod shutdown;
+mod sigkill;
+mod startup;
+mod transactions;

@@ -1,0 +1,511 @@
+//! Requests for the comparison with `redis-server`: `#` begins a section with an empty keyspace,
+//! `_` stands for a space inside a word, `""` for the empty word.
+
+/// Commands whose replies have no defined order.
+pub(crate) const UNORDERED: &[&str] = &["KEYS", "SMEMBERS", "HGETALL"];
+
+/// One request per line.
+pub(crate) const LINES: &str = r#"
+# SET and its options
+SET k v
+SET k v2 NX
+SET k v2 XX
+SET k v3 GET
+SET new v NX GET
+SET new v NX GET
+SET k v EX 10 PX 10
+SET k v NX XX
+SET k v EX
+SET k v EX 0
+SET k v EX -1
+SET k v EX abc
+SET k v EX 9223372036854775807
+SET k v PX 9223372036854775807
+SET k v EXAT 9223372036854775807
+SET k v PXAT 0
+SET k v KEEPTTL EX 10
+SET k v KEEPTTL
+SET k v nonsense
+SET k v get xx
+SET k v EXAT 4102444800
+EXPIRETIME k
+PEXPIRETIME k
+SET k v KEEPTTL
+PEXPIRETIME k
+SET k v
+TTL k
+SET k
+SET
+set k v xX gEt
+SET list v
+DEL list
+RPUSH list a
+SET list v GET
+SET list v
+TYPE list
+# SETNX SETEX PSETEX GETSET
+SETNX k v
+SETNX k w
+SETEX k 0 v
+SETEX k -5 v
+SETEX k abc v
+SETEX k 100000 v
+PSETEX k 0 v
+PSETEX k 100000000 v
+GETSET k w
+TTL k
+GETSET missing w
+GETSET k
+SETEX k 9223372036854775 v
+# GETEX GETDEL
+SET k v
+GETEX k
+GETEX k EX 0
+GETEX k EX abc
+GETEX k PERSIST EX 10
+GETEX k EXAT 4102444800
+EXPIRETIME k
+GETEX k PERSIST
+TTL k
+GETEX missing EX 10
+GETEX k NX
+GETDEL k
+GETDEL k
+RPUSH l a
+GETDEL l
+GETEX l
+GETEX l EX 5
+EXISTS l
+# numbers
+INCR n
+INCRBY n 10
+DECR n
+DECRBY n 3
+INCRBY n abc
+INCRBY n 9223372036854775807
+DECRBY n -9223372036854775808
+SET n 9223372036854775807
+INCR n
+SET n -9223372036854775808
+DECR n
+SET n _12
+INCR n
+SET n 12_
+INCR n
+SET n 012
+INCR n
+SET n +5
+INCR n
+SET n ""
+INCR n
+SET n 1.5
+INCR n
+INCRBYFLOAT n 1
+INCRBYFLOAT n 0.1
+INCRBYFLOAT n 1e2
+INCRBYFLOAT n nan
+INCRBYFLOAT n inf
+INCRBYFLOAT n -inf
+INCRBYFLOAT n abc
+INCRBYFLOAT n ""
+SET n 3.0e3
+INCRBYFLOAT n 200
+SET n 10.50
+INCRBYFLOAT n 0
+SET n 1e308
+INCRBYFLOAT n 1e308
+SET n abc
+INCRBYFLOAT n 1
+INCRBYFLOAT missing -5e-3
+RPUSH l a
+INCR l
+INCRBYFLOAT l 1
+INCRBY n
+DECRBY n 1 2
+# ranges
+SETRANGE r 0 hello
+SETRANGE r 5 _world
+SETRANGE r 20 x
+GET r
+STRLEN r
+SETRANGE r -1 x
+SETRANGE r abc x
+SETRANGE r 536870912 x
+SETRANGE r 0 ""
+SETRANGE missing 5 ""
+EXISTS missing
+GETRANGE r 0 4
+GETRANGE r -5 -1
+GETRANGE r 5 2
+GETRANGE r 0 1000
+GETRANGE r -1000 2
+GETRANGE r -1 -5
+GETRANGE missing 0 1
+GETRANGE r a b
+SUBSTR r 0 3
+SET n 12345
+GETRANGE n 1 3
+SETRANGE n 1 x
+GET n
+APPEND n ""
+APPEND fresh abc
+APPEND fresh def
+STRLEN missing
+RPUSH l a
+APPEND l x
+STRLEN l
+GETRANGE l 0 1
+SETRANGE l 0 x
+# LCS
+MSET a ohmytext b mynewtext
+LCS a b
+LCS a b LEN
+LCS a b IDX
+LCS a b IDX MINMATCHLEN 4
+LCS a b IDX MINMATCHLEN 4 WITHMATCHLEN
+LCS a b IDX MINMATCHLEN -1
+LCS a b IDX LEN
+LCS a b nonsense
+LCS a missing
+LCS missing missing IDX
+RPUSH l x
+LCS a l
+LCS a
+# several keys
+MSET a 1 b 2
+MSET a 1 b
+MSET
+MGET a b c
+MSETNX a 1 d 4
+MSETNX d 4 e 5
+MSETNX d 1 e
+MGET d e
+MGET
+RPUSH l x
+MGET a l b
+MSET l 1
+TYPE l
+MSET same 1 same 2
+GET same
+DEL a a b
+DEL
+UNLINK d missing e
+EXISTS l l missing
+TOUCH l same missing
+EXISTS
+# expiry
+SET k v
+EXPIRE k 100 NX
+EXPIRE k 200 NX
+EXPIRE k 50 GT
+EXPIRE k 500 GT
+EXPIRE k 1000 LT
+EXPIRE k 10 LT
+EXPIRE k 100 XX
+EXPIRE k 100 NX XX
+EXPIRE k 100 GT LT
+EXPIRE k 100 NX GT
+EXPIRE k 100 nonsense
+EXPIRE k abc
+EXPIRE k 9223372036854775807
+EXPIRE k -9223372036854775808
+EXPIRE missing 100
+PEXPIREAT k 4102444800123
+PEXPIRETIME k
+EXPIRETIME k
+EXPIREAT k 4102444800
+PEXPIRETIME k
+PERSIST k
+PERSIST k
+TTL k
+PTTL k
+TTL missing
+PTTL missing
+EXPIRETIME missing
+PEXPIRETIME k
+EXPIRE k 100 LT
+EXPIRE k 0
+EXISTS k
+SET k v
+PEXPIRE k -1
+EXISTS k
+SET k v
+EXPIREAT k 1
+GET k
+PEXPIRE k 100 GT
+SET p v
+EXPIRE p 100 GT
+EXPIRE p
+# rename, copy, move
+SET a 1 PXAT 4102444800000
+RENAME a b
+PEXPIRETIME b
+RENAME a b
+RENAME b b
+RENAMENX b b
+SET c 3
+RENAMENX b c
+RENAMENX b d
+COPY d e
+COPY d e
+COPY d e REPLACE
+PEXPIRETIME e
+COPY d d
+COPY d x DB 3
+COPY d d DB 3
+COPY d x DB 99
+COPY d x DB abc
+COPY d x DB
+COPY missing y
+COPY d x nonsense
+MOVE d 3
+MOVE d 3
+MOVE missing 3
+MOVE c 0
+MOVE c 99
+MOVE c abc
+SELECT 3
+GET d
+GET x
+PEXPIRETIME d
+SELECT 99
+SELECT -1
+SELECT abc
+SELECT
+SWAPDB 0 3
+GET c
+SWAPDB 0 0
+SWAPDB 0 99
+SWAPDB a 1
+SWAPDB 1 b
+SWAPDB -1 0
+SELECT 0
+GET d
+RENAME c
+# keyspace
+MSET one 1 two 2 three 3 four 4
+DBSIZE
+KEYS *
+KEYS t*
+KEYS ?ne
+KEYS [ot]*
+KEYS [^o]*
+KEYS [a-o]*
+KEYS \*
+KEYS
+TYPE one
+TYPE missing
+RANDOMKEY x
+SCAN abc
+SCAN 0 COUNT 0
+SCAN 0 COUNT abc
+SCAN 0 nonsense
+SCAN 0 MATCH
+FLUSHDB nonsense
+FLUSHALL nonsense
+FLUSHDB SYNC
+DBSIZE
+FLUSHALL ASYNC
+# encodings
+SET int 12345
+OBJECT ENCODING int
+SET short short
+OBJECT ENCODING short
+SET long aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
+OBJECT ENCODING long
+APPEND short x
+OBJECT ENCODING short
+SET limit aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
+OBJECT ENCODING limit
+SET over aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
+OBJECT ENCODING over
+SET big 9223372036854775807
+OBJECT ENCODING big
+SET toobig 9223372036854775808
+OBJECT ENCODING toobig
+SET zero 01
+OBJECT ENCODING zero
+OBJECT ENCODING missing
+OBJECT REFCOUNT short
+OBJECT FREQ short
+OBJECT IDLETIME missing
+OBJECT nonsense short
+OBJECT ENCODING
+SADD ints 1 2 3
+OBJECT ENCODING ints
+HSET h f v
+OBJECT ENCODING h
+# hashes
+HSET h a 1 b 2
+HSET h a 3 c 4
+HSET h a
+HSET h
+HGET h a
+HGET h missing
+HGET missing a
+HDEL h a missing
+HDEL h b c
+EXISTS h
+HDEL h a
+HSET h n 5
+HINCRBY h n 10
+HINCRBY h n abc
+HINCRBY h n 9223372036854775807
+HINCRBY h fresh -3
+HSET h text abc
+HINCRBY h text 1
+HGETALL h
+HGETALL missing
+HLEN h
+HLEN missing
+HEXISTS h n
+HEXISTS h nope
+HEXISTS missing n
+SET s v
+HSET s a 1
+HGET s a
+HDEL s a
+HGETALL s
+HLEN s
+HINCRBY s a 1
+HSET h "" empty
+HGET h ""
+# lists
+LPUSH l a b c
+RPUSH l d
+LRANGE l 0 -1
+LRANGE l 1 2
+LRANGE l -100 100
+LRANGE l 3 1
+LRANGE l a b
+LRANGE missing 0 -1
+LLEN l
+LLEN missing
+LPOP l
+RPOP l
+LPOP l 2
+LPOP l 0
+LPOP missing
+LPOP missing 2
+LPOP missing 0
+RPUSH l 1 2 3
+RPOP l 10
+EXISTS l
+LPOP l -1
+LPOP l abc
+LPUSH l
+SET s v
+LPUSH s a
+RPOP s
+LRANGE s 0 -1
+LLEN s
+LPOP s 1 2
+# sets
+SADD s a b c
+SADD s a d
+SADD s
+SREM s a missing
+SMEMBERS s
+SMEMBERS missing
+SISMEMBER s b
+SISMEMBER s a
+SISMEMBER missing a
+SCARD s
+SCARD missing
+SREM s b c d
+EXISTS s
+SADD ints 3 1 2
+SMEMBERS ints
+SADD ints text
+SMEMBERS ints
+SET str v
+SADD str a
+SREM str a
+SMEMBERS str
+SISMEMBER str a
+SCARD str
+SADD s ""
+SISMEMBER s ""
+# transactions
+MULTI
+SET a 1
+INCR a
+GET a
+EXEC
+MULTI
+MULTI
+WATCH a
+SET a
+EXEC
+MULTI
+INCR nosuch
+nosuchcommand
+EXEC
+EXEC
+DISCARD
+MULTI
+DISCARD
+MULTI
+EXEC
+WATCH a b
+UNWATCH
+WATCH
+MULTI
+RPUSH a x
+SET b 2
+EXEC
+GET b
+MULTI
+PING
+ECHO hello
+SELECT 1
+SET inner 1
+SELECT 0
+DBSIZE
+EXEC
+MULTI
+SET a 1
+FLUSHALL
+SET after 1
+EXEC
+KEYS *
+# connections and unknown commands
+PING
+PING hello
+PING a b
+ECHO hello
+ECHO
+nosuch
+nosuch a b c
+NOSUCH aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa b
+CLIENT GETNAME
+CLIENT SETNAME me
+CLIENT GETNAME
+CLIENT SETNAME with_space
+CLIENT nonsense
+CLIENT
+CLIENT KILL nonsense
+CLIENT REPLY nonsense
+CLIENT NO-EVICT maybe
+AUTH secret
+AUTH a b c
+HELLO 5
+HELLO abc
+HELLO 2 nonsense
+CONFIG nonsense
+CONFIG GET
+CONFIG SET nosuchparameter 1
+CONFIG GET appendfsync
+COMMAND INFO nosuchcommand
+COMMAND GETKEYS SET a b
+COMMAND GETKEYS MSET a 1 b 2
+COMMAND GETKEYS PING
+COMMAND GETKEYS nosuch
+COMMAND nonsense
+RESET
+SELECT 1
+RESET
+SET where 0
+TIME now
+LASTSAVE now
+"#;
