@@ -30,6 +30,7 @@ use moon_store::{DbIndex, ShardData};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -116,15 +117,14 @@ impl moon_aof::Progress for Loading {
 /// # Errors
 /// [`BootError`]; before serving, or when the log could not be closed.
 pub fn run(config: Arc<RuntimeConfig>, default_shards: ShardCount) -> Result<(), BootError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let local = LocalSet::new();
     local.block_on(&runtime, serve(config, default_shards))
 }
 
-async fn serve(
-    config: Arc<RuntimeConfig>,
-    default_shards: ShardCount,
-) -> Result<(), BootError> {
+async fn serve(config: Arc<RuntimeConfig>, default_shards: ShardCount) -> Result<(), BootError> {
     let listeners = Listeners::bind(&config.snapshot())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -133,13 +133,19 @@ async fn serve(
     let door = Door::new(Arc::clone(&config), Rc::clone(&room));
     let accepting = tokio::task::spawn_local(listeners.serve(Rc::clone(&door)));
 
+    let monitored = crate::metrics::Later::default();
+    if let Some(listener) = bind_metrics(&config.snapshot())? {
+        crate::metrics::spawn(listener, Arc::clone(&monitored))?;
+    }
     let (recovered, recovery) = oneshot::channel();
     let snapshot = config.snapshot();
     let for_thread = Arc::clone(&loading);
-    std::thread::Builder::new().name("recovery".to_owned()).spawn(move || {
-        // Nobody listens any more only if the process is stopping.
-        drop(recovered.send(recover(&snapshot, default_shards, &for_thread)));
-    })?;
+    std::thread::Builder::new()
+        .name("recovery".to_owned())
+        .spawn(move || {
+            // Nobody listens any more only if the process is stopping.
+            drop(recovered.send(recover(&snapshot, default_shards, &for_thread)));
+        })?;
     let started = tokio::select! {
         result = recovery => result.expect("the recovery thread answers or aborts the process")?,
         // Nothing is served yet, and recovery changes nothing that the next one cannot redo.
@@ -147,6 +153,7 @@ async fn serve(
         _ = interrupt.recv() => return stopped_while_loading(),
     };
     let running = Running::start(&config, started)?;
+    monitored.get_or_init(|| Arc::clone(&running.server) as _);
     door.open(Arc::clone(&running.server));
     log_ready(&config.snapshot(), &running.server);
 
@@ -175,6 +182,19 @@ async fn serve(
     running.stop().await
 }
 
+fn bind_metrics(config: &Config) -> Result<Option<TcpListener>, ListenError> {
+    let Some(port) = config.metrics_port else {
+        return Ok(None);
+    };
+    let address = SocketAddr::new(config.metrics_bind, port);
+    TcpListener::bind(address)
+        .map(Some)
+        .map_err(|source| ListenError {
+            address: address.to_string(),
+            source,
+        })
+}
+
 fn stopped_while_loading() -> Result<(), BootError> {
     tracing::warn!("Stopped during recovery; nothing was changed");
     Ok(())
@@ -185,7 +205,11 @@ fn log_ready(config: &Config, server: &Server) {
         "{} shard{}, {}",
         server.shards.get(),
         if server.shards.get() == 1 { "" } else { "s" },
-        if config.shards.is_some() { "as configured" } else { "as the directory has or the default" }
+        if config.shards.is_some() {
+            "as configured"
+        } else {
+            "as the directory has or the default"
+        }
     );
     tracing::info!("{}", config.durability_line());
     tracing::info!("Ready to accept connections on port {}", config.port);
@@ -203,7 +227,10 @@ struct Recovered {
 
 enum RecoveredLog {
     Off,
-    On { pool: AofWriterPool, logs: Vec<ShardLog> },
+    On {
+        pool: AofWriterPool,
+        logs: Vec<ShardLog>,
+    },
 }
 
 fn recover(
@@ -214,7 +241,10 @@ fn recover(
     let started = Instant::now();
     let databases = DbIndex::try_from(config.databases).unwrap_or(DbIndex::MAX);
     let make_data = |shards: ShardCount, gated: bool| -> Vec<Box<ShardData>> {
-        shards.ids().map(|id| Box::new(ShardData::new(id, databases, gated))).collect()
+        shards
+            .ids()
+            .map(|id| Box::new(ShardData::new(id, databases, gated)))
+            .collect()
     };
     if !config.appendonly {
         let shards = config.shards.unwrap_or(default_shards);
@@ -244,7 +274,14 @@ fn recover(
     let clock = Clock::new(shards, recovery.end(), policy.commit_on());
     let (pool, logs) = recovery.finish(&clock)?;
     let log = RecoveredLog::On { pool, logs };
-    Ok(Recovered { shards, data, clock, log, summary, taken: started.elapsed() })
+    Ok(Recovered {
+        shards,
+        data,
+        clock,
+        log,
+        summary,
+        taken: started.elapsed(),
+    })
 }
 
 /// Feeds recovery's frames to the replay threads.
@@ -262,7 +299,11 @@ impl ReplaySink for PoolSink {
         payload: Bytes,
     ) -> Result<(), ReplayError> {
         let db = DbIndex::try_from(db).unwrap_or(DbIndex::MAX);
-        if self.pool.own(shard, lsn, db, payload) { Ok(()) } else { Err(gave_up(lsn)) }
+        if self.pool.own(shard, lsn, db, payload) {
+            Ok(())
+        } else {
+            Err(gave_up(lsn))
+        }
     }
 
     fn cross(&mut self, lsn: Lsn, db: u32, payload: Bytes) -> Result<(), ReplayError> {
@@ -298,7 +339,14 @@ struct Running {
 impl Running {
     fn start(config: &Arc<RuntimeConfig>, recovered: Recovered) -> io::Result<Running> {
         let snapshot = config.snapshot();
-        let Recovered { shards, data, clock, log, summary, taken } = recovered;
+        let Recovered {
+            shards,
+            data,
+            clock,
+            log,
+            summary,
+            taken,
+        } = recovered;
         let stats = ServerStats::new(
             usize::from(shards.get()),
             usize::try_from(snapshot.databases).unwrap_or(usize::MAX),
@@ -306,7 +354,9 @@ impl Running {
         );
         let micros = u64::try_from(taken.as_micros()).unwrap_or(u64::MAX);
         stats.recovery_us.store(micros, Relaxed);
-        stats.recovery_truncated_bytes.store(summary.truncated_bytes, Relaxed);
+        stats
+            .recovery_truncated_bytes
+            .store(summary.truncated_bytes, Relaxed);
         let (pool, logs) = match log {
             RecoveredLog::Off => (None, Vec::new()),
             RecoveredLog::On { pool, logs } => (Some(pool), logs),
@@ -334,7 +384,10 @@ impl Running {
         for data in data {
             let id = data.id;
             let log: Box<dyn CommitLog + Send> = match logs.next() {
-                Some(log) => Box::new(LentLog { log: Some(log), back: back.clone() }),
+                Some(log) => Box::new(LentLog {
+                    log: Some(log),
+                    back: back.clone(),
+                }),
                 None => Box::new(MemoryLog::new(Lane::new(Arc::clone(&clock), id))),
             };
             let stats = Arc::clone(&server.stats);
@@ -356,7 +409,12 @@ impl Running {
             let service = Box::new(move |shard| Box::pin(watch_over(shard, server)) as _);
             threads.push(spawn(seed, service)?);
         }
-        Ok(Running { server, threads, pool, logs_back })
+        Ok(Running {
+            server,
+            threads,
+            pool,
+            logs_back,
+        })
     }
 
     /// Stops: connections end once their replies have left, then every shard's last turn is in
@@ -410,7 +468,9 @@ struct LentLog {
 
 impl LentLog {
     fn log(&mut self) -> &mut ShardLog {
-        self.log.as_mut().expect("the log goes back only when this is dropped")
+        self.log
+            .as_mut()
+            .expect("the log goes back only when this is dropped")
     }
 }
 
@@ -424,7 +484,9 @@ impl CommitLog for LentLog {
     }
 
     fn health(&self) -> LogHealth {
-        self.log.as_ref().map_or(LogHealth::Healthy, CommitLog::health)
+        self.log
+            .as_ref()
+            .map_or(LogHealth::Healthy, CommitLog::health)
     }
 
     fn bytes_at_risk(&self) -> u64 {

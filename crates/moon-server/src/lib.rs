@@ -17,6 +17,7 @@ pub mod lock;
 pub mod logging;
 pub mod metrics;
 pub mod observer;
+pub mod report;
 pub mod server;
 pub mod startup;
 pub mod stats;

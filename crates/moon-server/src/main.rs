@@ -17,8 +17,10 @@ const CONFIG_ERROR: u8 = 1;
 const REFUSED: u8 = 2;
 
 fn main() -> ExitCode {
-    let args: Vec<String> =
-        std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+    let args: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|a| a.to_string_lossy().into_owned())
+        .collect();
     let loaded = match config::load(&args) {
         Ok(Outcome::Run(loaded)) => *loaded,
         Ok(Outcome::Print(text)) => {
@@ -67,9 +69,7 @@ fn run(loaded: config::Loaded) -> Result<(), Refusal> {
     let result = boot::run(runtime, cores::default_shards());
     drop(checked.lock);
     result.map_err(|error| match error {
-        BootError::Shutdown(error) => {
-            Refusal::at_stop(&error)
-        }
+        BootError::Shutdown(error) => Refusal::at_stop(&error),
         error => Refusal::from_error(&error),
     })
 }

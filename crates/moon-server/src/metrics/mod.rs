@@ -11,7 +11,7 @@ pub mod text;
 use crate::stats::ServerStats;
 use std::io;
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -49,6 +49,8 @@ pub struct LsnNumbers {
 pub trait Source: Send + Sync + 'static {
     /// All counters.
     fn stats(&self) -> &ServerStats;
+    /// The log; `None` with it off.
+    fn aof(&self) -> Option<&moon_aof::AofStatus>;
     /// The name of a command id.
     fn command_name(&self, id: u16) -> Option<&str>;
     /// Where the history stands.
@@ -59,11 +61,14 @@ pub trait Source: Send + Sync + 'static {
     fn memory_bytes(&self) -> u64;
 }
 
+/// A source that comes when recovery is over; until then the server is alive and not ready.
+pub type Later = Arc<OnceLock<Arc<dyn Source>>>;
+
 /// Serves on `listener` from a thread of its own until the process ends.
 ///
 /// # Errors
 /// When the thread or its runtime cannot be made.
-pub fn spawn(listener: TcpListener, source: Arc<dyn Source>) -> io::Result<()> {
+pub fn spawn(listener: TcpListener, source: Later) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -74,7 +79,7 @@ pub fn spawn(listener: TcpListener, source: Arc<dyn Source>) -> io::Result<()> {
     Ok(())
 }
 
-async fn serve(listener: TcpListener, source: Arc<dyn Source>) {
+async fn serve(listener: TcpListener, source: Later) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(e) => {
@@ -91,7 +96,7 @@ async fn serve(listener: TcpListener, source: Arc<dyn Source>) {
             Ok((stream, _)) => {
                 let source = Arc::clone(&source);
                 tokio::spawn(async move {
-                    let answered = tokio::time::timeout(REQUEST_TIMEOUT, answer(stream, &*source));
+                    let answered = tokio::time::timeout(REQUEST_TIMEOUT, answer(stream, &source));
                     if let Ok(Err(e)) = answered.await {
                         tracing::debug!("metrics request: {e}");
                     }
@@ -105,7 +110,7 @@ async fn serve(listener: TcpListener, source: Arc<dyn Source>) {
 }
 
 /// Reads one request, answers it, closes.
-async fn answer(mut stream: TcpStream, source: &dyn Source) -> io::Result<()> {
+async fn answer(mut stream: TcpStream, source: &Later) -> io::Result<()> {
     let mut head = Vec::new();
     let reply = loop {
         if head.windows(4).any(|w| w == b"\r\n\r\n") {
@@ -160,7 +165,8 @@ impl Response {
     }
 }
 
-fn respond(head: &[u8], source: &dyn Source) -> Response {
+fn respond(head: &[u8], source: &Later) -> Response {
+    let source = source.get();
     let line = head.split(|&b| b == b'\r').next().unwrap_or_default();
     let mut words = line.split(|&b| b == b' ');
     let (Some(method), Some(target)) = (words.next(), words.next()) else {
@@ -174,12 +180,13 @@ fn respond(head: &[u8], source: &dyn Source) -> Response {
         b"/metrics" => Response {
             status: 200,
             content_type: "text/plain; version=0.0.4; charset=utf-8",
-            body: text::render(source),
+            body: source.map_or_else(|| "moon_ready 0\n".to_owned(), |s| text::render(&**s)),
         },
         b"/healthz" => Response::plain(200, "ok\n"),
-        b"/readyz" => match source.readiness() {
-            Readiness::Ready => Response::plain(200, "ready\n"),
-            Readiness::NotReady(why) => Response::plain(503, format!("{why}\n")),
+        b"/readyz" => match source.map(|s| s.readiness()) {
+            None => Response::plain(503, "loading\n"),
+            Some(Readiness::Ready) => Response::plain(200, "ready\n"),
+            Some(Readiness::NotReady(why)) => Response::plain(503, format!("{why}\n")),
         },
         _ => Response::plain(404, "try /metrics, /healthz or /readyz\n"),
     }
@@ -196,6 +203,9 @@ mod tests {
     impl Source for Fake {
         fn stats(&self) -> &ServerStats {
             &self.0
+        }
+        fn aof(&self) -> Option<&moon_aof::AofStatus> {
+            None
         }
         fn command_name(&self, id: u16) -> Option<&str> {
             (id == 1).then_some("get")
@@ -229,18 +239,22 @@ mod tests {
     fn probes_and_metrics_are_served() {
         let fake = Arc::new(Fake(
             ServerStats::new(2, 16, 2),
-            Mutex::new(Readiness::NotReady("loading".to_owned())),
+            Mutex::new(Readiness::NotReady("stopping".to_owned())),
         ));
         fake.0.shard(0).record_command(1, 3, 200);
         fake.0.shard(1).turn_bytes.record(300, 1);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
-        spawn(listener, Arc::clone(&fake) as Arc<dyn Source>).unwrap();
+        let later = Later::default();
+        spawn(listener, Arc::clone(&later)).unwrap();
         let get = |path: &str| ask(addr, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
 
         assert!(get("/healthz").starts_with("HTTP/1.1 200 OK\r\n"));
         let reply = get("/readyz");
         assert!(reply.starts_with("HTTP/1.1 503") && reply.ends_with("\r\n\r\nloading\n"));
+        assert!(get("/metrics").ends_with("moon_ready 0\n"));
+        assert!(later.set(Arc::clone(&fake) as Arc<dyn Source>).is_ok());
+        assert!(get("/readyz").ends_with("\r\n\r\nstopping\n"));
         *fake.1.lock().unwrap() = Readiness::Ready;
         assert!(get("/readyz?x=1").starts_with("HTTP/1.1 200"));
         assert!(get("/nothing").starts_with("HTTP/1.1 404"));

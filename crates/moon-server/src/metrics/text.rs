@@ -71,8 +71,10 @@ fn publish(source: &dyn Source) {
     counter!("moon_keyspace_hits_total").absolute(stats.sum(|s| &s.keyspace_hits));
     counter!("moon_keyspace_misses_total").absolute(stats.sum(|s| &s.keyspace_misses));
     counter!("moon_aof_bytes_total").absolute(stats.sum(|s| &s.aof_bytes));
-    counter!("moon_aof_append_failures_total").absolute(stats.sum(|s| &s.append_failures));
-    counter!("moon_aof_sync_failures_total").absolute(stats.sum(|s| &s.sync_failures));
+    if let Some(aof) = source.aof() {
+        counter!("moon_aof_append_failures_total").absolute(aof.total(|s| &s.append_failures));
+        counter!("moon_aof_sync_failures_total").absolute(aof.total(|s| &s.fsync_failures));
+    }
     gauge!("moon_memory_bytes").set(number(source.memory_bytes()));
     for (n, shard) in stats.shards().iter().enumerate() {
         gauge!("moon_aof_inflight_bytes", "shard" => n.to_string())
@@ -133,22 +135,44 @@ fn histograms(source: &dyn Source, out: &mut String) {
     for (cmd, value) in called(source) {
         histogram(out, name, ("cmd", &cmd), &value, Unit::Nanoseconds);
     }
-    let per_shard: [(&str, &str, Unit); 3] = [
-        ("moon_turn_bytes", "Effect bytes per turn", Unit::Bytes),
-        (
-            "moon_aof_append_seconds",
-            "Time per append",
-            Unit::Nanoseconds,
-        ),
-        ("moon_aof_fsync_seconds", "Time per sync", Unit::Nanoseconds),
-    ];
-    for (i, (name, help, unit)) in per_shard.into_iter().enumerate() {
-        title(out, name, help);
-        for (n, shard) in source.stats().shards().iter().enumerate() {
-            let field = [&shard.turn_bytes, &shard.append_ns, &shard.fsync_ns][i];
-            histogram(out, name, ("shard", &n.to_string()), &field.read(), unit);
-        }
+    let name = "moon_turn_bytes";
+    title(out, name, "Effect bytes per turn");
+    for (n, shard) in source.stats().shards().iter().enumerate() {
+        let counts = shard.turn_bytes.read();
+        histogram(out, name, ("shard", &n.to_string()), &counts, Unit::Bytes);
     }
+    let Some(aof) = source.aof() else { return };
+    title(out, "moon_aof_append_seconds", "Time per append");
+    for (n, shard) in aof.shards().iter().enumerate() {
+        durations(out, "moon_aof_append_seconds", n, &shard.append_latency);
+    }
+    title(out, "moon_aof_fsync_seconds", "Time per sync");
+    for (n, shard) in aof.shards().iter().enumerate() {
+        durations(out, "moon_aof_fsync_seconds", n, &shard.fsync_latency);
+    }
+}
+
+/// A histogram of the log, whose bucket `i` counts what took less than 2^i microseconds.
+fn durations(out: &mut String, name: &str, shard: usize, counts: &moon_aof::status::Histogram) {
+    let mut seen = 0;
+    let counted = counts.counts();
+    for (i, n) in counted.iter().enumerate() {
+        seen += n;
+        let end = if i + 1 < counted.len() {
+            Unit::Nanoseconds.show(1000 << i)
+        } else {
+            "+Inf".to_owned()
+        };
+        let _infallible = writeln!(
+            out,
+            "{name}_bucket{{shard=\"{shard}\",le=\"{end}\"}} {seen}"
+        );
+    }
+    let sum = Unit::Nanoseconds.show(counts.sum_ns());
+    let _infallible = write!(
+        out,
+        "{name}_sum{{shard=\"{shard}\"}} {sum}\n{name}_count{{shard=\"{shard}\"}} {seen}\n"
+    );
 }
 
 fn title(out: &mut String, name: &str, help: &str) {
