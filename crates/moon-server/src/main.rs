@@ -13,8 +13,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Exit code of a configuration that is not understood or not supported.
 const CONFIG_ERROR: u8 = 1;
-/// Exit code of a start that could lose data, and of a log that could not be closed.
+/// Exit code of a start that could lose data.
 const REFUSED: u8 = 2;
+/// Exit code of a stop that could not make the last writes durable.
+const UNCLEAN: u8 = 1;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args_os()
@@ -34,14 +36,15 @@ fn main() -> ExitCode {
     };
     match run(loaded) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(refusal) => {
+        Err(Stop::Refused(refusal)) => {
             eprintln!("{refusal}");
             ExitCode::from(REFUSED)
         }
+        Err(Stop::Unclean) => ExitCode::from(UNCLEAN),
     }
 }
 
-fn run(loaded: config::Loaded) -> Result<(), Refusal> {
+fn run(loaded: config::Loaded) -> Result<(), Stop> {
     let mut config = loaded.config;
     if config.check_config {
         let scan = |config: &Config| {
@@ -68,8 +71,28 @@ fn run(loaded: config::Loaded) -> Result<(), Refusal> {
     }
     let result = boot::run(runtime, cores::default_shards());
     drop(checked.lock);
-    result.map_err(|error| match error {
-        BootError::Shutdown(error) => Refusal::at_stop(&error),
-        error => Refusal::from_error(&error),
-    })
+    match result {
+        Ok(()) => Ok(()),
+        // Not a refusal to start, but data may be at risk all the same.
+        Err(BootError::Shutdown(error)) => {
+            let text = Refusal::from_error(&error).reason;
+            tracing::error!("The log was not closed cleanly: {text}");
+            Err(Stop::Unclean)
+        }
+        Err(error) => Err(Stop::Refused(Refusal::from_error(&error))),
+    }
+}
+
+/// Why the program ends with an error.
+enum Stop {
+    /// Before serving.
+    Refused(Refusal),
+    /// After serving; the log says why, and the next start recovers.
+    Unclean,
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Stop {
+        Stop::Refused(refusal)
+    }
 }
