@@ -140,6 +140,7 @@ impl Connection {
         let client = Arc::clone(&self.client);
         let mut killed = pin!(client.killed());
         loop {
+            self.server.sent(&self.shard, self.outlet.take_sent_bytes());
             let mut buffer = self.take_buffer();
             let read = poll_fn(|cx| {
                 self.outlet.poll_send(cx);
