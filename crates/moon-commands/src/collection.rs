@@ -69,13 +69,21 @@ pub(crate) fn write<'c, T: Collection>(
     }
 }
 
-/// Something was removed from the collection at `key`: removes the key if that was the last.
-pub(crate) fn drop_if_empty<T: Collection>(cx: &mut Cx<'_>, key: Key<'_>) {
-    if let Ok(Some(collection)) = write::<T>(cx, key)
-        && collection.is_empty()
-    {
+/// Runs `remove` on the collection at `key`, and removes the key if that leaves it empty. `None`
+/// if there is no such collection.
+pub(crate) fn shrink<T: Collection, R>(
+    cx: &mut Cx<'_>,
+    key: Key<'_>,
+    remove: impl FnOnce(&mut T) -> R,
+) -> Result<Option<R>, CommandError> {
+    let Some(collection) = write::<T>(cx, key)? else {
+        return Ok(None);
+    };
+    let result = remove(collection);
+    if collection.is_empty() {
         cx.remove(key);
     }
+    Ok(Some(result))
 }
 
 /// The optional count of pops, at `index`: not negative.

@@ -5,7 +5,7 @@ use crate::error::CommandError;
 use crate::shard_set::ShardSet;
 use moon_core::{Lsn, ShardCount, UnixMs};
 use moon_resp::{Args, Reply};
-use moon_store::{DbIndex, Deadline, Key, ShardData, Value};
+use moon_store::{AccessClock, DbIndex, Deadline, Key, ShardData, Value};
 use rand::rngs::SmallRng;
 
 /// Bounds and thresholds that CONFIG SET can change.
@@ -110,28 +110,44 @@ impl<'a> Cx<'a> {
         self.shards.iter().next().map_or(0, |shard| shard.dbs.len())
     }
 
-    /// The value of a key for a command that only reads. Counts a hit or a miss.
+    /// The value of a key for a command that only reads. Counts a hit or a miss, and notes that
+    /// the key was used.
     #[inline]
     pub fn read(&mut self, key: Key<'_>) -> Option<&Value> {
-        self.read_with_reply(key).0.map(|(value, _)| value)
+        self.look_up::<true>(key).0.map(|(value, _)| value)
     }
 
-    /// As [`Cx::read`], with the deadline.
-    #[inline]
-    pub fn read_entry(&mut self, key: Key<'_>) -> Option<(&Value, Deadline)> {
-        self.read_with_reply(key).0
-    }
-
-    /// As [`Cx::read_entry`], together with the reply that the value is written to.
+    /// As [`Cx::read`], with the deadline, and together with the reply that the value is written
+    /// to.
     #[inline]
     pub fn read_with_reply(
+        &mut self,
+        key: Key<'_>,
+    ) -> (Option<(&Value, Deadline)>, &mut Reply<'a>) {
+        self.look_up::<true>(key)
+    }
+
+    /// As [`Cx::read`], with the deadline, for a command that only asks about the key: that is no
+    /// use of it.
+    #[inline]
+    pub fn inspect(&mut self, key: Key<'_>) -> Option<(&Value, Deadline)> {
+        self.look_up::<false>(key).0
+    }
+
+    #[inline]
+    fn look_up<const TOUCH: bool>(
         &mut self,
         key: Key<'_>,
     ) -> (Option<(&Value, Deadline)>, &mut Reply<'a>) {
         let (db, now) = (self.db, self.now);
         let shard = self.shards.of_key(key.bytes);
         self.depends_on = self.depends_on.max(shard.dirty.dependency(db, key.hash));
-        let found = match shard.db(db).get(key) {
+        let found = if TOUCH {
+            shard.db(db).get_and_touch(key, access_clock(now))
+        } else {
+            shard.db(db).get(key)
+        };
+        let found = match found {
             Some((value, deadline)) if deadline.is_none_or(|at| at > now) => {
                 self.counts.hits += 1;
                 Some((value, deadline))
@@ -145,6 +161,12 @@ impl<'a> Cx<'a> {
             }
         };
         (found, &mut self.reply)
+    }
+
+    /// Seconds since the key was used; `None` if it is missing.
+    pub fn idle_seconds(&mut self, key: Key<'_>) -> Option<u32> {
+        let (db, clock) = (self.db, access_clock(self.now));
+        self.shard(key).db(db).idle_seconds(key, clock)
     }
 
     /// Whether a key that was come across is there and not past its deadline; one that is past it
@@ -293,6 +315,12 @@ impl<'a> Cx<'a> {
             .fold(Lsn::ZERO, Lsn::max);
         self.depends_on = self.depends_on.max(all);
     }
+}
+
+/// The access clock at `now`: its seconds.
+#[inline]
+fn access_clock(now: UnixMs) -> AccessClock {
+    AccessClock::from_seconds((now.0 / 1000).cast_unsigned())
 }
 
 /// What a command's code returns; an error leaves everything as it was.

@@ -1,7 +1,6 @@
 //! The bytes that repeat a write elsewhere: in the log, on a replica.
 
-use moon_resp::Args;
-use moon_resp::reply::write_request;
+use moon_resp::{Args, write_args, write_request};
 use moon_store::DbIndex;
 
 /// The effects of a turn, as requests in RESP.
@@ -74,19 +73,7 @@ impl Effects {
         if !self.begin_request(db) {
             return;
         }
-        let mut digits = itoa::Buffer::new();
-        self.out.push(b'*');
-        self.out
-            .extend_from_slice(digits.format(args.len()).as_bytes());
-        self.out.extend_from_slice(b"\r\n");
-        for arg in args.iter() {
-            self.out.push(b'$');
-            self.out
-                .extend_from_slice(digits.format(arg.len()).as_bytes());
-            self.out.extend_from_slice(b"\r\n");
-            self.out.extend_from_slice(arg);
-            self.out.extend_from_slice(b"\r\n");
-        }
+        write_args(&mut self.out, args);
     }
 
     fn begin_request(&mut self, db: DbIndex) -> bool {

@@ -16,9 +16,11 @@ pub struct ExpireStats {
     pub out_of_time: bool,
 }
 
-/// Removes expired keys of every database, a batch at a time, until there are none left or
-/// `is_over` says that the caller's share of time is used up; it is asked after every batch.
-/// So the work is in proportion to what is expired, and an idle shard does none.
+/// Removes expired keys of every database, a batch at a time. A database is left when at most a
+/// tenth of the keys looked at were expired; everything is left when `is_over`, asked after every
+/// batch, says that the caller's share of time is used up. So the work is in proportion to what
+/// is expired; the next cycle goes on where this one stopped. Which database comes first is drawn
+/// by the time, so that none waits for ever behind a busy one.
 ///
 /// `effects` gets one DEL per batch.
 pub fn expire_cycle(
@@ -30,17 +32,18 @@ pub fn expire_cycle(
     let mut stats = ExpireStats::default();
     let databases = DbIndex::try_from(shard.dbs.len()).unwrap_or(DbIndex::MAX);
     let mut batch: Vec<Box<[u8]>> = Vec::new();
-    for db in 0..databases {
+    let first = first_database(now, databases);
+    for db in (first..databases).chain(0..first) {
         while shard.db(db).volatile_len() > 0 {
             batch.clear();
-            shard.db(db).pop_expired(now, BATCH_LEN, &mut batch);
-            tell(shard, db, effects, &batch);
-            stats.expired += batch.len() as u64;
+            let scan = shard.db(db).pop_expired(now, BATCH_LEN, &mut batch);
+            remove(shard, db, effects, &batch);
+            stats.expired += scan.expired as u64;
             if is_over() {
                 stats.out_of_time = true;
                 return stats;
             }
-            if batch.len() < BATCH_LEN {
+            if scan.expired * 10 <= scan.examined {
                 break;
             }
         }
@@ -48,13 +51,20 @@ pub fn expire_cycle(
     stats
 }
 
-fn tell(shard: &mut ShardData, db: DbIndex, effects: &mut Effects, removed: &[Box<[u8]>]) {
-    if removed.is_empty() {
+/// Spread over all databases even when cycles come at regular times.
+fn first_database(now: UnixMs, databases: DbIndex) -> DbIndex {
+    let mixed = now.0.cast_unsigned().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    DbIndex::try_from(mixed % u64::from(databases.max(1))).unwrap_or(0)
+}
+
+fn remove(shard: &mut ShardData, db: DbIndex, effects: &mut Effects, expired: &[Box<[u8]>]) {
+    if expired.is_empty() {
         return;
     }
-    let mut effect: Vec<&[u8]> = Vec::with_capacity(removed.len() + 1);
+    let mut effect: Vec<&[u8]> = Vec::with_capacity(expired.len() + 1);
     effect.push(b"DEL");
-    for key in removed {
+    for key in expired {
+        shard.db(db).remove(Key::new(key));
         shard.changed(db, Key::new(key));
         effect.push(key);
     }

@@ -1,6 +1,6 @@
 //! Commands on hashes.
 
-use crate::collection::{drop_if_empty, read, write, wrong_arity};
+use crate::collection::{read, shrink, write, wrong_arity};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
 use crate::parse::{canonical_integer, integer};
@@ -229,12 +229,11 @@ fn hincrby(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
 
 fn hdel(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let key = Key::new(args.at(1));
-    let removed = match write::<Hash>(cx, key)? {
-        Some(hash) => args.from(2).iter().filter(|f| hash.remove(f)).count(),
-        None => 0,
-    };
+    let removed = shrink(cx, key, |hash: &mut Hash| {
+        args.from(2).iter().filter(|f| hash.remove(f)).count()
+    })?
+    .unwrap_or(0);
     if removed > 0 {
-        drop_if_empty::<Hash>(cx, key);
         cx.changed_as_sent(&[key], args);
     }
     cx.reply.count(removed);

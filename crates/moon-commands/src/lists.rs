@@ -1,10 +1,10 @@
 //! Commands on lists.
 
-use crate::collection::{drop_if_empty, pop_count, read, write, wrong_arity};
+use crate::collection::{pop_count, read, shrink, write, wrong_arity};
 use crate::context::{CommandResult, Cx};
 use crate::parse::integer;
 use crate::spec::{CommandSpec, FIRST_KEY, Flags, Run, Scope};
-use moon_resp::Args;
+use moon_resp::{Args, Reply};
 use moon_store::{End, Key, List, NodeLimit, Value};
 
 /// What the rows below share; each names the rest.
@@ -169,27 +169,26 @@ fn pop(cx: &mut Cx<'_>, args: Args<'_>, end: End, name: &str) -> CommandResult {
     let count = pop_count(args, 2)?;
     let key = Key::new(args.at(1));
     let limit = node_limit(cx);
-    let Some(list) = write::<List>(cx, key)? else {
-        match count {
-            Some(_) => cx.reply.null_array(),
-            None => cx.reply.null(),
+    let mut encoded = Vec::new();
+    let mut elements = Reply::new(&mut encoded, cx.reply.protocol());
+    let popped = shrink(cx, key, |list: &mut List| {
+        let popping = count.unwrap_or(1).min(list.len());
+        for _ in 0..popping {
+            if let Some(element) = list.peek(end) {
+                elements.bulk(element);
+            }
+            list.drop(end, limit);
         }
-        return Ok(());
-    };
-    let popping = count.unwrap_or(1).min(list.len());
-    let mut popped = Vec::new();
-    for _ in 0..popping {
-        popped.extend(list.peek(end).map(Vec::from));
-        list.drop(end, limit);
+        popping
+    })?;
+    match (popped, count) {
+        (None, None) => cx.reply.null(),
+        (None, Some(_)) => cx.reply.null_array(),
+        (Some(_), None) => {}
+        (Some(popped), Some(_)) => cx.reply.array(popped),
     }
-    if count.is_some() {
-        cx.reply.array(popped.len());
-    }
-    for element in &popped {
-        cx.reply.bulk(element);
-    }
-    if popping > 0 {
-        drop_if_empty::<List>(cx, key);
+    cx.reply.raw(&encoded);
+    if popped.is_some_and(|popped| popped > 0) {
         cx.changed_as_sent(&[key], args);
     }
     Ok(())

@@ -104,6 +104,9 @@ pub enum ReplayError {
 /// Applies `payload`, which begins in database `db`, to the shards in hand. `limits` decide how
 /// values are kept, not what is accepted.
 ///
+/// The keys are marked as changed by the turn in progress, as after any write; the caller seals
+/// and commits them, or a whole log's keys pile up there.
+///
 /// A payload is whole: a transaction in it is applied as it is read, because its EXEC has been
 /// seen by whoever checked the frame.
 ///

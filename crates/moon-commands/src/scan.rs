@@ -86,7 +86,9 @@ pub(crate) fn scan(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let (db, now, count) = (cx.db, cx.now, cx.shard_count);
     let mut found: Vec<Box<[u8]>> = Vec::new();
     let next = match cx.shards.get(id) {
-        // A cursor that was never handed out ends the walk, as in Redis.
+        // A cursor that was never handed out ends the walk, as in Redis. That of a shard which
+        // is there but not in hand must not: keys would be left out unseen.
+        None if id.0 < count.get() => return Err(INVALID_CURSOR),
         None => 0,
         Some(shard) => {
             cx.depends_on = cx.depends_on.max(shard.dirty.dependency_on_all());

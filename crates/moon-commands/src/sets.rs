@@ -1,6 +1,6 @@
 //! Commands on sets.
 
-use crate::collection::{drop_if_empty, pop_count, read, write};
+use crate::collection::{pop_count, read, shrink, write};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
 use crate::parse::integer;
@@ -153,20 +153,24 @@ fn sadd(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
 
 fn srem(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let key = Key::new(args.at(1));
-    let removed = match write::<Set>(cx, key)? {
-        Some(set) => args.from(2).iter().filter(|m| set.remove(m)).count(),
-        None => 0,
-    };
+    let removed = shrink(cx, key, |set: &mut Set| {
+        args.from(2).iter().filter(|m| set.remove(m)).count()
+    })?
+    .unwrap_or(0);
     if removed > 0 {
-        drop_if_empty::<Set>(cx, key);
         cx.changed_as_sent(&[key], args);
     }
     cx.reply.count(removed);
     Ok(())
 }
 
-/// Takes `count` members at random out of `set`, which has at least as many.
+/// Takes up to `count` members at random out of `set`.
 fn take_random(set: &mut Set, count: usize, rng: &mut SmallRng) -> Vec<Vec<u8>> {
+    if count >= set.len() {
+        let all = set.iter().map(Member::to_vec).collect();
+        set.clear();
+        return all;
+    }
     let mut taken = Vec::with_capacity(count);
     for _ in 0..count {
         let at = rng.random_range(0..set.len());
@@ -184,30 +188,21 @@ fn spop(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     }
     let count = pop_count(args, 2)?;
     let key = Key::new(args.at(1));
-    let Some(len) = write::<Set>(cx, key)?.map(|set| set.len()) else {
+    let mut rng = cx.rng.fork();
+    let taken = shrink(cx, key, |set: &mut Set| {
+        let popped = take_random(set, count.unwrap_or(1), &mut rng);
+        (popped, set.is_empty())
+    })?;
+    let Some((popped, emptied)) = taken else {
         match count {
             Some(_) => cx.reply.set(0),
             None => cx.reply.null(),
         }
         return Ok(());
     };
-    let popping = count.unwrap_or(1).min(len);
-    // A stable order of everything is as good as a random one.
-    let popped: Vec<Vec<u8>> = if popping == len {
-        match cx.remove(key) {
-            Some((Value::Set(set), _)) => set.iter().map(Member::to_vec).collect(),
-            _ => Vec::new(),
-        }
-    } else {
-        let mut rng = cx.rng.fork();
-        match write::<Set>(cx, key)? {
-            Some(set) => take_random(set, popping, &mut rng),
-            None => Vec::new(),
-        }
-    };
-    if popping == len {
+    if emptied {
         cx.changed(&[key], &[b"DEL", key.bytes]);
-    } else if popping > 0 {
+    } else if !popped.is_empty() {
         let mut effect: Vec<&[u8]> = vec![b"SREM", key.bytes];
         effect.extend(popped.iter().map(Vec::as_slice));
         cx.changed(&[key], &effect);

@@ -16,8 +16,8 @@ use crate::context::CommandResult;
 use crate::error::CommandError;
 use crate::spec::{ALL_KEYS, FIRST_KEY, Keys, commands};
 use moon_resp::Reply;
-use moon_store::value::IntText;
-use moon_store::{Kind, Value};
+
+use moon_store::{IntText, Kind, Value};
 
 const PAIRS: Keys = Keys::Range {
     first: 1,

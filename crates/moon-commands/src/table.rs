@@ -146,7 +146,7 @@ mod tests {
                 let (found, by_name) = lookup(name.as_bytes()).expect(name);
                 assert_eq!((usize::from(found), by_name.name), (id, spec.name));
             }
-            assert!(lookup(format!("{}x", spec.name).as_bytes()).is_none());
+            assert!(lookup(format!("{}_", spec.name).as_bytes()).is_none());
             assert!(lookup(format!("{}\0", spec.name).as_bytes()).is_none());
         }
         assert!(lookup(b"").is_none());

@@ -1,1 +1,41 @@
-//! See the crate description.
+//! The RDB format of Redis: a streaming writer and a strict reader.
+//!
+//! What is written loads in stock Redis and passes `redis-check-rdb`; what Redis writes for
+//! strings, lists, sets and hashes is read, in plain and in compact encodings. Every length is
+//! checked before it is believed, nothing recurses, and each fault is a typed error with its
+//! offset. The crate opens no files, reads no clock and knows neither the keyspace nor expiry:
+//! bytes come and go through `std::io`'s traits, so a `Vec<u8>` and a `&[u8]` do.
+//!
+//! In reading order:
+//!
+//! * [`format`](mod@format): opcodes and types, shared by both directions.
+//! * [`value`]: what a key can hold, and the items of a file.
+//! * [`write`](mod@write): [`RdbWriter`].
+//! * [`read`](mod@read): [`RdbReader`].
+//! * `compact`: listpack, ziplist and intset, decode only.
+//! * `lzf`: decompression of strings.
+//! * [`crc64`]: the checksum at the end of a file.
+//! * [`error`]: what can be wrong.
+
+#![forbid(unsafe_code)]
+
+pub mod format;
+
+pub mod value;
+
+pub mod write;
+
+pub mod read;
+
+mod compact;
+
+mod lzf;
+
+pub mod crc64;
+
+pub mod error;
+
+pub use error::{RdbError, RdbFault};
+pub use read::{RdbLimits, RdbReader};
+pub use value::{RdbEntry, RdbItem, RdbValue, RdbValueRef};
+pub use write::{RdbInfo, RdbVersion, RdbWriter};

@@ -27,7 +27,10 @@ use moon_shard::replay::ReplayFailed;
 use moon_shard::shard::{Shared, unix_now};
 use moon_shard::{ReplayPool, Shard, ShardConfig, ShardSeed, spawn};
 use moon_store::{DbIndex, ShardData};
+use rand::TryRng as _;
+use rand::rngs::SysRng;
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -89,7 +92,7 @@ pub fn scan_log(
     loading: &Loading,
 ) -> Result<Recovery, RecoverError> {
     Recovery::scan(
-        Arc::new(RealStorage::new()),
+        Arc::new(RealStorage),
         &aof_options(config),
         config.shards,
         default_shards,
@@ -113,18 +116,16 @@ impl moon_aof::Progress for Loading {
 ///
 /// # Errors
 /// [`BootError`]; before serving, or when the log could not be closed.
-pub fn run(config: Config, default_shards: ShardCount) -> Result<(), BootError> {
-    let listeners = Listeners::bind(&config)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+pub fn run(config: Arc<RuntimeConfig>, default_shards: ShardCount) -> Result<(), BootError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let local = LocalSet::new();
-    local.block_on(&runtime, serve(Arc::new(RuntimeConfig::new(config)), default_shards, listeners))
+    local.block_on(&runtime, serve(config, default_shards))
 }
 
-async fn serve(
-    config: Arc<RuntimeConfig>,
-    default_shards: ShardCount,
-    listeners: Listeners,
-) -> Result<(), BootError> {
+async fn serve(config: Arc<RuntimeConfig>, default_shards: ShardCount) -> Result<(), BootError> {
+    let listeners = Listeners::bind(&config.snapshot())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let loading = Arc::new(Loading::default());
@@ -132,13 +133,19 @@ async fn serve(
     let door = Door::new(Arc::clone(&config), Rc::clone(&room));
     let accepting = tokio::task::spawn_local(listeners.serve(Rc::clone(&door)));
 
+    let monitored = crate::metrics::Later::default();
+    if let Some(listener) = bind_metrics(&config.snapshot())? {
+        crate::metrics::spawn(listener, Arc::clone(&monitored))?;
+    }
     let (recovered, recovery) = oneshot::channel();
     let snapshot = config.snapshot();
     let for_thread = Arc::clone(&loading);
-    std::thread::Builder::new().name("recovery".to_owned()).spawn(move || {
-        // Nobody listens any more only if the process is stopping.
-        drop(recovered.send(recover(&snapshot, default_shards, &for_thread)));
-    })?;
+    std::thread::Builder::new()
+        .name("recovery".to_owned())
+        .spawn(move || {
+            // Nobody listens any more only if the process is stopping.
+            drop(recovered.send(recover(&snapshot, default_shards, &for_thread)));
+        })?;
     let started = tokio::select! {
         result = recovery => result.expect("the recovery thread answers or aborts the process")?,
         // Nothing is served yet, and recovery changes nothing that the next one cannot redo.
@@ -146,11 +153,13 @@ async fn serve(
         _ = interrupt.recv() => return stopped_while_loading(),
     };
     let running = Running::start(&config, started)?;
+    monitored.get_or_init(|| Arc::clone(&running.server) as _);
     door.open(Arc::clone(&running.server));
     log_ready(&config.snapshot(), &running.server);
 
     let mut sampling = tokio::time::interval(Duration::from_millis(100));
-    let stop = running.server.shutdown_requested();
+    let server = Arc::clone(&running.server);
+    let stop = server.shutdown_requested();
     tokio::pin!(stop);
     loop {
         tokio::select! {
@@ -173,6 +182,19 @@ async fn serve(
     running.stop().await
 }
 
+fn bind_metrics(config: &Config) -> Result<Option<TcpListener>, ListenError> {
+    let Some(port) = config.metrics_port else {
+        return Ok(None);
+    };
+    let address = SocketAddr::new(config.metrics_bind, port);
+    TcpListener::bind(address)
+        .map(Some)
+        .map_err(|source| ListenError {
+            address: address.to_string(),
+            source,
+        })
+}
+
 fn stopped_while_loading() -> Result<(), BootError> {
     tracing::warn!("Stopped during recovery; nothing was changed");
     Ok(())
@@ -183,7 +205,11 @@ fn log_ready(config: &Config, server: &Server) {
         "{} shard{}, {}",
         server.shards.get(),
         if server.shards.get() == 1 { "" } else { "s" },
-        if config.shards.is_some() { "as configured" } else { "as the directory has or the default" }
+        if config.shards.is_some() {
+            "as configured"
+        } else {
+            "as the directory has or the default"
+        }
     );
     tracing::info!("{}", config.durability_line());
     tracing::info!("Ready to accept connections on port {}", config.port);
@@ -201,7 +227,10 @@ struct Recovered {
 
 enum RecoveredLog {
     Off,
-    On { pool: AofWriterPool, logs: Vec<ShardLog> },
+    On {
+        pool: AofWriterPool,
+        logs: Vec<ShardLog>,
+    },
 }
 
 fn recover(
@@ -212,7 +241,10 @@ fn recover(
     let started = Instant::now();
     let databases = DbIndex::try_from(config.databases).unwrap_or(DbIndex::MAX);
     let make_data = |shards: ShardCount, gated: bool| -> Vec<Box<ShardData>> {
-        shards.ids().map(|id| Box::new(ShardData::new(id, databases, gated))).collect()
+        shards
+            .ids()
+            .map(|id| Box::new(ShardData::new(id, databases, gated)))
+            .collect()
     };
     if !config.appendonly {
         let shards = config.shards.unwrap_or(default_shards);
@@ -240,9 +272,16 @@ fn recover(
     let summary = recovery.summary().clone();
     let policy = aof_options(config).policy;
     let clock = Clock::new(shards, recovery.end(), policy.commit_on());
-    let (pool, logs) = recovery.finish(Arc::clone(&clock))?;
+    let (pool, logs) = recovery.finish(&clock)?;
     let log = RecoveredLog::On { pool, logs };
-    Ok(Recovered { shards, data, clock, log, summary, taken: started.elapsed() })
+    Ok(Recovered {
+        shards,
+        data,
+        clock,
+        log,
+        summary,
+        taken: started.elapsed(),
+    })
 }
 
 /// Feeds recovery's frames to the replay threads.
@@ -260,7 +299,11 @@ impl ReplaySink for PoolSink {
         payload: Bytes,
     ) -> Result<(), ReplayError> {
         let db = DbIndex::try_from(db).unwrap_or(DbIndex::MAX);
-        if self.pool.own(shard, lsn, db, payload) { Ok(()) } else { Err(gave_up(lsn)) }
+        if self.pool.own(shard, lsn, db, payload) {
+            Ok(())
+        } else {
+            Err(gave_up(lsn))
+        }
     }
 
     fn cross(&mut self, lsn: Lsn, db: u32, payload: Bytes) -> Result<(), ReplayError> {
@@ -277,7 +320,12 @@ impl ReplaySink for PoolSink {
 }
 
 fn gave_up(lsn: Lsn) -> ReplayError {
-    ReplayError::new(lsn, "an earlier frame could not be applied")
+    format!("replay stopped before LSN {lsn}").into()
+}
+
+/// Seeds a shard's random picks.
+fn random_seed() -> io::Result<u64> {
+    SysRng.try_next_u64().map_err(io::Error::other)
 }
 
 /// A serving instance.
@@ -291,7 +339,14 @@ struct Running {
 impl Running {
     fn start(config: &Arc<RuntimeConfig>, recovered: Recovered) -> io::Result<Running> {
         let snapshot = config.snapshot();
-        let Recovered { shards, data, clock, log, summary, taken } = recovered;
+        let Recovered {
+            shards,
+            data,
+            clock,
+            log,
+            summary,
+            taken,
+        } = recovered;
         let stats = ServerStats::new(
             usize::from(shards.get()),
             usize::try_from(snapshot.databases).unwrap_or(usize::MAX),
@@ -299,7 +354,9 @@ impl Running {
         );
         let micros = u64::try_from(taken.as_micros()).unwrap_or(u64::MAX);
         stats.recovery_us.store(micros, Relaxed);
-        stats.recovery_truncated_bytes.store(summary.truncated_bytes, Relaxed);
+        stats
+            .recovery_truncated_bytes
+            .store(summary.truncated_bytes, Relaxed);
         let (pool, logs) = match log {
             RecoveredLog::Off => (None, Vec::new()),
             RecoveredLog::On { pool, logs } => (Some(pool), logs),
@@ -327,7 +384,10 @@ impl Running {
         for data in data {
             let id = data.id;
             let log: Box<dyn CommitLog + Send> = match logs.next() {
-                Some(log) => Box::new(LentLog { log: Some(log), back: back.clone() }),
+                Some(log) => Box::new(LentLog {
+                    log: Some(log),
+                    back: back.clone(),
+                }),
                 None => Box::new(MemoryLog::new(Lane::new(Arc::clone(&clock), id))),
             };
             let stats = Arc::clone(&server.stats);
@@ -342,14 +402,19 @@ impl Running {
                 data,
                 log,
                 limits: Arc::clone(&limits),
-                seed: rand::random(),
+                seed: random_seed()?,
                 observer: Box::new(move || Rc::new(StatsObserver::new(stats, id))),
             };
             let server = Arc::clone(&server);
             let service = Box::new(move |shard| Box::pin(watch_over(shard, server)) as _);
             threads.push(spawn(seed, service)?);
         }
-        Ok(Running { server, threads, pool, logs_back })
+        Ok(Running {
+            server,
+            threads,
+            pool,
+            logs_back,
+        })
     }
 
     /// Stops: connections end once their replies have left, then every shard's last turn is in
@@ -403,7 +468,9 @@ struct LentLog {
 
 impl LentLog {
     fn log(&mut self) -> &mut ShardLog {
-        self.log.as_mut().expect("the log goes back only when this is dropped")
+        self.log
+            .as_mut()
+            .expect("the log goes back only when this is dropped")
     }
 }
 
@@ -417,7 +484,9 @@ impl CommitLog for LentLog {
     }
 
     fn health(&self) -> LogHealth {
-        self.log.as_ref().map_or(LogHealth::Healthy, CommitLog::health)
+        self.log
+            .as_ref()
+            .map_or(LogHealth::Healthy, CommitLog::health)
     }
 
     fn bytes_at_risk(&self) -> u64 {

@@ -35,6 +35,9 @@ fn affinity() -> usize {
         .count()
 }
 
+/// Reads the quota of one group's folder, in whole cores.
+type ReadQuota = fn(&Path) -> Option<usize>;
+
 /// Whole cores of the tightest quota from this process's groups up to the root; `None` without
 /// any. `membership` has the lines of /proc/self/cgroup.
 fn cgroup_quota(root: &Path, membership: &Path) -> Option<usize> {
@@ -47,7 +50,7 @@ fn cgroup_quota(root: &Path, membership: &Path) -> Option<usize> {
         else {
             continue;
         };
-        let (mounts, read): (&[&str], fn(&Path) -> Option<usize>) = if controllers.is_empty() {
+        let (mounts, read): (&[&str], ReadQuota) = if controllers.is_empty() {
             (&["", "unified"], quota_v2)
         } else if controllers.split(',').any(|c| c == "cpu") {
             (&["cpu", "cpu,cpuacct"], quota_v1)

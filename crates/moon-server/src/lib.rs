@@ -5,8 +5,19 @@
 //! and what the server says about itself (INFO, metrics) costs the path of a command nothing but
 //! plain stores ([`stats`]).
 
+pub mod boot;
 pub mod clients;
 pub mod config;
+pub mod connection;
 pub mod cores;
+pub mod info;
+pub mod listener;
+pub mod loading;
 pub mod lock;
+pub mod logging;
+pub mod metrics;
+pub mod observer;
+pub mod report;
+pub mod server;
+pub mod startup;
 pub mod stats;

@@ -76,9 +76,14 @@ impl Listeners {
         let unix = match &config.unixsocket {
             None => None,
             Some(path) => {
-                let error =
-                    |source| ListenError { address: path.display().to_string(), source };
-                Some((bind_unix(path, config.unixsocketperm).map_err(error)?, path.clone()))
+                let error = |source| ListenError {
+                    address: path.display().to_string(),
+                    source,
+                };
+                Some((
+                    bind_unix(path, config.unixsocketperm).map_err(error)?,
+                    path.clone(),
+                ))
             }
         };
         Ok(Listeners { tcp, unix })
@@ -126,10 +131,16 @@ fn bind_tcp(host: &str, port: u16, backlog: u32) -> io::Result<StdTcpListener> {
         host => {
             use std::net::ToSocketAddrs as _;
             let mut found = (host, port).to_socket_addrs()?;
-            found.next().ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?
+            found
+                .next()
+                .ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?
         }
     };
-    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = RawSocket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -177,7 +188,12 @@ impl Door {
     /// A door to the waiting room.
     #[must_use]
     pub fn new(config: Arc<RuntimeConfig>, room: Rc<WaitingRoom>) -> Rc<Door> {
-        Rc::new(Door { config, room, server: OnceCell::new(), next: Cell::new(0) })
+        Rc::new(Door {
+            config,
+            room,
+            server: OnceCell::new(),
+            next: Cell::new(0),
+        })
     }
 
     /// Recovery is over: clients go to `server`'s shards, those in the waiting room too.
@@ -197,16 +213,29 @@ impl Door {
             return;
         }
         set_options(&stream, config.tcp_keepalive_s);
-        let laddr = stream.local_addr().map(|a| a.to_string()).unwrap_or_default();
+        let laddr = stream
+            .local_addr()
+            .map(|a| a.to_string())
+            .unwrap_or_default();
         let fd = stream.as_raw_fd();
-        let peer = Peer { addr: address.to_string(), laddr, fd, unix: false };
+        let peer = Peer {
+            addr: address.to_string(),
+            laddr,
+            fd,
+            unix: false,
+        };
         self.let_in(peer, Socket::Tcp(stream));
     }
 
     fn accept_unix(self: &Rc<Self>, stream: UnixStream, path: &std::path::Path) {
         let name = format!("{}:0", path.display());
         let fd = stream.as_raw_fd();
-        let peer = Peer { addr: name.clone(), laddr: name, fd, unix: true };
+        let peer = Peer {
+            addr: name.clone(),
+            laddr: name,
+            fd,
+            unix: true,
+        };
         self.let_in(peer, Socket::Unix(stream));
     }
 
@@ -251,7 +280,10 @@ impl Door {
             }
             Err(error) => lost(&error),
         });
-        server.directory.of(shard).send_control(ControlMessage::Run(start));
+        server
+            .directory
+            .of(shard)
+            .send_control(ControlMessage::Run(start));
     }
 
     fn turn_away(&self, socket: Socket, text: &'static [u8]) {
@@ -285,7 +317,10 @@ fn set_options(stream: &TcpStream, keepalive_s: u32) {
     }
     if keepalive_s > 0 {
         let time = Duration::from_secs(u64::from(keepalive_s));
-        let probes = TcpKeepalive::new().with_time(time).with_interval(time / 3).with_retries(3);
+        let probes = TcpKeepalive::new()
+            .with_time(time)
+            .with_interval(time / 3)
+            .with_retries(3);
         if let Err(error) = SockRef::from(stream).set_tcp_keepalive(&probes) {
             tracing::debug!("tcp-keepalive: {error}");
         }

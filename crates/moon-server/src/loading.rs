@@ -28,7 +28,10 @@ pub struct Progress {
 impl Progress {
     /// The part of INFO that a client sees meanwhile.
     fn info(&self) -> String {
-        let (done, total) = (self.done_bytes.load(Relaxed), self.total_bytes.load(Relaxed));
+        let (done, total) = (
+            self.done_bytes.load(Relaxed),
+            self.total_bytes.load(Relaxed),
+        );
         // Percent with two digits, as Redis prints it.
         let hundredths = (done * 10_000).checked_div(total).unwrap_or(0);
         format!(
@@ -60,7 +63,10 @@ impl WaitingRoom {
     /// A room whose clients see `progress`.
     #[must_use]
     pub fn new(progress: Arc<Progress>) -> Rc<WaitingRoom> {
-        Rc::new(WaitingRoom { progress, ..WaitingRoom::default() })
+        Rc::new(WaitingRoom {
+            progress,
+            ..WaitingRoom::default()
+        })
     }
 
     /// Recovery is over: everyone leaves.

@@ -43,7 +43,8 @@ impl Observer for StatsObserver {
     }
 
     fn error(&self, text: &str) {
-        self.stats.note_error(text.split(' ').next().unwrap_or("ERR"));
+        self.stats
+            .record_error(text.split(' ').next().unwrap_or("ERR"));
     }
 
     fn frame(&self, payload_bytes: usize, _end: Lsn) {

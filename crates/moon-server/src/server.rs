@@ -2,6 +2,7 @@
 
 use crate::clients::{ClientHandle, Clients};
 use crate::config::{Config, RuntimeConfig, Settings};
+use crate::report::Lag;
 use crate::stats::ServerStats;
 use moon_aof::AofStatus;
 use moon_commands::{CommandId, Limits};
@@ -13,7 +14,7 @@ use moon_shard::mailbox::{ControlMessage, Directory};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 /// What SHUTDOWN asked for.
@@ -50,6 +51,8 @@ pub struct Server {
     shutdown_requested: Notify,
     stopping: AtomicBool,
     ended: watch::Sender<bool>,
+    pub(crate) commit_lag: Lag,
+    pub(crate) durable_lag: Lag,
 }
 
 /// The parts of a [`Server`] that recovery makes.
@@ -93,6 +96,8 @@ impl Server {
             shutdown_requested: Notify::new(),
             stopping: AtomicBool::new(false),
             ended: watch::Sender::new(false),
+            commit_lag: Lag::new(Instant::now()),
+            durable_lag: Lag::new(Instant::now()),
         })
     }
 
@@ -114,7 +119,8 @@ impl Server {
     pub fn accepts(&self, user: &[u8], password: &[u8]) -> bool {
         let config = self.config.snapshot();
         user == b"default"
-            && (config.requirepass.is_empty() || equal_in_constant_time(password, config.requirepass.as_bytes()))
+            && (config.requirepass.is_empty()
+                || equal_in_constant_time(password, config.requirepass.as_bytes()))
     }
 
     /// Limits of the request parser.
@@ -167,7 +173,7 @@ impl Server {
         stats.record_command(id, 1, u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX));
         if let Some(text) = error {
             stats.record_failed(id);
-            self.stats.note_error(error_code(&text));
+            self.stats.record_error(error_code(&text));
         }
     }
 
@@ -176,7 +182,7 @@ impl Server {
         if let Some(id) = command {
             self.stats.shard(shard.id().index()).record_rejected(id);
         }
-        self.stats.note_error(error_code(text));
+        self.stats.record_error(error_code(text));
     }
 
     /// CONFIG SET.
@@ -184,12 +190,16 @@ impl Server {
     /// # Errors
     /// The error reply; nothing has changed.
     pub fn config_set(&self, pairs: &[&[u8]]) -> Result<(), String> {
-        self.config.set(pairs, |before, after, _| self.apply(before, after)).map_err(|e| e.to_string())?;
+        self.config
+            .set(pairs, |before, after, _| self.apply(before, after))
+            .map_err(|e| e.to_string())?;
         let limits = Arc::new(limits_of(&self.config.snapshot()));
         for shard in self.shards.ids() {
             let limits = Arc::clone(&limits);
             let set = Box::new(move |shard: &std::rc::Rc<Shard>| shard.set_limits(limits));
-            self.directory.of(shard).send_control(ControlMessage::Run(set));
+            self.directory
+                .of(shard)
+                .send_control(ControlMessage::Run(set));
         }
         Ok(())
     }
@@ -241,11 +251,6 @@ impl Server {
         let mut ended = self.ended.subscribe();
         // The sender lives as long as the server, which the caller holds.
         drop(ended.wait_for(|ended| *ended).await);
-    }
-
-    /// What is measured ten times a second.
-    pub fn sample(&self) {
-        self.stats.sample();
     }
 
     /// Whether the server is on its way down.

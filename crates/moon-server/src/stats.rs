@@ -190,18 +190,12 @@ pub struct ShardStats {
     pub aof_bytes: Counter,
     /// Executed and not yet committed, held replies included: what the shard's bound counts.
     pub inflight_bytes: Counter,
-    pub sync_failures: Counter,
-    pub append_failures: Counter,
     /// Bytes of the shard's tables, keys and values.
     pub dataset_bytes: Counter,
     /// Buffers of the clients whose home this shard is.
     pub client_bytes: Counter,
     /// Effect bytes per turn; the number of values is the number of turns.
     pub turn_bytes: Histogram,
-    /// Time of one append, in nanoseconds.
-    pub append_ns: Histogram,
-    /// Time of one sync, in nanoseconds. Written by the shard's sync thread alone.
-    pub fsync_ns: Histogram,
     dbs: Box<[DbStats]>,
     commands_by_id: Box<[CommandStats]>,
 }
@@ -221,13 +215,9 @@ impl ShardStats {
             frames: Counter::default(),
             aof_bytes: Counter::default(),
             inflight_bytes: Counter::default(),
-            sync_failures: Counter::default(),
-            append_failures: Counter::default(),
             dataset_bytes: Counter::default(),
             client_bytes: Counter::default(),
             turn_bytes: Histogram::default(),
-            append_ns: Histogram::default(),
-            fsync_ns: Histogram::default(),
             dbs: (0..databases).map(|_| DbStats::default()).collect(),
             commands_by_id: (0..command_count)
                 .map(|_| CommandStats::default())

@@ -12,7 +12,7 @@ fn resident() -> Option<usize> {
     Some(kib * 1024)
 }
 
-fn measure(label: &str, keys: usize, value: &[u8], deadline: Deadline) {
+fn measure(label: &str, keys: usize, value: &[u8], deadline: Deadline) -> Db {
     let before = resident();
     let mut db = Db::default();
     for i in 0..keys {
@@ -31,6 +31,7 @@ fn measure(label: &str, keys: usize, value: &[u8], deadline: Deadline) {
         );
     }
     println!();
+    db
 }
 
 fn main() {
@@ -40,15 +41,14 @@ fn main() {
     } else {
         sizes
     };
+    // All stay alive, so that none is built from memory that another one left.
+    let mut all: Vec<Db> = vec![];
     for &keys in &sizes {
-        measure(
-            "8-byte values",
-            keys,
-            b"valuevalue".get(..8).unwrap_or(b""),
-            None,
-        );
+        all.push(measure("8-byte values", keys, b"value---", None));
     }
     let keys = sizes[0];
-    measure("64-byte values", keys, &[b'v'; 64], None);
-    measure("8-byte, with deadline", keys, b"value---", Some(UnixMs(1)));
+    all.push(measure("64-byte values", keys, &[b'v'; 64], None));
+    let soon = Some(UnixMs(1));
+    all.push(measure("8-byte, with deadline", keys, b"value---", soon));
+    drop(all);
 }

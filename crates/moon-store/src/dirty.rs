@@ -167,6 +167,7 @@ impl Hasher for KeyIsHash {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn hash(i: u64) -> u64 {
         i.wrapping_mul(0x2545_F491_4F6C_DD1D)
@@ -218,5 +219,71 @@ mod tests {
         dirty.mark(0, hash(1));
         dirty.mark_whole(0);
         assert!(dirty.is_clean());
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Mark(DbIndex, u64),
+        MarkWhole(DbIndex),
+        /// Bytes of the frame.
+        Seal(u64),
+        /// How many of the sealed frames are committed at least.
+        Commit(usize),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            6 => (0u16..3, 0u64..8).prop_map(|(db, key)| Op::Mark(db, key)),
+            1 => (0u16..3).prop_map(Op::MarkWhole),
+            3 => (1u64..50).prop_map(Op::Seal),
+            2 => (0usize..6).prop_map(Op::Commit),
+        ]
+    }
+
+    proptest! {
+        /// The model keeps every write for ever, with the end of its frame.
+        #[test]
+        fn dependencies_are_those_of_the_full_history(ops in prop::collection::vec(op(), 1..80)) {
+            let mut dirty = DirtyKeys::new(true);
+            let mut writes: Vec<(DbIndex, Option<u64>, Lsn)> = vec![];
+            let mut ends = vec![Lsn::ZERO];
+            let mut committed = 0;
+            for op in ops {
+                match op {
+                    Op::Mark(db, key) => {
+                        dirty.mark(db, hash(key));
+                        writes.push((db, Some(key), THIS_TURN));
+                    }
+                    Op::MarkWhole(db) => {
+                        dirty.mark_whole(db);
+                        writes.push((db, None, THIS_TURN));
+                    }
+                    Op::Seal(bytes) => {
+                        let end = ends[ends.len() - 1].advance(bytes);
+                        ends.push(end);
+                        dirty.seal(end);
+                        writes.iter_mut().for_each(|w| w.2 = w.2.min(end));
+                    }
+                    Op::Commit(frame) => {
+                        committed = committed.max(frame.min(ends.len() - 1));
+                        dirty.committed(ends[committed]);
+                    }
+                }
+                let safe = ends[committed];
+                let latest = |is_it: &dyn Fn(DbIndex, Option<u64>) -> bool| {
+                    let hits = writes.iter().filter(|w| is_it(w.0, w.1) && w.2 > safe);
+                    hits.map(|w| w.2).max().unwrap_or(Lsn::ZERO)
+                };
+                for db in 0..3 {
+                    for key in 0..9 {
+                        let expected = latest(&|d, k| d == db && k.is_none_or(|k| k == key));
+                        prop_assert_eq!(dirty.dependency(db, hash(key)), expected);
+                    }
+                }
+                let all = latest(&|_, _| true);
+                prop_assert!(dirty.dependency_on_all() >= all, "never less than the truth");
+                prop_assert_eq!(dirty.is_clean(), all == Lsn::ZERO);
+            }
+        }
     }
 }

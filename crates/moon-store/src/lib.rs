@@ -5,7 +5,9 @@
 //! * [`string`]: [`Str`], the bytes of a string value, compact.
 //! * [`value`]: [`Value`], what a key holds.
 //! * [`types`]: the values that hold several things: hashes, lists, sets.
-//! * [`db`]: [`Db`], one numbered database: table, expiry, scan.
+//! * `packed_key`, [`clock`]: a stored key with its access clock and flags, in 24 bytes.
+//! * `position`, `table`: the order of keys, and the segmented table that keeps it.
+//! * [`db`]: [`Db`], one numbered database: keys, deadlines, the expiry cycle, scan.
 //! * [`dirty`]: which keys hold effects that are not committed yet, for the gate.
 //! * [`watch`]: versions of watched keys, for WATCH.
 //! * [`shard`]: [`ShardData`], everything that execution touches and that a borrow moves.
@@ -21,7 +23,6 @@ mod position;
 mod prefetch;
 pub mod shard;
 pub mod string;
-
 mod table;
 pub mod types;
 pub mod value;

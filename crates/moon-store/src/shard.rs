@@ -36,6 +36,16 @@ impl ShardData {
         }
     }
 
+    /// As [`ShardData::new`], with memory for about `keys` keys in database 0.
+    #[must_use]
+    pub fn with_hint(id: ShardId, databases: DbIndex, gated: bool, keys: usize) -> ShardData {
+        let mut shard = Self::new(id, databases, gated);
+        if let Some(db) = shard.dbs.first_mut() {
+            *db = Db::with_hint(keys);
+        }
+        shard
+    }
+
     /// The database `index`, which the caller has checked.
     #[inline]
     pub fn db(&mut self, index: DbIndex) -> &mut Db {
@@ -100,6 +110,66 @@ impl ShardData {
     pub fn set_clock(&mut self, clock: AccessClock) {
         for db in &mut self.dbs {
             db.set_clock(clock);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{THIS_TURN, Value};
+    use moon_core::Lsn;
+
+    fn shard() -> ShardData {
+        let mut shard = ShardData::new(ShardId(0), 3, true);
+        for (db, key) in [(0, b"a"), (1, b"b"), (2, b"c")] {
+            shard
+                .db(db)
+                .insert(Key::new(key), Value::from_int(i64::from(db)), None);
+        }
+        shard
+    }
+
+    #[test]
+    fn flush_returns_the_old_keys_and_fails_only_watches_that_saw_one() {
+        let mut shard = shard();
+        let present = shard.watches.watch(0, b"a");
+        let missing = shard.watches.watch(0, b"b");
+        let elsewhere = shard.watches.watch(1, b"b");
+        let old = shard.flush(0);
+        assert_eq!((old.len(), shard.len()), (1, 2));
+        assert_ne!(shard.watches.version(0, b"a"), Some(present));
+        assert_eq!(shard.watches.version(0, b"b"), Some(missing));
+        assert_eq!(shard.watches.version(1, b"b"), Some(elsewhere));
+        let any = Key::new(b"any").hash;
+        assert_eq!(shard.dirty.dependency(0, any), THIS_TURN);
+        assert_eq!(shard.dirty.dependency(1, any), Lsn::ZERO);
+    }
+
+    #[test]
+    fn swapdb_fails_watches_of_keys_that_exist_on_either_side() {
+        let mut shard = shard();
+        let watched = [
+            (0, b"a"),
+            (0, b"b"),
+            (0, b"c"),
+            (1, b"a"),
+            (1, b"b"),
+            (2, b"c"),
+        ];
+        let before = watched.map(|(db, key)| shard.watches.watch(db, key));
+        shard.swap_dbs(0, 1);
+        let changed: Vec<bool> = watched
+            .iter()
+            .zip(before)
+            .map(|((db, key), version)| shard.watches.version(*db, *key) != Some(version))
+            .collect();
+        assert_eq!(changed, [true, true, false, true, true, false]);
+        assert!(shard.db(0).contains(Key::new(b"b")));
+        assert!(shard.db(1).contains(Key::new(b"a")));
+        let any = Key::new(b"any").hash;
+        for (db, dependency) in [(0, THIS_TURN), (1, THIS_TURN), (2, Lsn::ZERO)] {
+            assert_eq!(shard.dirty.dependency(db, any), dependency, "database {db}");
         }
     }
 }

@@ -130,6 +130,8 @@ impl<T: Keyed> Default for Table<T> {
 impl<T: Keyed> Table<T> {
     /// An empty table with memory for about `keys` entries, which it keeps when they leave.
     pub(crate) fn with_hint(keys: usize) -> Self {
+        // Beyond this no machine has the memory, and depths would not fit.
+        let keys = keys.min(1 << 40);
         // Twice the mean density is more than the densest segment has.
         let segments = (keys * 2 / SEGMENT_LEN_MAX).next_power_of_two();
         let depth = segments.ilog2();

@@ -174,14 +174,20 @@ impl Value {
     /// Starts loading what lies on the heap.
     #[inline]
     pub(crate) fn prefetch(&self) {
-        if let Value::Str(s) = self
-            && let Some(bytes) = s.heap_bytes()
-        {
-            prefetch(bytes);
-            // The line after the first; the processor follows a longer value by itself.
-            if bytes.len() > 64 {
-                prefetch(&bytes[64]);
+        match self {
+            Value::Int(_) => {}
+            Value::Str(s) => {
+                if let Some(bytes) = s.heap_bytes() {
+                    prefetch(bytes);
+                    // The line after the first; the processor follows a longer value by itself.
+                    if bytes.len() > 64 {
+                        prefetch(&bytes[64]);
+                    }
+                }
             }
+            Value::List(list) => prefetch(&**list),
+            Value::Set(set) => prefetch(&**set),
+            Value::Hash(hash) => prefetch(&**hash),
         }
     }
 

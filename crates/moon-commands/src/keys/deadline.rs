@@ -126,7 +126,7 @@ fn rounded_seconds(time_ms: i64) -> i64 {
 
 /// Answers with what `of` makes of the deadline, -1 without one, -2 without a key.
 fn show(cx: &mut Cx<'_>, args: Args<'_>, of: impl Fn(UnixMs) -> i64) -> CommandResult {
-    let answer = match cx.read_entry(Key::new(args.at(1))) {
+    let answer = match cx.inspect(Key::new(args.at(1))) {
         None => -2,
         Some((_, None)) => -1,
         Some((_, Some(at))) => of(at),

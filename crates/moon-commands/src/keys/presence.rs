@@ -45,40 +45,40 @@ fn remove_all(cx: &mut Cx<'_>, args: Args<'_>, command: &[u8]) -> CommandResult 
 
 pub(super) fn exists(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let keys = args.from(1);
-    let found = keys
-        .iter()
-        .filter(|key| cx.read(Key::new(key)).is_some())
-        .count();
+    let is_there = |key: &&[u8]| cx.inspect(Key::new(key)).is_some();
+    let found = keys.iter().filter(is_there).count();
     cx.reply.count(found);
     Ok(())
 }
 
 pub(super) fn touch(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
-    exists(cx, args)
+    let keys = args.from(1);
+    let is_there = |key: &&[u8]| cx.read(Key::new(key)).is_some();
+    let found = keys.iter().filter(is_there).count();
+    cx.reply.count(found);
+    Ok(())
 }
 
 pub(super) fn type_of(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
-    let kind = cx.read(Key::new(args.at(1))).map(|value| value.kind());
+    let kind = cx
+        .inspect(Key::new(args.at(1)))
+        .map(|(value, _)| value.kind());
     cx.reply.simple(kind.map_or("none", Kind::name));
     Ok(())
 }
 
 const OBJECT_HELP: &[&str] = &[
-    "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "OBJECT <subcommand> [<arg>]. What is known about the value of a key:",
     "ENCODING <key>",
-    "    Return the kind of internal representation used in order to store the value",
-    "    associated with a <key>.",
+    "    How the value is kept in memory.",
     "FREQ <key>",
-    "    Return the access frequency index of the <key>. The returned integer is",
-    "    proportional to the logarithm of the recent access frequency of the key.",
+    "    How often the key is used, on a logarithmic scale; under LFU policies only.",
     "IDLETIME <key>",
-    "    Return the idle time of the <key>, that is the approximated number of",
-    "    seconds elapsed since the last access to the key.",
+    "    Seconds since the key was last used.",
     "REFCOUNT <key>",
-    "    Return the number of references of the value associated with the specified",
-    "    <key>.",
+    "    How often the value is referred to.",
     "HELP",
-    "    Print this help.",
+    "    This text.",
 ];
 
 pub(super) fn object(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
@@ -113,7 +113,10 @@ fn object_help(cx: &mut Cx<'_>, _: Args<'_>) -> CommandResult {
 }
 
 fn object_encoding(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
-    match cx.read(Key::new(args.at(2))).map(|value| value.encoding()) {
+    match cx
+        .inspect(Key::new(args.at(2)))
+        .map(|(value, _)| value.encoding())
+    {
         Some(encoding) => cx.reply.bulk(encoding.as_bytes()),
         None => cx.reply.null(),
     }
@@ -124,8 +127,8 @@ fn object_encoding(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
 fn object_refcount(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     const SHARED_BELOW: i64 = 10_000;
     let found = cx
-        .read(Key::new(args.at(2)))
-        .map(|value| value.encoding() == "int" && value.as_int().is_some_and(is_small));
+        .inspect(Key::new(args.at(2)))
+        .map(|(value, _)| value.encoding() == "int" && value.as_int().is_some_and(is_small));
     fn is_small(n: i64) -> bool {
         (0..SHARED_BELOW).contains(&n)
     }
@@ -139,18 +142,17 @@ fn object_refcount(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
 
 fn object_idletime(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let key = Key::new(args.at(2));
-    if cx.read(key).is_none() {
-        cx.reply.null();
-        return Ok(());
+    let is_there = cx.inspect(key).is_some();
+    match cx.idle_seconds(key).filter(|_| is_there) {
+        Some(seconds) => cx.reply.integer(i64::from(seconds)),
+        None => cx.reply.null(),
     }
-    let idle_seconds = 0;
-    cx.reply.integer(idle_seconds);
     Ok(())
 }
 
 /// Frequencies are counted only under an LFU policy, and there is none to select.
 fn object_freq(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
-    if cx.read(Key::new(args.at(2))).is_none() {
+    if cx.inspect(Key::new(args.at(2))).is_none() {
         cx.reply.null();
         return Ok(());
     }

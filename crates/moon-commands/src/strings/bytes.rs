@@ -5,8 +5,8 @@ use crate::context::{CommandResult, Cx, Origin};
 use crate::error::CommandError;
 use crate::parse;
 use moon_resp::Args;
-use moon_store::value::IntText;
-use moon_store::{Key, STRING_LEN_MAX, Value};
+
+use moon_store::{IntText, Key, STRING_LEN_MAX, Value};
 use std::ops::Range;
 
 pub(super) fn append(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {

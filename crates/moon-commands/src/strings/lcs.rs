@@ -8,8 +8,8 @@ use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
 use crate::parse;
 use moon_resp::Args;
-use moon_store::Key;
-use moon_store::value::IntText;
+use moon_store::{IntText, Key};
+
 use std::ops::Range;
 
 #[derive(Default)]

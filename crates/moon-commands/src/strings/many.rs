@@ -3,8 +3,8 @@
 use crate::context::{CommandResult, Cx};
 use crate::parse;
 use moon_resp::Args;
-use moon_store::value::IntText;
-use moon_store::{Key, Value};
+
+use moon_store::{IntText, Key, Value};
 
 pub(super) fn mget(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     cx.reply.array(args.len() - 1);
@@ -24,6 +24,7 @@ pub(super) fn mset(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         return Err(parse::wrong_arity("mset"));
     }
     set_all(cx, args);
+    cx.effects.push_args(cx.db, args);
     cx.reply.ok();
     Ok(())
 }
@@ -37,20 +38,20 @@ pub(super) fn msetnx(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let any_exists = (1..args.len()).step_by(2).any(exists);
     if !any_exists {
         set_all(cx, args);
+        let mut effect: Vec<&[u8]> = Vec::with_capacity(args.len());
+        effect.push(b"MSET");
+        effect.extend(args.from(1).iter());
+        cx.effects.push(cx.db, &effect);
     }
     cx.reply.flag(!any_exists);
     Ok(())
 }
 
-/// Sets every pair; the effect is one MSET.
+/// Sets every pair. The effect is the caller's to tell.
 fn set_all(cx: &mut Cx<'_>, args: Args<'_>) {
-    let mut effect: Vec<&[u8]> = Vec::with_capacity(args.len());
-    effect.push(b"MSET");
-    effect.extend(args.from(1).iter());
     for at in (1..args.len()).step_by(2) {
         let key = Key::new(args.at(at));
         cx.store(key, Value::string(args.at(at + 1)), None);
         cx.mark(cx.db, key);
     }
-    cx.effects.push(cx.db, &effect);
 }

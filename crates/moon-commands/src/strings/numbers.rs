@@ -6,8 +6,8 @@ use crate::error::CommandError;
 use crate::long_double::LongDouble;
 use crate::parse;
 use moon_resp::Args;
-use moon_store::value::IntText;
-use moon_store::{Key, Value};
+
+use moon_store::{IntText, Key, Value};
 
 pub(super) fn incr(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     add(cx, args, 1)

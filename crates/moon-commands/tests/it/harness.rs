@@ -12,29 +12,29 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use std::collections::BTreeMap;
 
-pub const DATABASES: DbIndex = 4;
-pub const START: UnixMs = UnixMs(1_700_000_000_000);
+pub(crate) const DATABASES: DbIndex = 4;
+pub(crate) const START: UnixMs = UnixMs(1_700_000_000_000);
 
 /// Shards, and one connection that runs commands on them.
-pub struct Instance {
-    pub shards: Vec<Option<Box<ShardData>>>,
-    pub count: ShardCount,
-    pub db: DbIndex,
-    pub now: UnixMs,
-    pub protocol: Protocol,
-    pub effects: Effects,
-    pub limits: Limits,
-    pub counts: Counts,
-    pub depends_on: Lsn,
-    pub keep_expired: bool,
+pub(crate) struct Instance {
+    pub(crate) shards: Vec<Option<Box<ShardData>>>,
+    pub(crate) count: ShardCount,
+    pub(crate) db: DbIndex,
+    pub(crate) now: UnixMs,
+    pub(crate) protocol: Protocol,
+    pub(crate) effects: Effects,
+    pub(crate) limits: Limits,
+    pub(crate) counts: Counts,
+    pub(crate) depends_on: Lsn,
+    pub(crate) keep_expired: bool,
     rng: SmallRng,
 }
 
 /// Every key with what it holds, by database.
-pub type Dump = BTreeMap<(DbIndex, Vec<u8>), (String, Deadline)>;
+pub(crate) type Dump = BTreeMap<(DbIndex, Vec<u8>), (String, Deadline)>;
 
 impl Instance {
-    pub fn new(shards: u16) -> Instance {
+    pub(crate) fn new(shards: u16) -> Instance {
         let count = ShardCount::new(shards).expect("a valid count");
         Instance {
             shards: count
@@ -54,19 +54,19 @@ impl Instance {
         }
     }
 
-    pub fn shard(&mut self, id: ShardId) -> &mut ShardData {
+    pub(crate) fn shard(&mut self, id: ShardId) -> &mut ShardData {
         self.shards[id.index()]
             .as_deref_mut()
             .expect("all shards are here")
     }
 
     /// Runs one command, its arguments separated by spaces; returns the reply's bytes as text.
-    pub fn run(&mut self, command: &str) -> String {
+    pub(crate) fn run(&mut self, command: &str) -> String {
         let reply = self.run_args(&OwnedArgs::new(command.split(' ')));
         String::from_utf8(reply).expect("tests use text")
     }
 
-    pub fn run_args(&mut self, args: &OwnedArgs) -> Vec<u8> {
+    pub(crate) fn run_args(&mut self, args: &OwnedArgs) -> Vec<u8> {
         let mut out = Vec::new();
         let args = args.as_args();
         let Some((_, spec)) = lookup(args.at(0)) else {
@@ -116,18 +116,18 @@ impl Instance {
 
     /// Runs a command and compares the reply.
     #[track_caller]
-    pub fn expect(&mut self, command: &str, reply: &str) {
+    pub(crate) fn expect(&mut self, command: &str, reply: &str) {
         assert_eq!(self.run(command), reply, "{command}");
     }
 
     /// The effects since the last call, as requests with their arguments separated by spaces.
-    pub fn effects(&mut self) -> Vec<String> {
+    pub(crate) fn effects(&mut self) -> Vec<String> {
         let payload = self.effects.take();
         requests(&payload)
     }
 
     /// Applies a payload to the data, as recovery does.
-    pub fn replay(&mut self, payload: &[u8]) -> Result<(), ReplayError> {
+    pub(crate) fn replay(&mut self, payload: &[u8]) -> Result<(), ReplayError> {
         let shards = if self.count == ShardCount::ONE {
             ShardSet::One(self.shards[0].as_deref_mut().expect("here"))
         } else {
@@ -141,7 +141,7 @@ impl Instance {
         Ok(())
     }
 
-    pub fn dump(&mut self) -> Dump {
+    pub(crate) fn dump(&mut self) -> Dump {
         let mut dump = Dump::new();
         for shard in self.shards.iter_mut().flatten() {
             for db in 0..DATABASES {
@@ -157,14 +157,27 @@ impl Instance {
 
 fn show(value: &Value) -> String {
     let mut text = IntText::new();
-    match value.as_bytes(&mut text) {
-        Some(bytes) => format!("{:?}", String::from_utf8_lossy(bytes)),
-        None => format!("{value:?}"),
+    if let Some(bytes) = value.as_bytes(&mut text) {
+        return format!("{:?}", String::from_utf8_lossy(bytes));
     }
+    let quoted = |bytes: &[u8]| format!("{:?}", String::from_utf8_lossy(bytes));
+    let mut parts: Vec<String> = match value {
+        Value::List(list) => list.iter().map(quoted).collect(),
+        Value::Set(set) => set.iter().map(|m| quoted(&m.to_vec())).collect(),
+        Value::Hash(hash) => hash
+            .iter()
+            .map(|(field, value)| quoted(field) + ": " + &quoted(value))
+            .collect(),
+        Value::Int(_) | Value::Str(_) => Vec::new(),
+    };
+    if !matches!(value, Value::List(_)) {
+        parts.sort_unstable();
+    }
+    format!("{} {}", value.encoding(), parts.join(", "))
 }
 
 /// The requests of a payload, their arguments separated by spaces.
-pub fn requests(payload: &[u8]) -> Vec<String> {
+pub(crate) fn requests(payload: &[u8]) -> Vec<String> {
     let mut parser = moon_resp::RequestParser::new();
     let (mut found, mut offset) = (Vec::new(), 0);
     while offset < payload.len() {

@@ -1,6 +1,7 @@
 //! The promise of effects: replayed into an empty instance, they give the same data.
 
 use crate::harness::{Instance, START};
+use moon_commands::Limits;
 use moon_core::UnixMs;
 use proptest::prelude::*;
 
@@ -63,6 +64,25 @@ const TEMPLATES: &[&str] = &[
     "scan 0",
     "dbsize",
     "object encoding K",
+    "hset K V V",
+    "hset K V V V V",
+    "hsetnx K V V",
+    "hincrby K V N",
+    "hdel K V V",
+    "hgetall K",
+    "lpush K V V",
+    "rpush K V V V",
+    "lpushx K V",
+    "lpop K",
+    "rpop K N",
+    "lrange K 0 -1",
+    "sadd K V V V",
+    "sadd K N V",
+    "srem K V V",
+    "spop K",
+    "spop K N",
+    "srandmember K N",
+    "smembers K",
 ];
 /// As the templates, for what is rare.
 const RARE_FROM: usize = 200;
@@ -110,6 +130,17 @@ fn step() -> impl Strategy<Value = (usize, [u8; 5], i64, bool)> {
     (template, any::<[u8; 5]>(), pass_ms, any::<bool>())
 }
 
+/// Thresholds that a few commands pass, so that collections are seen in all forms.
+fn small_limits() -> Limits {
+    Limits {
+        hash_max_listpack_entries: 2,
+        list_max_listpack_size: 3,
+        set_max_intset_entries: 2,
+        set_max_listpack_entries: 3,
+        ..Limits::default()
+    }
+}
+
 fn effects_give_the_same_data(
     shards: u16,
     replay_shards: u16,
@@ -117,6 +148,8 @@ fn effects_give_the_same_data(
 ) -> Result<(), TestCaseError> {
     let mut live = Instance::new(shards);
     let mut copy = Instance::new(replay_shards);
+    live.limits = small_limits();
+    copy.limits = small_limits();
     for (at, (template, choices, pass_ms, end_turn)) in steps.iter().enumerate() {
         live.now.0 += pass_ms;
         live.db = u16::from(choices[4] % 8 == 0);

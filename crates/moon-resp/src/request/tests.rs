@@ -62,6 +62,10 @@ fn error_of(input: &[u8], limits: &RequestLimits) -> Option<String> {
     let in_one = feed([input], limits).error;
     let byte_by_byte = feed(input.chunks(1), limits).error;
     assert_eq!(in_one, byte_by_byte, "{}", input.escape_ascii());
+    for at in 0..input.len().min(50) {
+        let in_two = feed([&input[..at], &input[at..]], limits).error;
+        assert_eq!(in_one, in_two, "{} at {at}", input.escape_ascii());
+    }
     in_one.map(|error| error.to_string())
 }
 
@@ -194,6 +198,9 @@ fn broken_headers_get_the_errors_of_redis() {
         (b"*1\r\n$-1\r\n", bulk),
         (b"*1\r\n$\r\n", bulk),
         (b"*1\r\n$1a\r\n", bulk),
+        // What was searched of a longer line before must not hide the end of these.
+        (b"*12\r\n$\r\n", bulk),
+        (b"*2\r\n$10\r\n0123456789\r\n$\r\n", bulk),
         (b"*1\r\n$536870912\r\n", None),
         (b"*1\r\n$536870913\r\n", bulk),
         (

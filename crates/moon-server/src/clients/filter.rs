@@ -298,7 +298,7 @@ fn integer(word: &[u8]) -> Option<i64> {
 mod tests {
     use super::*;
 
-    fn words<'a>(text: &'a str) -> Vec<&'a [u8]> {
+    fn words(text: &str) -> Vec<&[u8]> {
         text.split_ascii_whitespace().map(str::as_bytes).collect()
     }
 

@@ -71,20 +71,29 @@ impl Clients {
     /// Enters a client that has just connected.
     #[must_use]
     pub fn connect(self: &Arc<Clients>, peer: Peer) -> Registration {
-        let id = self.next_id.fetch_add(1, Relaxed);
-        let handle = Arc::new(ClientHandle::new(id, peer, self.now_ms()));
-        self.lock().insert(id, Arc::clone(&handle));
-        Registration {
-            clients: Arc::clone(self),
-            handle,
-        }
+        let mut by_id = self.lock();
+        self.enter(&mut by_id, peer)
     }
 
     /// Enters a client only if fewer than `maxclients` are connected.
     #[must_use]
     pub fn connect_below(self: &Arc<Clients>, maxclients: u32, peer: Peer) -> Option<Registration> {
-        // Only the acceptor adds clients, so the count cannot grow between the two locks.
-        ((self.len() as u64) < u64::from(maxclients)).then(|| self.connect(peer))
+        let mut by_id = self.lock();
+        ((by_id.len() as u64) < u64::from(maxclients)).then(|| self.enter(&mut by_id, peer))
+    }
+
+    fn enter(
+        self: &Arc<Clients>,
+        by_id: &mut BTreeMap<u64, Arc<ClientHandle>>,
+        peer: Peer,
+    ) -> Registration {
+        let id = self.next_id.fetch_add(1, Relaxed);
+        let handle = Arc::new(ClientHandle::new(id, peer, self.now_ms()));
+        by_id.insert(id, Arc::clone(&handle));
+        Registration {
+            clients: Arc::clone(self),
+            handle,
+        }
     }
 
     /// Clients connected now.

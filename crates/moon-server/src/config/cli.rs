@@ -45,6 +45,14 @@ const SWITCHES: &[(&str, &str)] = &[
     ),
 ];
 
+/// Directives whose lines add up, so that a flag does not replace what the file says.
+const ADDS_UP: &[&str] = &[
+    "client-output-buffer-limit",
+    "rename-command",
+    "user",
+    "loadmodule",
+];
+
 /// Reads the command line (`args` without the program's name) and the file it names.
 ///
 /// # Errors
@@ -69,6 +77,14 @@ pub fn load(args: &[String]) -> Result<Outcome, ConfigError> {
     if let Some(path) = matches.get_one::<String>("config-file") {
         let path = PathBuf::from(path);
         for line in file::read(&path)? {
+            let name = line.name.to_ascii_lowercase();
+            if !ADDS_UP.contains(&name.as_str()) && matches.try_contains_id(&name).unwrap_or(false)
+            {
+                // The flag of that name wins, so what the file says is not in force.
+                if table::find(&name).is_none() {
+                    continue;
+                }
+            }
             let words: Vec<&str> = line.words.iter().map(String::as_str).collect();
             apply(&mut loaded, &line.name, &words)
                 .map_err(|reason| ConfigError::at(line.origin, reason))?;

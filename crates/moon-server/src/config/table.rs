@@ -564,6 +564,20 @@ mod tests {
     }
 
     #[test]
+    fn every_directive_is_documented_with_its_default() {
+        let page = include_str!("../../../../docs/configuration.md");
+        for d in DIRECTIVES {
+            let default = match d.default {
+                "" => "empty".to_owned(),
+                text => format!("`{text}`"),
+            };
+            let how = if d.how == How::Runtime { "yes" } else { "no" };
+            let row = format!("| `{}` | {default} | {how} | {}", d.name, d.doc);
+            assert!(page.contains(&row), "docs/configuration.md lacks: {row}");
+        }
+    }
+
+    #[test]
     fn printed_values_can_be_read_back() {
         for d in DIRECTIVES {
             let printed = (d.get)(&Config::default());

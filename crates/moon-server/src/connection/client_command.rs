@@ -28,7 +28,9 @@ pub(super) fn run(
         _ => return Err(unknown_subcommand(args, "CLIENT")),
     };
     if !fits {
-        return Err(format!("ERR wrong number of arguments for 'client|{subcommand}' command"));
+        return Err(format!(
+            "ERR wrong number of arguments for 'client|{subcommand}' command"
+        ));
     }
     let rest: Vec<&[u8]> = args.from(2).iter().collect();
     let mut reply = Reply::new(out, connection.state.protocol);
@@ -80,15 +82,39 @@ pub(super) fn run(
 const HELP: &[(&str, &str)] = &[
     ("GETNAME", "Return the name of the current connection."),
     ("ID", "Return the ID of the current connection."),
-    ("INFO", "Return information about the current client connection."),
+    (
+        "INFO",
+        "Return information about the current client connection.",
+    ),
     ("KILL <ip:port>", "Kill connection made from <ip:port>."),
-    ("KILL <option> <value> [<option> <value> [...]]", "Kill connections that match every option: ADDR, LADDR, TYPE, USER, SKIPME, ID, MAXAGE."),
-    ("LIST [options ...]", "Return information about client connections: TYPE <type>, ID <id> ..."),
-    ("NO-EVICT (ON|OFF)", "Protect current client connection from eviction."),
-    ("NO-TOUCH (ON|OFF)", "Do not change keys' last access times for this connection."),
-    ("REPLY (ON|OFF|SKIP)", "Control the replies sent to the current connection."),
-    ("SETINFO <option> <value>", "Set client meta attributes: LIB-NAME, LIB-VER."),
-    ("SETNAME <name>", "Assign the name <name> to the current connection."),
+    (
+        "KILL <option> <value> [<option> <value> [...]]",
+        "Kill connections that match every option: ADDR, LADDR, TYPE, USER, SKIPME, ID, MAXAGE.",
+    ),
+    (
+        "LIST [options ...]",
+        "Return information about client connections: TYPE <type>, ID <id> ...",
+    ),
+    (
+        "NO-EVICT (ON|OFF)",
+        "Protect current client connection from eviction.",
+    ),
+    (
+        "NO-TOUCH (ON|OFF)",
+        "Do not change keys' last access times for this connection.",
+    ),
+    (
+        "REPLY (ON|OFF|SKIP)",
+        "Control the replies sent to the current connection.",
+    ),
+    (
+        "SETINFO <option> <value>",
+        "Set client meta attributes: LIB-NAME, LIB-VER.",
+    ),
+    (
+        "SETNAME <name>",
+        "Assign the name <name> to the current connection.",
+    ),
 ];
 
 fn command_name(id: u16) -> Option<&'static str> {
@@ -109,7 +135,10 @@ fn kill(connection: &mut Connection, rest: &[&[u8]], out: &mut Vec<u8>) -> Resul
         KillRequest::Old(filter) => (filter, true),
         KillRequest::New(filter) => (filter, false),
     };
-    let (killed, myself) = connection.server.clients.kill(&filter, connection.client.id);
+    let (killed, myself) = connection
+        .server
+        .clients
+        .kill(&filter, connection.client.id);
     connection.state.closing |= myself;
     let mut reply = Reply::new(out, connection.state.protocol);
     match (old, killed) {

@@ -26,10 +26,15 @@ pub(super) fn admit(
     command: Option<CommandId>,
     args: Args<'_>,
 ) -> Result<(CommandId, &'static CommandSpec), String> {
-    let Some(id) = command else { return Err(unknown_command(args)) };
+    let Some(id) = command else {
+        return Err(unknown_command(args));
+    };
     let spec = by_id(id);
     if !spec.accepts(args.len()) {
-        return Err(format!("ERR wrong number of arguments for '{}' command", spec.name));
+        return Err(format!(
+            "ERR wrong number of arguments for '{}' command",
+            spec.name
+        ));
     }
     if !connection.state.authenticated && !spec.flags.contains(Flags::NO_AUTH) {
         return Err("NOAUTH Authentication required.".to_owned());
@@ -47,7 +52,11 @@ pub(super) fn admit(
 /// The text with which a data command must be refused now, if the log cannot take its effects.
 pub(super) fn refuses(connection: &Connection, spec: &CommandSpec) -> Option<&'static str> {
     let writes = spec.is_write() && !spec.flags.contains(Flags::FREES_MEMORY);
-    if writes { connection.shard.refuses_writes() } else { None }
+    if writes {
+        connection.shard.refuses_writes()
+    } else {
+        None
+    }
 }
 
 /// Longest part of an unknown command that its error repeats, in bytes.
@@ -116,7 +125,9 @@ pub(super) fn run_in_transaction(
         out.truncate(start);
         Reply::new(out, connection.state.protocol).error(text);
     }
-    connection.server.note_command(&connection.shard, id, started.elapsed(), result.err());
+    connection
+        .server
+        .note_command(&connection.shard, id, started.elapsed(), result.err());
     depends_on
 }
 
@@ -164,11 +175,13 @@ fn answer(
         "command" => docs::command_reply(&mut reply, args).map_err(|e| e.text().to_owned())?,
         "config" => config(connection, args, &mut reply)?,
         "info" => {
-            let text = connection.server.info(&connection.shard, args.from(1));
+            let text = connection.server.info(args.from(1));
             reply.verbatim("txt", text.as_bytes());
         }
         "time" => {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
             reply.array(2);
             reply.bulk(now.as_secs().to_string().as_bytes());
             reply.bulk(now.subsec_micros().to_string().as_bytes());
@@ -185,9 +198,11 @@ fn answer(
             reply.array(0);
         }
         "bgrewriteaof" => {
-            return Err("ERR BGREWRITEAOF is not available in this version: the log is kept \
+            return Err(
+                "ERR BGREWRITEAOF is not available in this version: the log is kept \
                         whole, and nothing was started"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         "debug" => debug(args, &mut reply)?,
         other => unreachable!("{other} is in the command table without code in the server"),
@@ -201,7 +216,9 @@ fn integer(arg: &[u8]) -> Result<i64, String> {
 
 fn select(connection: &mut Connection, arg: &[u8]) -> Result<(), String> {
     let index = integer(arg)?;
-    let index = u16::try_from(index).ok().filter(|i| *i < connection.server.databases());
+    let index = u16::try_from(index)
+        .ok()
+        .filter(|i| *i < connection.server.databases());
     let index = index.ok_or_else(|| "ERR DB index is out of range".to_owned())?;
     connection.state.db = index;
     connection.client.db.store(u32::from(index), Relaxed);
@@ -215,9 +232,11 @@ fn auth(connection: &mut Connection, args: Args<'_>) -> Result<(), String> {
         _ => return Err(SYNTAX.to_owned()),
     };
     if args.len() == 2 && !connection.server.requires_password() {
-        return Err("ERR AUTH <password> called without any password configured for the default \
+        return Err(
+            "ERR AUTH <password> called without any password configured for the default \
                     user. Are you sure your configuration is correct?"
-            .to_owned());
+                .to_owned(),
+        );
     }
     if !connection.server.accepts(user, password) {
         return Err(WRONGPASS.to_owned());
@@ -229,9 +248,8 @@ fn auth(connection: &mut Connection, args: Args<'_>) -> Result<(), String> {
 fn hello(connection: &mut Connection, args: Args<'_>, out: &mut Vec<u8>) -> Result<(), String> {
     let mut protocol = connection.state.protocol;
     if let Some(version) = args.get(1) {
-        let version = moon_commands::parse::canonical_integer(version).ok_or_else(|| {
-            "ERR Protocol version is not an integer or out of range".to_owned()
-        })?;
+        let version = moon_commands::parse::canonical_integer(version)
+            .ok_or_else(|| "ERR Protocol version is not an integer or out of range".to_owned())?;
         protocol = match version {
             2 => Protocol::Resp2,
             3 => Protocol::Resp3,
@@ -242,7 +260,11 @@ fn hello(connection: &mut Connection, args: Args<'_>, out: &mut Vec<u8>) -> Resu
     let mut name = None;
     let mut at = 2;
     while let Some(option) = args.get(at) {
-        match (option.to_ascii_lowercase().as_slice(), args.get(at + 1), args.get(at + 2)) {
+        match (
+            option.to_ascii_lowercase().as_slice(),
+            args.get(at + 1),
+            args.get(at + 2),
+        ) {
             (b"auth", Some(user), Some(password)) => {
                 credentials = Some((user, password));
                 at += 3;
@@ -264,16 +286,21 @@ fn hello(connection: &mut Connection, args: Args<'_>, out: &mut Vec<u8>) -> Resu
         connection.state.authenticated = true;
     }
     if !connection.state.authenticated {
-        return Err("NOAUTH HELLO must be called with the client already authenticated, \
+        return Err(
+            "NOAUTH HELLO must be called with the client already authenticated, \
                     otherwise the HELLO <proto> AUTH <user> <pass> option can be used to \
                     authenticate the client and select the RESP protocol version at the same time"
-            .to_owned());
+                .to_owned(),
+        );
     }
     if let Some(name) = name {
         connection.client.set_name(name);
     }
     connection.state.protocol = protocol;
-    connection.client.resp.store(if protocol == Protocol::Resp3 { 3 } else { 2 }, Relaxed);
+    connection
+        .client
+        .resp
+        .store(if protocol == Protocol::Resp3 { 3 } else { 2 }, Relaxed);
     let mut reply = Reply::new(out, protocol);
     reply.map(7);
     for (key, value) in [("server", "redis"), ("version", crate::info::REDIS_VERSION)] {
@@ -302,7 +329,13 @@ fn reset(connection: &mut Connection) {
 
 fn config(connection: &Connection, args: Args<'_>, reply: &mut Reply<'_>) -> Result<(), String> {
     let arity = |ok: bool, name: &str| {
-        if ok { Ok(()) } else { Err(format!("ERR wrong number of arguments for 'config|{name}' command")) }
+        if ok {
+            Ok(())
+        } else {
+            Err(format!(
+                "ERR wrong number of arguments for 'config|{name}' command"
+            ))
+        }
     };
     match args.at(1).to_ascii_lowercase().as_slice() {
         b"get" => {
@@ -328,17 +361,28 @@ fn config(connection: &Connection, args: Args<'_>, reply: &mut Reply<'_>) -> Res
         }
         b"rewrite" => {
             arity(args.len() == 2, "rewrite")?;
-            return Err("ERR CONFIG REWRITE is not available in this version; change the \
+            return Err(
+                "ERR CONFIG REWRITE is not available in this version; change the \
                         configuration file by hand"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         b"help" => help(
             reply,
             "CONFIG",
             &[
-                ("GET <pattern>", "Return parameters matching the glob-like <pattern> and their values."),
-                ("SET <directive> <value>", "Set the configuration <directive> to <value>."),
-                ("RESETSTAT", "Reset statistics reported by the INFO command."),
+                (
+                    "GET <pattern>",
+                    "Return parameters matching the glob-like <pattern> and their values.",
+                ),
+                (
+                    "SET <directive> <value>",
+                    "Set the configuration <directive> to <value>.",
+                ),
+                (
+                    "RESETSTAT",
+                    "Reset statistics reported by the INFO command.",
+                ),
             ],
         ),
         _ => return Err(unknown_subcommand(args, "CONFIG")),
@@ -356,12 +400,18 @@ fn debug(args: Args<'_>, reply: &mut Reply<'_>) -> Result<(), String> {
                 .ok()
                 .and_then(|text| text.parse().ok())
                 .ok_or_else(|| "ERR value is not a valid float".to_owned())?;
-            let pause = Duration::try_from_secs_f64(seconds).unwrap_or_default().min(SLEEP_MAX);
+            let pause = Duration::try_from_secs_f64(seconds)
+                .unwrap_or_default()
+                .min(SLEEP_MAX);
             // Clients' tests use this to make a shard busy, which is what blocking it does.
             std::thread::sleep(pause);
             reply.ok();
         }
-        b"help" => help(reply, "DEBUG", &[("SLEEP <seconds>", "Stop this shard for <seconds>.")]),
+        b"help" => help(
+            reply,
+            "DEBUG",
+            &[("SLEEP <seconds>", "Stop this shard for <seconds>.")],
+        ),
         _ => return Err(unknown_subcommand(args, "DEBUG")),
     }
     Ok(())
@@ -411,7 +461,9 @@ fn shutdown(connection: &mut Connection, args: Args<'_>) -> Result<(), Close> {
     }
     connection.server.request_shutdown(request);
     // As in Redis, the connection closes without a reply when the server has stopped.
-    connection.client.set_flag(ClientFlags::CloseAfterReply, true);
+    connection
+        .client
+        .set_flag(ClientFlags::CloseAfterReply, true);
     connection.state.reply_mode = ReplyMode::Off;
     Ok(())
 }

@@ -69,7 +69,7 @@ pub(super) enum Route {
 }
 
 /// One connection, owned by its task.
-pub struct Connection {
+pub(super) struct Connection {
     pub(super) outlet: Rc<Outlet>,
     pub(super) session: Rc<dyn Session>,
     pub(super) shard: Rc<Shard>,
@@ -140,6 +140,7 @@ impl Connection {
         let client = Arc::clone(&self.client);
         let mut killed = pin!(client.killed());
         loop {
+            self.server.sent(&self.shard, self.outlet.take_sent_bytes());
             let mut buffer = self.take_buffer();
             let read = poll_fn(|cx| {
                 self.outlet.poll_send(cx);
@@ -148,7 +149,11 @@ impl Connection {
                 }
                 if killed.as_mut().poll(cx).is_ready() {
                     let stopping = self.server.is_stopping();
-                    return Poll::Ready(Err(if stopping { Close::AfterReplies } else { Close::Now }));
+                    return Poll::Ready(Err(if stopping {
+                        Close::AfterReplies
+                    } else {
+                        Close::Now
+                    }));
                 }
                 if self.outlet.unsent_bytes() > UNSENT_BYTES_MAX {
                     return Poll::Pending;
@@ -173,7 +178,9 @@ impl Connection {
                 Ok(()) => {}
                 Err(Close::Now) => return,
                 Err(Close::AfterReplies) => {
-                    self.outlet.wait_until(|gate| gate.is_open() && gate.open().is_empty()).await;
+                    self.outlet
+                        .wait_until(|gate| gate.is_open() && gate.open().is_empty())
+                        .await;
                     self.outlet.shutdown().await;
                     return;
                 }
@@ -216,7 +223,10 @@ impl Connection {
         let limits = self.server.request_limits(self.state.authenticated);
         loop {
             let first_span = self.spans.len();
-            match self.parser.parse_at(buffer, consumed, &mut self.spans, &limits) {
+            match self
+                .parser
+                .parse_at(buffer, consumed, &mut self.spans, &limits)
+            {
                 Ok(Parsed::Request { consumed: length }) => {
                     consumed += length;
                     self.found(buffer, first_span, None);
@@ -225,7 +235,10 @@ impl Connection {
                         break;
                     }
                 }
-                Ok(Parsed::Inline { consumed: length, args }) => {
+                Ok(Parsed::Inline {
+                    consumed: length,
+                    args,
+                }) => {
                     consumed += length;
                     self.found(buffer, first_span, Some(args));
                 }
@@ -300,7 +313,10 @@ impl Connection {
         let args_of = |request: &Request| match &request.owned {
             None => {
                 let first = request.first_span as usize;
-                (&spans[first..first + request.span_count as usize], &buffer[..])
+                (
+                    &spans[first..first + request.span_count as usize],
+                    &buffer[..],
+                )
             }
             Some(_) => (&[][..], &buffer[..]),
         };
@@ -311,7 +327,9 @@ impl Connection {
                 self.shard.ready().await;
             }
             next = self.execute_ready(requests, next, &args_of);
-            let Some(request) = requests.get(next) else { break };
+            let Some(request) = requests.get(next) else {
+                break;
+            };
             if !self.shard.is_home() || !self.shard.has_room() {
                 continue;
             }
@@ -335,7 +353,9 @@ impl Connection {
         args_of: &impl Fn(&Request) -> (&'b [Span], &'b [u8]),
     ) -> usize {
         let shard = Rc::clone(&self.shard);
-        let Some(mut running) = shard.begin() else { return next };
+        let Some(mut running) = shard.begin() else {
+            return next;
+        };
         if requests.len() - next >= WARM_COMMANDS_MIN {
             self.warm(&running, &requests[next..], args_of);
         }
@@ -345,7 +365,9 @@ impl Connection {
                 Some(owned) => owned.as_args(),
                 None => Args::new(buf, request_spans),
             };
-            let Some(id) = request.command else { return self.finish(running, next) };
+            let Some(id) = request.command else {
+                return self.finish(running, next);
+            };
             let spec = by_id(id);
             match self.route(spec, args) {
                 Route::Here => self.execute_here(&mut running, id, args),
@@ -378,7 +400,10 @@ impl Connection {
         requests: &[Request],
         args_of: &impl Fn(&Request) -> (&'b [Span], &'b [u8]),
     ) {
-        let mut keys = [Key { bytes: b"", hash: 0 }; WARM_KEYS_MAX];
+        let mut keys = [Key {
+            bytes: b"",
+            hash: 0,
+        }; WARM_KEYS_MAX];
         let mut count = 0;
         for request in requests.iter().take(WARM_KEYS_MAX) {
             let Some(id) = request.command else { continue };
@@ -402,7 +427,11 @@ impl Connection {
             && self.state.reply_mode == ReplyMode::On
             && matches!(spec.run, Run::Data(_))
             && spec.accepts(args.len());
-        if plain { self.route_data(spec, args) } else { Route::Alone }
+        if plain {
+            self.route_data(spec, args)
+        } else {
+            Route::Alone
+        }
     }
 
     /// Decides where a data command runs.
@@ -429,14 +458,17 @@ impl Connection {
             Scope::None => ShardMask::default(),
             Scope::AllShards => ShardMask::all(count),
             Scope::Cursor => {
-                let shard = moon_commands::keys::cursor_shard(args, count);
+                let cursor = args.get(1).unwrap_or_default();
+                let shard = moon_commands::scan::cursor_shard(cursor, count);
                 ShardMask::default().with(shard)
             }
             Scope::Keys => {
                 self.key_positions.clear();
                 spec.key_positions(args, &mut self.key_positions);
                 let keys = self.key_positions.iter().filter_map(|at| args.get(*at));
-                keys.fold(ShardMask::default(), |mask, key| mask.with(count.shard_of_key(key)))
+                keys.fold(ShardMask::default(), |mask, key| {
+                    mask.with(count.shard_of_key(key))
+                })
             }
         }
     }
@@ -453,7 +485,8 @@ impl Connection {
     /// Adds a command to the message for another shard.
     fn collect(&mut self, to: ShardId, id: CommandId, args: Args<'_>) {
         if self.outgoing.is_empty() {
-            self.outgoing.resize_with(usize::from(self.shard.count().get()), Outgoing::default);
+            self.outgoing
+                .resize_with(usize::from(self.shard.count().get()), Outgoing::default);
         }
         let ticket = self.outlet.gate().borrow_mut().reserve();
         let outgoing = &mut self.outgoing[to.index()];
@@ -461,7 +494,10 @@ impl Connection {
         for arg in args.iter() {
             let start = outgoing.buf.len();
             outgoing.buf.extend_from_slice(arg);
-            outgoing.spans.push(Span { start: narrow(start), len: narrow(arg.len()) });
+            outgoing.spans.push(Span {
+                start: narrow(start),
+                len: narrow(arg.len()),
+            });
         }
         let count = outgoing.spans.len() - first;
         outgoing.commands.push(BatchCommand {
@@ -488,7 +524,10 @@ impl Connection {
                 commands: std::mem::take(&mut outgoing.commands),
             };
             let to = ShardId(u16::try_from(index).unwrap_or(u16::MAX));
-            self.shard.directory().of(to).send_data(DataMessage::Batch(batch));
+            self.shard
+                .directory()
+                .of(to)
+                .send_data(DataMessage::Batch(batch));
         }
         if !self.outlet.gate().borrow().is_open() {
             self.shard.join_turn(&self.session);
@@ -502,7 +541,11 @@ impl Connection {
         if self.outlet.gate().borrow().holes() == 0 {
             return Ok(());
         }
-        if self.outlet.wait_until(|gate| gate.holes() == 0).await { Ok(()) } else { Err(Close::Now) }
+        if self.outlet.wait_until(|gate| gate.holes() == 0).await {
+            Ok(())
+        } else {
+            Err(Close::Now)
+        }
     }
 
     /// Writes one reply that depends on nothing, in its place.
@@ -542,7 +585,11 @@ impl Connection {
             self.state.reply_mode = ReplyMode::On;
         }
         result?;
-        if self.state.closing { Err(Close::AfterReplies) } else { Ok(()) }
+        if self.state.closing {
+            Err(Close::AfterReplies)
+        } else {
+            Ok(())
+        }
     }
 
     async fn execute_checked(
@@ -570,7 +617,10 @@ impl Connection {
                     self.execute_discardable(id, args);
                     Ok(())
                 }
-                Route::To(shard) => self.borrow_and_execute(ShardMask::default().with(shard), id, args).await,
+                Route::To(shard) => {
+                    self.borrow_and_execute(ShardMask::default().with(shard), id, args)
+                        .await
+                }
                 Route::Borrow(mask) => self.borrow_and_execute(mask, id, args).await,
             },
         }
@@ -579,7 +629,9 @@ impl Connection {
     /// Runs a local command whose reply may be unwanted (CLIENT REPLY).
     fn execute_discardable(&mut self, id: CommandId, args: Args<'_>) {
         let shard = Rc::clone(&self.shard);
-        let mut running = shard.begin().expect("the data was home and nothing awaited since");
+        let mut running = shard
+            .begin()
+            .expect("the data was home and nothing awaited since");
         let mut reply = Vec::new();
         let (db, protocol) = (self.state.db, self.state.protocol);
         let depends_on = running.execute(id, args, db, protocol, &mut reply);
@@ -605,7 +657,11 @@ impl Connection {
         let (db, protocol) = (self.state.db, self.state.protocol);
         let depends_on = borrowed.execute(id, args, db, protocol, &mut reply);
         let end = borrowed.commit();
-        let depends_on = if depends_on == moon_store::THIS_TURN { end } else { depends_on };
+        let depends_on = if depends_on == moon_store::THIS_TURN {
+            end
+        } else {
+            depends_on
+        };
         self.write_dependent_reply(depends_on, |out| out.raw(&reply));
         self.flush();
         Ok(())

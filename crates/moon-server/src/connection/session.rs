@@ -7,7 +7,7 @@ use moon_store::{DbIndex, WatchVersion};
 
 /// Whether replies are sent, as CLIENT REPLY sets it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ReplyMode {
+pub(super) enum ReplyMode {
     /// Every reply is sent.
     #[default]
     On,
@@ -21,7 +21,7 @@ pub enum ReplyMode {
 
 /// A command queued by MULTI.
 #[derive(Debug)]
-pub struct Queued {
+pub(super) struct Queued {
     /// Which command.
     pub id: CommandId,
     /// Its arguments.
@@ -30,7 +30,7 @@ pub struct Queued {
 
 /// A transaction being queued.
 #[derive(Debug, Default)]
-pub struct Transaction {
+pub(super) struct Transaction {
     /// The commands so far.
     pub queue: Vec<Queued>,
     /// A command was refused while queueing: EXEC will refuse them all.
@@ -41,7 +41,7 @@ pub struct Transaction {
 
 /// A key that WATCH named.
 #[derive(Debug)]
-pub struct Watch {
+pub(super) struct Watch {
     /// Its database.
     pub db: DbIndex,
     /// The key.
@@ -56,7 +56,7 @@ pub struct Watch {
 
 /// The state of one connection.
 #[derive(Debug)]
-pub struct SessionState {
+pub(super) struct SessionState {
     /// The selected database.
     pub db: DbIndex,
     /// The chosen protocol.
@@ -76,7 +76,7 @@ pub struct SessionState {
 impl SessionState {
     /// A new connection's state.
     #[must_use]
-    pub fn new(authenticated: bool) -> SessionState {
+    pub(super) fn new(authenticated: bool) -> SessionState {
         SessionState {
             db: 0,
             protocol: Protocol::Resp2,

@@ -21,7 +21,7 @@ pub enum Socket {
 }
 
 /// What a connection reads from.
-pub type ReadHalf = Box<dyn AsyncRead + Unpin>;
+pub(super) type ReadHalf = Box<dyn AsyncRead + Unpin>;
 
 enum WriteHalf {
     Tcp(tcp::OwnedWriteHalf),
@@ -44,7 +44,7 @@ impl Socket {
 }
 
 /// The part of a connection that its shard knows: the gate and the way out.
-pub struct Outlet {
+pub(super) struct Outlet {
     id: SessionId,
     gate: RefCell<Gate>,
     write: RefCell<WriteHalf>,
@@ -61,11 +61,11 @@ pub struct Outlet {
 }
 
 /// More unsent bytes than this, and the connection executes nothing until its client has read.
-pub const UNSENT_BYTES_MAX: usize = 1 << 20;
+pub(super) const UNSENT_BYTES_MAX: usize = 1 << 20;
 
 impl Outlet {
     /// Splits `socket` into what the task reads from and the way out.
-    pub fn new(id: SessionId, socket: Socket) -> (ReadHalf, Outlet) {
+    pub(super) fn new(id: SessionId, socket: Socket) -> (ReadHalf, Outlet) {
         let (read, write) = socket.split();
         let outlet = Outlet {
             id,
@@ -81,27 +81,27 @@ impl Outlet {
     }
 
     /// Keeps the task's waker: the same for the whole life of the task.
-    pub fn set_waker(&self, waker: Waker) {
+    pub(super) fn set_waker(&self, waker: Waker) {
         *self.waker.borrow_mut() = Some(waker);
     }
 
     /// Whether writing failed.
-    pub fn is_broken(&self) -> bool {
+    pub(super) fn is_broken(&self) -> bool {
         self.broken.get()
     }
 
     /// Bytes that could leave but have not.
-    pub fn unsent_bytes(&self) -> usize {
+    pub(super) fn unsent_bytes(&self) -> usize {
         self.gate.borrow().open().len()
     }
 
     /// Bytes sent since the last call.
-    pub fn take_sent_bytes(&self) -> u64 {
+    pub(super) fn take_sent_bytes(&self) -> u64 {
         self.sent_bytes.take()
     }
 
     /// Sends what may leave, as far as the socket takes it.
-    pub fn send(&self, cx: Option<&mut Context<'_>>) {
+    pub(super) fn send(&self, cx: Option<&mut Context<'_>>) {
         let mut gate = self.gate.borrow_mut();
         while !gate.open().is_empty() && !self.broken.get() {
             let result = match &*self.write.borrow() {
@@ -128,7 +128,7 @@ impl Outlet {
     }
 
     /// Polled by the task: goes on sending when the socket takes more.
-    pub fn poll_send(&self, cx: &mut Context<'_>) {
+    pub(super) fn poll_send(&self, cx: &mut Context<'_>) {
         while self.blocked.get() {
             let ready = {
                 let mut write = self.write.borrow_mut();
@@ -152,7 +152,7 @@ impl Outlet {
     }
 
     /// Waits until `done` holds, sending meanwhile; `false` if the connection broke instead.
-    pub async fn wait_until(&self, mut done: impl FnMut(&Gate) -> bool) -> bool {
+    pub(super) async fn wait_until(&self, mut done: impl FnMut(&Gate) -> bool) -> bool {
         poll_fn(|cx| {
             self.poll_send(cx);
             if self.broken.get() {
@@ -169,7 +169,7 @@ impl Outlet {
     }
 
     /// Closes the sending side, after everything was sent.
-    pub async fn shutdown(&self) {
+    pub(super) async fn shutdown(&self) {
         poll_fn(|cx| {
             let mut write = self.write.borrow_mut();
             let result = match &mut *write {

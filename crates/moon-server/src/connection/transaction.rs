@@ -14,17 +14,26 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Whether a command runs inside MULTI instead of being queued.
 pub(super) fn runs_at_once(spec: &CommandSpec) -> bool {
-    matches!(spec.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
+    matches!(
+        spec.name,
+        "exec" | "discard" | "multi" | "watch" | "quit" | "reset"
+    )
 }
 
 /// Adds a command to the open transaction.
 pub(super) fn queue(connection: &mut Connection, id: CommandId, args: Args<'_>) {
     if let Some(transaction) = &mut connection.state.transaction {
         transaction.bytes += args.bytes();
-        transaction.queue.push(Queued { id, args: args.into() });
+        transaction.queue.push(Queued {
+            id,
+            args: args.into(),
+        });
         let queued = u32::try_from(transaction.queue.len()).unwrap_or(u32::MAX);
         connection.client.set_multi(Some(queued));
-        connection.client.multi_mem.store(transaction.bytes as u64, Relaxed);
+        connection
+            .client
+            .multi_mem
+            .store(transaction.bytes as u64, Relaxed);
     }
     connection.write_reply(|reply| reply.simple("QUEUED"));
 }
@@ -44,7 +53,7 @@ pub(super) fn multi(connection: &mut Connection) {
     }
     connection.state.transaction = Some(Transaction::default());
     connection.client.set_multi(Some(0));
-    connection.write_reply(Reply::ok);
+    connection.write_reply(|reply| reply.ok());
 }
 
 fn end_multi(connection: &Connection) {
@@ -60,7 +69,7 @@ pub(super) fn discard(connection: &mut Connection) {
     }
     end_multi(connection);
     unwatch(connection);
-    connection.write_reply(Reply::ok);
+    connection.write_reply(|reply| reply.ok());
 }
 
 /// Forgets all watches. Those of other shards go by message, which nobody waits for.
@@ -78,7 +87,11 @@ pub(super) fn unwatch(connection: &mut Connection) {
                 data.watches.unwatch(db, &key);
             }
         };
-        connection.shard.directory().of(shard).send_data(DataMessage::Visit(Box::new(visit)));
+        connection
+            .shard
+            .directory()
+            .of(shard)
+            .send_data(DataMessage::Visit(Box::new(visit)));
     }
     connection.client.watch.store(0, Relaxed);
 }
@@ -94,32 +107,48 @@ pub(super) async fn watch(connection: &mut Connection, args: Args<'_>) -> Result
     let db = connection.state.db;
     let mut new: Vec<&[u8]> = Vec::new();
     for key in args.from(1).iter() {
-        let known = connection.state.watches.iter().any(|w| w.db == db && *w.key == *key);
+        let known = connection
+            .state
+            .watches
+            .iter()
+            .any(|w| w.db == db && *w.key == *key);
         if !known && !new.contains(&key) {
             new.push(key);
         }
     }
-    let mask = new.iter().fold(ShardMask::default(), |m, key| m.with(count.shard_of_key(key)));
+    let mask = new.iter().fold(ShardMask::default(), |m, key| {
+        m.with(count.shard_of_key(key))
+    });
     let own = ShardMask::default().with(connection.shard.id());
     if mask.is_empty() || mask == own {
         let shard = Rc::clone(&connection.shard);
-        let mut running = shard.begin().expect("the data was home and nothing awaited since");
+        let mut running = shard
+            .begin()
+            .expect("the data was home and nothing awaited since");
         let now = running.now();
         for key in new {
-            connection.state.watches.push(begin_watch(running.data(), db, key, now));
+            connection
+                .state
+                .watches
+                .push(begin_watch(running.data(), db, key, now));
         }
     } else {
         let mut borrowed = connection.shard.borrow(mask).await;
         let now = borrowed.now();
         for key in new {
-            let data = borrowed.data(count.shard_of_key(key)).expect("its shard was borrowed");
-            connection.state.watches.push(begin_watch(data, db, key, now));
+            let data = borrowed
+                .data(count.shard_of_key(key))
+                .expect("its shard was borrowed");
+            connection
+                .state
+                .watches
+                .push(begin_watch(data, db, key, now));
         }
         borrowed.commit();
     }
     let watched = u32::try_from(connection.state.watches.len()).unwrap_or(u32::MAX);
     connection.client.watch.store(watched, Relaxed);
-    connection.write_reply(Reply::ok);
+    connection.write_reply(|reply| reply.ok());
     Ok(())
 }
 
@@ -135,7 +164,9 @@ fn begin_watch(data: &mut ShardData, db: DbIndex, key: &[u8], now: UnixMs) -> Wa
 
 fn is_expired(data: &ShardData, db: DbIndex, key: &[u8], now: UnixMs) -> bool {
     let found = data.dbs[usize::from(db)].get(Key::new(key));
-    found.and_then(|(_, deadline)| deadline).is_some_and(|deadline| deadline <= now)
+    found
+        .and_then(|(_, deadline)| deadline)
+        .is_some_and(|deadline| deadline <= now)
 }
 
 fn is_unchanged(watch: &Watch, data: &ShardData, now: UnixMs) -> bool {
@@ -157,7 +188,10 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
         return Ok(());
     }
     connection.barrier().await?;
-    let refused = transaction.queue.iter().find_map(|q| commands::refuses(connection, by_id(q.id)));
+    let refused = transaction
+        .queue
+        .iter()
+        .find_map(|q| commands::refuses(connection, by_id(q.id)));
     if let Some(text) = refused {
         unwatch(connection);
         let text = format!("EXECABORT Transaction discarded because of: {text}");
@@ -200,7 +234,9 @@ fn null_reply(connection: &Connection) -> Vec<u8> {
 
 fn exec_here(connection: &mut Connection, transaction: &Transaction) -> (Vec<u8>, Lsn) {
     let shard = Rc::clone(&connection.shard);
-    let mut running = shard.begin().expect("the data is home and nothing awaited since");
+    let mut running = shard
+        .begin()
+        .expect("the data is home and nothing awaited since");
     let now = running.now();
     let (mut unchanged, mut depends_on) = (true, Lsn::ZERO);
     for watch in &connection.state.watches {
@@ -238,7 +274,9 @@ async fn exec_borrowed(
     let now = borrowed.now();
     let (mut unchanged, mut depends_on) = (true, Lsn::ZERO);
     for watch in &connection.state.watches {
-        let data = borrowed.data(watch.shard).expect("the shards of watched keys were borrowed");
+        let data = borrowed
+            .data(watch.shard)
+            .expect("the shards of watched keys were borrowed");
         unchanged &= is_unchanged(watch, data, now);
         depends_on = depends_on.max(shown_by_watch(watch, data));
     }
@@ -259,5 +297,12 @@ async fn exec_borrowed(
         depends_on = depends_on.max(dependency);
     }
     let end = borrowed.commit();
-    (replies, if depends_on == THIS_TURN { end } else { depends_on })
+    (
+        replies,
+        if depends_on == THIS_TURN {
+            end
+        } else {
+            depends_on
+        },
+    )
 }

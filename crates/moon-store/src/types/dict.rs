@@ -110,27 +110,52 @@ impl<E: Entry> Dict<E> {
     /// At 2³² entries.
     pub fn put(&mut self, entry: Box<[u8]>) -> bool {
         let hash = hash_of(E::name(&entry));
-        let entries = &mut self.entries;
-        let slot = self.places.entry(
-            spread(hash),
-            |place| {
-                place.hash == hash && E::name(&entries[place.index as usize]) == E::name(&entry)
-            },
-            |place| spread(place.hash),
-        );
-        self.entry_bytes += allocated(entry.len());
-        match slot {
-            Slot::Occupied(place) => {
-                let old = &mut entries[place.get().index as usize];
+        match self.slot(hash, E::name(&entry)) {
+            Some(index) => {
+                let old = std::mem::replace(&mut self.entries[index], entry);
                 self.entry_bytes -= allocated(old.len());
-                *old = entry;
+                self.entry_bytes += allocated(self.entries[index].len());
                 false
             }
+            None => {
+                self.entry_bytes += allocated(entry.len());
+                self.entries.push(entry);
+                true
+            }
+        }
+    }
+
+    /// Stores the entry that `make` returns, which is called `name`, unless there is one with
+    /// that name; whether there was none.
+    ///
+    /// # Panics
+    /// At 2³² entries.
+    pub fn add(&mut self, name: &[u8], make: impl FnOnce() -> Box<[u8]>) -> bool {
+        if self.slot(hash_of(name), name).is_some() {
+            return false;
+        }
+        let entry = make();
+        debug_assert_eq!(E::name(&entry), name, "the entry has another name");
+        self.entry_bytes += allocated(entry.len());
+        self.entries.push(entry);
+        true
+    }
+
+    /// The index of the entry called `name`. If there is none, makes the place of the entry that
+    /// the caller has to push.
+    fn slot(&mut self, hash: u32, name: &[u8]) -> Option<usize> {
+        let entries = &self.entries;
+        let slot = self.places.entry(
+            spread(hash),
+            |place| place.hash == hash && E::name(&entries[place.index as usize]) == name,
+            |place| spread(place.hash),
+        );
+        match slot {
+            Slot::Occupied(place) => Some(place.get().index as usize),
             Slot::Vacant(place) => {
                 let index = u32::try_from(entries.len()).expect("fewer than 2^32 entries");
                 place.insert(Place { hash, index });
-                entries.push(entry);
-                true
+                None
             }
         }
     }

@@ -105,10 +105,7 @@ impl Set {
     /// Adds a member; whether it is new.
     pub fn add(&mut self, member: &[u8], limits: SetLimits) -> bool {
         match &mut self.form {
-            Form::Table(dict) => {
-                // The member is copied only if it is new.
-                dict.get(member).is_none() && dict.put(member.into())
-            }
+            Form::Table(dict) => dict.add(member, || member.into()),
             Form::Packed(pack) => {
                 if pack.find(member, 1).is_some() {
                     return false;
@@ -162,6 +159,11 @@ impl Set {
             },
             Form::Table(dict) => dict.remove(member),
         }
+    }
+
+    /// Removes all members.
+    pub fn clear(&mut self) {
+        self.form = Form::Ints(Vec::new());
     }
 
     /// The member at `index` of the present order: for random picks.

@@ -67,6 +67,20 @@ fn flags_win_over_the_file_and_the_file_over_defaults() {
     assert!(loaded.config.config_file.ends_with("moon.conf"));
 }
 
+#[test]
+fn a_flag_replaces_a_refused_line_of_the_file_unless_lines_add_up() {
+    in_file("daemonize yes\n", &["--daemonize", "no"]).unwrap();
+    let text = "client-output-buffer-limit normal 1mb 0 0\n";
+    let flags = [
+        "--client-output-buffer-limit",
+        "pubsub",
+        "32mb",
+        "8mb",
+        "60",
+    ];
+    assert!(in_file(text, &flags).is_err());
+}
+
 /// Scenarios 183 to 185: the same reason by flag and by file, and never a start.
 #[test]
 fn bad_values_are_fatal_by_flag_and_by_file() {

@@ -1,0 +1,224 @@
+//! Listpacks, ziplists and intsets: small collections that Redis keeps, and saves, in one string.
+//!
+//! Read only. Each is walked once from its front; every length is checked against the bytes that
+//! are there, and the counts and sizes in the headers must agree with what was walked.
+
+use crate::error::RdbFault;
+
+/// The element count of a header that did not fit its 16 bits.
+const COUNT_UNKNOWN: u16 = u16::MAX;
+
+/// The last byte of a listpack and of a ziplist.
+const END: u8 = 0xff;
+
+const LISTPACK: RdbFault = RdbFault::BadCompact("listpack");
+const ZIPLIST: RdbFault = RdbFault::BadCompact("ziplist");
+const INTSET: RdbFault = RdbFault::BadCompact("intset");
+
+/// The elements of a listpack, integers spelled out.
+pub(crate) fn listpack(bytes: &[u8]) -> Result<Vec<Vec<u8>>, RdbFault> {
+    walk_listpack(bytes).ok_or(LISTPACK)
+}
+
+/// The elements of a ziplist, integers spelled out.
+pub(crate) fn ziplist(bytes: &[u8]) -> Result<Vec<Vec<u8>>, RdbFault> {
+    walk_ziplist(bytes).ok_or(ZIPLIST)
+}
+
+/// The members of an intset, spelled out.
+pub(crate) fn intset(bytes: &[u8]) -> Result<Vec<Vec<u8>>, RdbFault> {
+    walk_intset(bytes).ok_or(INTSET)
+}
+
+/// Pairs up what a hash keeps in a row. `None` for an odd number.
+pub(crate) fn pairs(flat: Vec<Vec<u8>>) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut pairs = Vec::with_capacity(flat.len() / 2);
+    let mut flat = flat.into_iter();
+    while let Some(field) = flat.next() {
+        pairs.push((field, flat.next()?));
+    }
+    Some(pairs)
+}
+
+/// Bytes not read yet.
+struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn string(&mut self, len: usize) -> Option<Vec<u8>> {
+        self.take(len).map(<[u8]>::to_vec)
+    }
+
+    /// A little-endian integer of 1 to 8 bytes, its sign extended.
+    fn int(&mut self, len: usize) -> Option<i64> {
+        let taken = self.take(len)?;
+        let negative = taken.last().is_some_and(|top| top & 0x80 != 0);
+        let mut bytes = [if negative { 0xff } else { 0 }; 8];
+        bytes[..len].copy_from_slice(taken);
+        Some(i64::from_le_bytes(bytes))
+    }
+
+    fn int_text(&mut self, len: usize) -> Option<Vec<u8>> {
+        self.int(len).map(text)
+    }
+}
+
+fn text(number: i64) -> Vec<u8> {
+    number.to_string().into_bytes()
+}
+
+fn as_len(number: u32) -> Option<usize> {
+    usize::try_from(number).ok()
+}
+
+fn count_agrees(stored: u16, found: usize) -> bool {
+    stored == COUNT_UNKNOWN || usize::from(stored) == found
+}
+
+fn walk_listpack(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut cursor = Cursor(bytes);
+    let total = as_len(u32::from_le_bytes(cursor.array()?))?;
+    let count = u16::from_le_bytes(cursor.array()?);
+    if total != bytes.len() {
+        return None;
+    }
+    let mut elements = Vec::new();
+    loop {
+        let before = cursor.0.len();
+        let first = cursor.byte()?;
+        if first == END {
+            break;
+        }
+        elements.push(listpack_element(first, &mut cursor)?);
+        let len = before - cursor.0.len();
+        listpack_backward_len(len, &mut cursor)?;
+    }
+    (cursor.0.is_empty() && count_agrees(count, elements.len())).then_some(elements)
+}
+
+fn listpack_element(first: u8, cursor: &mut Cursor<'_>) -> Option<Vec<u8>> {
+    match first {
+        0x00..=0x7f => Some(text(i64::from(first))),
+        0x80..=0xbf => cursor.string(usize::from(first & 0x3f)),
+        0xc0..=0xdf => {
+            let raw = (i64::from(first & 0x1f) << 8) | i64::from(cursor.byte()?);
+            // Thirteen bits with their sign.
+            Some(text(if raw >= 1 << 12 { raw - (1 << 13) } else { raw }))
+        }
+        0xe0..=0xef => {
+            let len = (usize::from(first & 0x0f) << 8) | usize::from(cursor.byte()?);
+            cursor.string(len)
+        }
+        0xf0 => {
+            let len = as_len(u32::from_le_bytes(cursor.array()?))?;
+            cursor.string(len)
+        }
+        0xf1 => cursor.int_text(2),
+        0xf2 => cursor.int_text(3),
+        0xf3 => cursor.int_text(4),
+        0xf4 => cursor.int_text(8),
+        _ => None,
+    }
+}
+
+/// Behind each element stands its length, for walking backwards: groups of seven bits, the most
+/// significant first, and all but the first byte with the top bit set.
+fn listpack_backward_len(len: usize, cursor: &mut Cursor<'_>) -> Option<()> {
+    let mut groups = 1;
+    while groups < 5 && len >> (7 * groups) != 0 {
+        groups += 1;
+    }
+    for group in (0..groups).rev() {
+        let seven = u8::try_from((len >> (7 * group)) & 0x7f).ok()?;
+        let marked = if group + 1 == groups { 0 } else { 0x80 };
+        if cursor.byte()? != seven | marked {
+            return None;
+        }
+    }
+    Some(())
+}
+
+fn walk_ziplist(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut cursor = Cursor(bytes);
+    let total = as_len(u32::from_le_bytes(cursor.array()?))?;
+    let _tail_offset: [u8; 4] = cursor.array()?;
+    let count = u16::from_le_bytes(cursor.array()?);
+    if total != bytes.len() {
+        return None;
+    }
+    let mut elements = Vec::new();
+    let mut previous_len = 0;
+    loop {
+        let before = cursor.0.len();
+        let stored_previous = match cursor.byte()? {
+            END => break,
+            0xfe => as_len(u32::from_le_bytes(cursor.array()?))?,
+            short => usize::from(short),
+        };
+        if stored_previous != previous_len {
+            return None;
+        }
+        elements.push(ziplist_element(&mut cursor)?);
+        previous_len = before - cursor.0.len();
+    }
+    (cursor.0.is_empty() && count_agrees(count, elements.len())).then_some(elements)
+}
+
+fn ziplist_element(cursor: &mut Cursor<'_>) -> Option<Vec<u8>> {
+    match cursor.byte()? {
+        first @ 0x00..=0x3f => cursor.string(usize::from(first)),
+        first @ 0x40..=0x7f => {
+            let len = (usize::from(first & 0x3f) << 8) | usize::from(cursor.byte()?);
+            cursor.string(len)
+        }
+        0x80 => {
+            let len = as_len(u32::from_be_bytes(cursor.array()?))?;
+            cursor.string(len)
+        }
+        0xc0 => cursor.int_text(2),
+        0xd0 => cursor.int_text(4),
+        0xe0 => cursor.int_text(8),
+        0xf0 => cursor.int_text(3),
+        0xfe => cursor.int_text(1),
+        small @ 0xf1..=0xfd => Some(text(i64::from(small & 0x0f) - 1)),
+        _ => None,
+    }
+}
+
+fn walk_intset(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut cursor = Cursor(bytes);
+    let width = as_len(u32::from_le_bytes(cursor.array()?))?;
+    let count = as_len(u32::from_le_bytes(cursor.array()?))?;
+    if !matches!(width, 2 | 4 | 8) || count.checked_mul(width)? != cursor.0.len() {
+        return None;
+    }
+    let mut members = Vec::with_capacity(count);
+    let mut previous = None;
+    for _ in 0..count {
+        let member = cursor.int(width)?;
+        // Sorted and distinct, or look-ups would miss members.
+        if previous.is_some_and(|previous| previous >= member) {
+            return None;
+        }
+        previous = Some(member);
+        members.push(text(member));
+    }
+    Some(members)
+}
+
+#[cfg(test)]
+#[path = "compact/tests.rs"]
+mod tests;

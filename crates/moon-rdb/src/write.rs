@@ -1,0 +1,231 @@
+//! Writing a file, item by item, straight into a sink.
+//!
+//! Only the plain encodings are written: every Redis since 2.6 loads them and converts them to
+//! whatever it prefers.
+
+use crate::crc64;
+use crate::format::{
+    AUX_AOF_BASE, AUX_CTIME, AUX_CUT_LSN, AUX_REDIS_BITS, AUX_REDIS_VER, AUX_USED_MEM, MAGIC, kind,
+    opcode, string,
+};
+use crate::value::RdbValueRef;
+use std::io::{self, Write};
+
+/// The version in a file's header. What is written below it is the same, because the plain
+/// encodings have not changed; the number decides which servers will open the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RdbVersion {
+    /// `REDIS0010`, which Redis 7.0 and everything later opens.
+    V10,
+    /// `REDIS0011`, which Redis 7.2 and everything later opens.
+    V11,
+}
+
+/// What the usual AUX fields say about a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RdbInfo<'a> {
+    /// The Redis version whose behaviour the data has, such as `7.2.0`.
+    pub redis_ver: &'a str,
+    /// Unix seconds.
+    pub ctime_s: u64,
+    /// Memory in use.
+    pub used_mem_bytes: u64,
+    /// Whether the file is the base of an append-only log.
+    pub aof_base: bool,
+    /// The file is the state just before this LSN; `None` where there is none.
+    pub cut_lsn: Option<u64>,
+}
+
+/// Writes one file. Dropping it without [`RdbWriter::finish`] leaves a file that every reader
+/// refuses as truncated. A sink that failed once gives no usable file any more.
+pub struct RdbWriter<W> {
+    sink: W,
+    crc: u64,
+}
+
+impl<W: Write> RdbWriter<W> {
+    /// Begins a file with its header. The sink should buffer: writes are small.
+    ///
+    /// # Errors
+    /// As the sink's.
+    pub fn header(sink: W, version: RdbVersion) -> io::Result<RdbWriter<W>> {
+        let mut writer = RdbWriter { sink, crc: 0 };
+        writer.put(MAGIC)?;
+        writer.put(match version {
+            RdbVersion::V10 => b"0010",
+            RdbVersion::V11 => b"0011",
+        })?;
+        Ok(writer)
+    }
+
+    /// Writes the usual AUX fields. They stand before the first database.
+    ///
+    /// # Errors
+    /// As the sink's.
+    pub fn info(&mut self, info: &RdbInfo<'_>) -> io::Result<()> {
+        self.aux(AUX_REDIS_VER, info.redis_ver.as_bytes())?;
+        self.aux(AUX_REDIS_BITS, b"64")?;
+        self.aux(AUX_CTIME, info.ctime_s.to_string().as_bytes())?;
+        self.aux(AUX_USED_MEM, info.used_mem_bytes.to_string().as_bytes())?;
+        self.aux(AUX_AOF_BASE, if info.aof_base { b"1" } else { b"0" })?;
+        if let Some(lsn) = info.cut_lsn {
+            self.aux(AUX_CUT_LSN, lsn.to_string().as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Writes one AUX field. Readers ignore names they do not know.
+    ///
+    /// # Errors
+    /// As the sink's.
+    pub fn aux(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        self.put(&[opcode::AUX])?;
+        self.string(key)?;
+        self.string(value)
+    }
+
+    /// Begins a database. `keys` and `expires` (keys with a deadline) let the reader size its
+    /// tables; they are hints and need not be exact.
+    ///
+    /// # Errors
+    /// As the sink's.
+    pub fn select_db(&mut self, db: u32, keys: u64, expires: u64) -> io::Result<()> {
+        self.put(&[opcode::SELECTDB])?;
+        self.len(u64::from(db))?;
+        self.put(&[opcode::RESIZEDB])?;
+        self.len(keys)?;
+        self.len(expires)
+    }
+
+    /// Writes one key of the database selected last, with its deadline in Unix milliseconds.
+    ///
+    /// # Errors
+    /// As the sink's; `InvalidInput` if a collection is empty or yields another number of
+    /// elements than its length says. The file is then unusable.
+    pub fn entry(
+        &mut self,
+        key: &[u8],
+        deadline: Option<i64>,
+        value: RdbValueRef<'_, '_>,
+    ) -> io::Result<()> {
+        if let Some(deadline) = deadline {
+            self.put(&[opcode::EXPIRETIME_MS])?;
+            self.put(&deadline.to_le_bytes())?;
+        }
+        match value {
+            RdbValueRef::String(bytes) => {
+                self.put(&[kind::STRING])?;
+                self.string(key)?;
+                self.string(bytes)
+            }
+            RdbValueRef::List(elements) => self.collection(kind::LIST, key, elements, Self::string),
+            RdbValueRef::Set(members) => self.collection(kind::SET, key, members, Self::string),
+            RdbValueRef::Hash(fields) => {
+                self.collection(kind::HASH, key, fields, |writer, (field, value)| {
+                    writer.string(field)?;
+                    writer.string(value)
+                })
+            }
+        }
+    }
+
+    /// Ends the file with its checksum and gives the sink back. Flushing and syncing are the
+    /// caller's.
+    ///
+    /// # Errors
+    /// As the sink's.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.put(&[opcode::EOF])?;
+        let crc = self.crc;
+        self.sink.write_all(&crc.to_le_bytes())?;
+        Ok(self.sink)
+    }
+
+    fn collection<T>(
+        &mut self,
+        kind: u8,
+        key: &[u8],
+        elements: &mut dyn ExactSizeIterator<Item = T>,
+        mut write: impl FnMut(&mut Self, T) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let promised = elements.len() as u64;
+        if promised == 0 {
+            return Err(invalid("a collection without elements"));
+        }
+        self.put(&[kind])?;
+        self.string(key)?;
+        self.len(promised)?;
+        let mut written = 0;
+        for element in elements {
+            write(self, element)?;
+            written += 1;
+        }
+        if written == promised {
+            return Ok(());
+        }
+        Err(invalid("a collection whose length is wrong"))
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.sink.write_all(bytes)?;
+        self.crc = crc64::update(self.crc, bytes);
+        Ok(())
+    }
+
+    /// A length takes 6, 14, 32 or 64 bits, big-endian; the top bits of the first byte tell.
+    fn len(&mut self, len: u64) -> io::Result<()> {
+        if let Ok(short) = u16::try_from(len)
+            && short < 1 << 14
+        {
+            let [high, low] = short.to_be_bytes();
+            return match high {
+                0 if low < 64 => self.put(&[low]),
+                _ => self.put(&[0x40 | high, low]),
+            };
+        }
+        if let Ok(medium) = u32::try_from(len) {
+            self.put(&[0x80])?;
+            return self.put(&medium.to_be_bytes());
+        }
+        self.put(&[0x81])?;
+        self.put(&len.to_be_bytes())
+    }
+
+    /// A string; what spells a 32-bit integer in the one usual way is written as that integer.
+    fn string(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(number) = canonical_i32(bytes) else {
+            self.len(bytes.len() as u64)?;
+            return self.put(bytes);
+        };
+        if let Ok(number) = i8::try_from(number) {
+            self.put(&[0xc0 | string::INT8])?;
+            self.put(&number.to_le_bytes())
+        } else if let Ok(number) = i16::try_from(number) {
+            self.put(&[0xc0 | string::INT16])?;
+            self.put(&number.to_le_bytes())
+        } else {
+            self.put(&[0xc0 | string::INT32])?;
+            self.put(&number.to_le_bytes())
+        }
+    }
+}
+
+/// The number that prints as exactly these bytes.
+fn canonical_i32(bytes: &[u8]) -> Option<i32> {
+    let plain = match bytes {
+        [b'0'] => true,
+        [b'-', digits @ ..] | digits => {
+            matches!(digits, [b'1'..=b'9', ..])
+                && digits.len() <= 10
+                && digits.iter().all(u8::is_ascii_digit)
+        }
+    };
+    if !plain {
+        return None;
+    }
+    std::str::from_utf8(bytes).ok()?.parse().ok()
+}
+
+fn invalid(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, what)
+}

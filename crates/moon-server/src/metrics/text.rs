@@ -1,0 +1,206 @@
+//! The numbers as Prometheus text. Counters and gauges go through the `metrics` recorder;
+//! histograms are counted in buckets already, which it cannot take, so their text is appended.
+
+use super::Source;
+use crate::stats::{HistogramValue, bucket_end};
+use metrics::{counter, describe_counter, describe_gauge, gauge};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use std::fmt::Write as _;
+
+/// The whole answer to `/metrics`.
+#[must_use]
+pub fn render(source: &dyn Source) -> String {
+    // A recorder per scrape: nothing of an earlier scrape can stay in it.
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    metrics::with_local_recorder(&recorder, || {
+        describe();
+        publish(source);
+    });
+    let mut text = handle.render();
+    histograms(source, &mut text);
+    text
+}
+
+fn describe() {
+    describe_gauge!("moon_connected_clients", "Clients connected now");
+    describe_counter!("moon_connections_total", "Connections accepted");
+    describe_counter!("moon_rejected_connections_total", "Connections turned away");
+    describe_counter!("moon_commands_total", "Commands executed, by name");
+    describe_gauge!("moon_keys", "Keys per database");
+    describe_counter!("moon_expired_keys_total", "Keys that expired");
+    describe_counter!("moon_keyspace_hits_total", "Look-ups that found a key");
+    describe_counter!("moon_keyspace_misses_total", "Look-ups that found none");
+    describe_gauge!("moon_memory_bytes", "Memory in use");
+    describe_counter!("moon_aof_bytes_total", "Bytes appended to the log");
+    describe_gauge!(
+        "moon_aof_inflight_bytes",
+        "Bytes executed and not committed, by shard"
+    );
+    describe_counter!("moon_aof_append_failures_total", "Appends that failed");
+    describe_counter!("moon_aof_sync_failures_total", "Syncs that failed");
+    describe_gauge!("moon_commit_lag_bytes", "Head minus committed");
+    describe_gauge!(
+        "moon_commit_lag_seconds",
+        "Age of the oldest uncommitted frame"
+    );
+    describe_gauge!("moon_recovery_seconds", "Duration of the last recovery");
+    describe_gauge!("moon_recovery_truncated_bytes", "Torn tail cut off by it");
+    describe_gauge!("moon_lsn_head", "Next position of the stream");
+    describe_gauge!(
+        "moon_lsn_committed",
+        "Position up to which replies may leave"
+    );
+    describe_gauge!("moon_lsn_durable", "Position up to which the log is synced");
+    describe_gauge!("moon_ready", "1 if /readyz answers 200");
+}
+
+/// Gauges are floating point in Prometheus.
+#[expect(clippy::cast_precision_loss, reason = "the format has no integers")]
+fn number(n: u64) -> f64 {
+    n as f64
+}
+
+fn publish(source: &dyn Source) {
+    use std::sync::atomic::Ordering::Relaxed;
+    let stats = source.stats();
+    gauge!("moon_connected_clients").set(number(stats.connected_clients()));
+    counter!("moon_connections_total").absolute(stats.connections_received());
+    counter!("moon_rejected_connections_total").absolute(stats.rejected_connections());
+    counter!("moon_expired_keys_total").absolute(stats.sum(|s| &s.expired_keys));
+    counter!("moon_keyspace_hits_total").absolute(stats.sum(|s| &s.keyspace_hits));
+    counter!("moon_keyspace_misses_total").absolute(stats.sum(|s| &s.keyspace_misses));
+    counter!("moon_aof_bytes_total").absolute(stats.sum(|s| &s.aof_bytes));
+    if let Some(aof) = source.aof() {
+        counter!("moon_aof_append_failures_total").absolute(aof.total(|s| &s.append_failures));
+        counter!("moon_aof_sync_failures_total").absolute(aof.total(|s| &s.fsync_failures));
+    }
+    gauge!("moon_memory_bytes").set(number(source.memory_bytes()));
+    for (n, shard) in stats.shards().iter().enumerate() {
+        gauge!("moon_aof_inflight_bytes", "shard" => n.to_string())
+            .set(number(shard.inflight_bytes.get()));
+    }
+    for (n, db) in stats.databases().iter().enumerate() {
+        if db.keys > 0 || n == 0 {
+            gauge!("moon_keys", "db" => n.to_string()).set(number(db.keys));
+        }
+    }
+    for (name, calls) in called(source) {
+        counter!("moon_commands_total", "cmd" => name).absolute(calls.count());
+    }
+    let lsn = source.lsn();
+    gauge!("moon_lsn_head").set(number(lsn.head));
+    gauge!("moon_lsn_committed").set(number(lsn.committed));
+    gauge!("moon_lsn_durable").set(number(lsn.durable));
+    gauge!("moon_commit_lag_bytes").set(number(lsn.head.saturating_sub(lsn.committed)));
+    gauge!("moon_commit_lag_seconds").set(number(lsn.commit_lag_ms) / 1000.0);
+    gauge!("moon_recovery_seconds").set(number(stats.recovery_us.load(Relaxed)) / 1e6);
+    gauge!("moon_recovery_truncated_bytes")
+        .set(number(stats.recovery_truncated_bytes.load(Relaxed)));
+    let ready = source.readiness() == super::Readiness::Ready;
+    gauge!("moon_ready").set(f64::from(u8::from(ready)));
+}
+
+/// Commands that were called, with their latencies.
+fn called(source: &dyn Source) -> Vec<(String, HistogramValue)> {
+    let count = u16::try_from(source.stats().command_count()).unwrap_or(u16::MAX);
+    (0..count)
+        .filter_map(|id| {
+            let latency = source.stats().command(id).latency_ns;
+            let name = source.command_name(id)?;
+            (latency.count() > 0).then(|| (name.to_owned(), latency))
+        })
+        .collect()
+}
+
+/// What one counted unit is in the unit of the metric.
+#[derive(Clone, Copy)]
+enum Unit {
+    Bytes,
+    Nanoseconds,
+}
+
+impl Unit {
+    fn show(self, n: u64) -> String {
+        match self {
+            Unit::Bytes => n.to_string(),
+            Unit::Nanoseconds => format!("{}.{:09}", n / 1_000_000_000, n % 1_000_000_000),
+        }
+    }
+}
+
+fn histograms(source: &dyn Source, out: &mut String) {
+    let name = "moon_command_duration_seconds";
+    title(out, name, "Time per command");
+    for (cmd, value) in called(source) {
+        histogram(out, name, ("cmd", &cmd), &value, Unit::Nanoseconds);
+    }
+    let name = "moon_turn_bytes";
+    title(out, name, "Effect bytes per turn");
+    for (n, shard) in source.stats().shards().iter().enumerate() {
+        let counts = shard.turn_bytes.read();
+        histogram(out, name, ("shard", &n.to_string()), &counts, Unit::Bytes);
+    }
+    let Some(aof) = source.aof() else { return };
+    title(out, "moon_aof_append_seconds", "Time per append");
+    for (n, shard) in aof.shards().iter().enumerate() {
+        durations(out, "moon_aof_append_seconds", n, &shard.append_latency);
+    }
+    title(out, "moon_aof_fsync_seconds", "Time per sync");
+    for (n, shard) in aof.shards().iter().enumerate() {
+        durations(out, "moon_aof_fsync_seconds", n, &shard.fsync_latency);
+    }
+}
+
+/// A histogram of the log, whose bucket `i` counts what took less than 2^i microseconds.
+fn durations(out: &mut String, name: &str, shard: usize, counts: &moon_aof::status::Histogram) {
+    let mut seen = 0;
+    let counted = counts.counts();
+    for (i, n) in counted.iter().enumerate() {
+        seen += n;
+        let end = if i + 1 < counted.len() {
+            Unit::Nanoseconds.show(1000 << i)
+        } else {
+            "+Inf".to_owned()
+        };
+        let _infallible = writeln!(
+            out,
+            "{name}_bucket{{shard=\"{shard}\",le=\"{end}\"}} {seen}"
+        );
+    }
+    let sum = Unit::Nanoseconds.show(counts.sum_ns());
+    let _infallible = write!(
+        out,
+        "{name}_sum{{shard=\"{shard}\"}} {sum}\n{name}_count{{shard=\"{shard}\"}} {seen}\n"
+    );
+}
+
+fn title(out: &mut String, name: &str, help: &str) {
+    // Writing to a String cannot fail, here and below.
+    let _infallible = write!(out, "# HELP {name} {help}\n# TYPE {name} histogram\n");
+}
+
+/// Buckets count up to and including their end in Prometheus and below it here: for values that
+/// are measured the difference does not matter.
+fn histogram(
+    out: &mut String,
+    name: &str,
+    (label, value): (&str, &str),
+    counts: &HistogramValue,
+    unit: Unit,
+) {
+    let mut seen = 0;
+    for (i, n) in counts.buckets.iter().enumerate() {
+        seen += n;
+        let end = bucket_end(i).map_or_else(|| "+Inf".to_owned(), |end| unit.show(end));
+        let _infallible = writeln!(
+            out,
+            "{name}_bucket{{{label}=\"{value}\",le=\"{end}\"}} {seen}"
+        );
+    }
+    let sum = unit.show(counts.sum);
+    let _infallible = write!(
+        out,
+        "{name}_sum{{{label}=\"{value}\"}} {sum}\n{name}_count{{{label}=\"{value}\"}} {seen}\n"
+    );
+}

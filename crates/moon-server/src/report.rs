@@ -1,0 +1,241 @@
+//! What the server says about itself: the numbers behind INFO and `/metrics`, gathered when
+//! somebody asks.
+
+use crate::info::{self, AofInfo, InfoSource};
+use crate::metrics::{LsnNumbers, Readiness, Source};
+use crate::server::Server;
+use crate::stats::ServerStats;
+use moon_aof::AofStatus;
+use moon_commands::{all, by_id};
+use moon_core::Lsn;
+use moon_repl::LogHealth;
+use moon_resp::Args;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How long a mark of the history has been behind: measured ten times a second by remembering
+/// where the head was, so the answer is right to a tenth of a second.
+#[derive(Debug)]
+pub struct Lag {
+    state: Mutex<(Lsn, Instant)>,
+}
+
+impl Lag {
+    /// A mark that is not behind.
+    #[must_use]
+    pub fn new(now: Instant) -> Lag {
+        Lag {
+            state: Mutex::new((Lsn::ZERO, now)),
+        }
+    }
+
+    /// The mark stands at `mark`, the head at `head`.
+    pub fn sample(&self, mark: Lsn, head: Lsn, now: Instant) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if mark >= state.0 {
+            *state = (head, now);
+        }
+    }
+
+    /// Age of the oldest byte that `mark` has not passed.
+    #[must_use]
+    pub fn age(&self, mark: Lsn, head: Lsn, now: Instant) -> Duration {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if mark >= head {
+            Duration::ZERO
+        } else {
+            now.duration_since(state.1)
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Server {
+    /// The text of INFO for the sections that `args` name.
+    #[must_use]
+    pub fn info(&self, args: Args<'_>) -> String {
+        let names: Vec<&[u8]> = args.iter().collect();
+        info::render(&self.info_source(), &info::sections(&names))
+    }
+
+    fn info_source(&self) -> InfoSource {
+        let config = self.config.snapshot();
+        let stats = &self.stats;
+        let (rss, total_system_memory) = info::process_memory();
+        let now_us = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_micros();
+        let clients = self.clients.all();
+        let executable = std::env::current_exe().map(|p| p.display().to_string());
+        InfoSource {
+            os: os_name(),
+            process_id: std::process::id(),
+            run_id: stats.run_id.clone(),
+            tcp_port: config.port,
+            now_us: u64::try_from(now_us).unwrap_or(u64::MAX),
+            uptime_s: stats.uptime_s(),
+            hz: config.hz,
+            executable: executable.unwrap_or_default(),
+            config_file: config.config_file.clone(),
+            shards: self.shards.get(),
+            connected_clients: clients.len() as u64,
+            maxclients: config.maxclients,
+            blocked_clients: 0,
+            watching_clients: clients.iter().filter(|c| c.watch.load(Relaxed) > 0).count() as u64,
+            used_memory: self.memory_bytes(),
+            used_memory_rss: rss,
+            used_memory_peak: stats.note_memory(self.memory_bytes()),
+            used_memory_dataset: stats.sum(|s| &s.dataset_bytes),
+            used_memory_clients: stats.sum(|s| &s.client_bytes),
+            total_system_memory,
+            aof_inflight_bytes: stats.sum(|s| &s.inflight_bytes),
+            loading: None,
+            loading_start_s: 0,
+            last_save_s: stats.last_save_s.load(Relaxed),
+            changes_since_save: 0,
+            aof: self.aof.as_deref().map(|aof| self.aof_info(aof)),
+            totals: stats.totals(),
+            rates: stats.rates(),
+            connections_received: stats.connections_received(),
+            rejected_connections: stats.rejected_connections(),
+            turns: stats.merged(|s| &s.turn_bytes).count(),
+            frames: stats.sum(|s| &s.frames),
+            replid: stats.run_id.clone(),
+            lsn_head: self.clock.head().0,
+            lsn_committed: self.clock.committed().0,
+            recovery_us: stats.recovery_us.load(Relaxed),
+            recovery_truncated_bytes: stats.recovery_truncated_bytes.load(Relaxed),
+            cpu: info::process_cpu(),
+            commands: self.called_commands(),
+            errors: stats.errors(),
+            databases: stats.databases(),
+        }
+    }
+
+    fn called_commands(&self) -> Vec<(String, crate::stats::CommandTotals)> {
+        let ids = 0..u16::try_from(all().len()).unwrap_or(u16::MAX);
+        ids.map(|id| (by_id(id).name.to_owned(), self.stats.command(id)))
+            .filter(|(_, t)| t.latency_ns.count() + t.rejected > 0)
+            .collect()
+    }
+
+    fn aof_info(&self, aof: &AofStatus) -> AofInfo {
+        let (head, durable) = (self.clock.head(), self.clock.durable());
+        let recovered = aof.recovery().bytes;
+        AofInfo {
+            fsync_policy: self.config.snapshot().appendfsync.word(),
+            current_size: recovered + aof.total(|s| &s.appended_bytes),
+            base_size: 0,
+            last_write_ok: aof.health().0 == LogHealth::Healthy,
+            pending_syncs: 0,
+            delayed_syncs: 0,
+            sync_failures: aof.total(|s| &s.fsync_failures),
+            lsn_written: self.clock.written().0,
+            lsn_durable: durable.0,
+            ms_at_risk: millis(self.durable_lag.age(durable, head, Instant::now())),
+            holding_up_shard: self.clock.holding_up().map(|shard| shard.0),
+        }
+    }
+
+    /// What is measured ten times a second.
+    pub fn sample(&self) {
+        let now = Instant::now();
+        self.stats.sample(now);
+        let head = self.clock.head();
+        self.commit_lag.sample(self.clock.committed(), head, now);
+        self.durable_lag.sample(self.clock.durable(), head, now);
+        self.stats.note_memory(self.memory_bytes());
+    }
+}
+
+fn os_name() -> String {
+    let name = nix::sys::utsname::uname();
+    match name {
+        Ok(name) => format!(
+            "{} {} {}",
+            name.sysname().to_string_lossy(),
+            name.release().to_string_lossy(),
+            name.machine().to_string_lossy()
+        ),
+        Err(_) => std::env::consts::OS.to_owned(),
+    }
+}
+
+impl Source for Server {
+    fn stats(&self) -> &ServerStats {
+        &self.stats
+    }
+
+    fn aof(&self) -> Option<&AofStatus> {
+        self.aof.as_deref()
+    }
+
+    fn command_name(&self, id: u16) -> Option<&str> {
+        (usize::from(id) < all().len()).then(|| by_id(id).name)
+    }
+
+    fn lsn(&self) -> LsnNumbers {
+        let (head, committed) = (self.clock.head(), self.clock.committed());
+        LsnNumbers {
+            head: head.0,
+            committed: committed.0,
+            durable: self.clock.durable().0,
+            commit_lag_ms: millis(self.commit_lag.age(committed, head, Instant::now())),
+        }
+    }
+
+    fn readiness(&self) -> Readiness {
+        if self.is_stopping() {
+            return Readiness::NotReady("stopping".to_owned());
+        }
+        match self.aof.as_deref().map(AofStatus::health) {
+            Some((LogHealth::AppendFailing, shard)) => {
+                let shard = shard.map_or_else(String::new, |s| s.to_string());
+                Readiness::NotReady(format!("the log cannot be written ({shard})"))
+            }
+            Some((LogHealth::SyncFailing, shard)) => {
+                let shard = shard.map_or_else(String::new, |s| s.to_string());
+                Readiness::NotReady(format!("the log cannot be synced ({shard})"))
+            }
+            _ => Readiness::Ready,
+        }
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        // The allocator's own count of committed memory; without it, what the kernel counts.
+        info::process_memory().0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lag_is_the_age_of_the_oldest_byte_not_passed() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let lag = Lag::new(start);
+        lag.sample(Lsn(0), Lsn(100), at(0));
+        assert_eq!(lag.age(Lsn(100), Lsn(100), at(50)), Duration::ZERO);
+        assert_eq!(
+            lag.age(Lsn(40), Lsn(100), at(500)),
+            Duration::from_millis(500)
+        );
+        lag.sample(Lsn(40), Lsn(300), at(1000));
+        assert_eq!(
+            lag.age(Lsn(40), Lsn(300), at(1000)),
+            Duration::from_millis(1000)
+        );
+        lag.sample(Lsn(100), Lsn(300), at(1100));
+        assert_eq!(
+            lag.age(Lsn(100), Lsn(300), at(1200)),
+            Duration::from_millis(100)
+        );
+    }
+}
