@@ -26,7 +26,7 @@ use moon_shard::mailbox::Directory;
 use moon_shard::replay::ReplayFailed;
 use moon_shard::shard::{Shared, unix_now};
 use moon_shard::{ReplayPool, Shard, ShardConfig, ShardSeed, spawn};
-use moon_store::{DbIndex, ShardData};
+use moon_store::{DbIndex, DirtyKeys, ShardData};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use std::io;
@@ -260,15 +260,20 @@ fn recover(
     let mut recovery = scan_log(config, default_shards, loading)?;
     let shards = recovery.shards();
     let limits = Arc::new(limits_of(config));
-    let pool = ReplayPool::start(shards, make_data(shards, true), &limits)?;
+    // Replay commits nothing, so what it touches must not look uncommitted: a read of a recovered
+    // key would wait for the next write. The gate starts afterwards.
+    let pool = ReplayPool::start(shards, make_data(shards, false), &limits)?;
     let mut sink = PoolSink { pool, failed: None };
     let replayed = recovery.replay(&mut sink, loading);
     if let Some(failed) = sink.failed {
         return Err(failed.into());
     }
     // A failure on a replay thread shows first as a sink that takes no more.
-    let data = sink.pool.finish()?;
+    let mut data = sink.pool.finish()?;
     replayed?;
+    for shard in &mut data {
+        shard.dirty = DirtyKeys::new(true);
+    }
     let summary = recovery.summary().clone();
     let policy = aof_options(config).policy;
     let clock = Clock::new(shards, recovery.end(), policy.commit_on());
