@@ -19,7 +19,8 @@ pub struct ExpireStats {
 /// Removes expired keys of every database, a batch at a time. A database is left when at most a
 /// tenth of the keys looked at were expired; everything is left when `is_over`, asked after every
 /// batch, says that the caller's share of time is used up. So the work is in proportion to what
-/// is expired; the next cycle goes on where this one stopped.
+/// is expired; the next cycle goes on where this one stopped. Which database comes first is drawn
+/// by the time, so that none waits for ever behind a busy one.
 ///
 /// `effects` gets one DEL per batch.
 pub fn expire_cycle(
@@ -31,7 +32,8 @@ pub fn expire_cycle(
     let mut stats = ExpireStats::default();
     let databases = DbIndex::try_from(shard.dbs.len()).unwrap_or(DbIndex::MAX);
     let mut batch: Vec<Box<[u8]>> = Vec::new();
-    for db in 0..databases {
+    let first = first_database(now, databases);
+    for db in (first..databases).chain(0..first) {
         while shard.db(db).volatile_len() > 0 {
             batch.clear();
             let scan = shard.db(db).pop_expired(now, BATCH_LEN, &mut batch);
@@ -47,6 +49,12 @@ pub fn expire_cycle(
         }
     }
     stats
+}
+
+/// Spread over all databases even when cycles come at regular times.
+fn first_database(now: UnixMs, databases: DbIndex) -> DbIndex {
+    let mixed = now.0.cast_unsigned().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    DbIndex::try_from(mixed % u64::from(databases.max(1))).unwrap_or(0)
 }
 
 fn remove(shard: &mut ShardData, db: DbIndex, effects: &mut Effects, expired: &[Box<[u8]>]) {

@@ -68,21 +68,17 @@ pub(super) fn type_of(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
 }
 
 const OBJECT_HELP: &[&str] = &[
-    "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "OBJECT <subcommand> [<arg>]. What is known about the value of a key:",
     "ENCODING <key>",
-    "    Return the kind of internal representation used in order to store the value",
-    "    associated with a <key>.",
+    "    How the value is kept in memory.",
     "FREQ <key>",
-    "    Return the access frequency index of the <key>. The returned integer is",
-    "    proportional to the logarithm of the recent access frequency of the key.",
+    "    How often the key is used, on a logarithmic scale; under LFU policies only.",
     "IDLETIME <key>",
-    "    Return the idle time of the <key>, that is the approximated number of",
-    "    seconds elapsed since the last access to the key.",
+    "    Seconds since the key was last used.",
     "REFCOUNT <key>",
-    "    Return the number of references of the value associated with the specified",
-    "    <key>.",
+    "    How often the value is referred to.",
     "HELP",
-    "    Print this help.",
+    "    This text.",
 ];
 
 pub(super) fn object(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {

@@ -1,5 +1,8 @@
 //! Commands from the outside: requests in, replies and effects out.
 
+mod compared_with_redis;
+mod effects_of_commands;
 mod harness;
+mod keyspace_commands;
 mod replay_refusals;
 mod replayed_effects;
