@@ -2,7 +2,10 @@
 
 mod crash;
 mod damage;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 mod failures;
+mod golden;
 mod harness;
 mod real;
 mod tails;
