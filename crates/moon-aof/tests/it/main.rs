@@ -1,5 +1,7 @@
 //! Scenarios of the log over a disk that fails, and over the real one.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod crash;
 mod damage;
 #[cfg(feature = "failpoints")]
