@@ -243,7 +243,14 @@ fn recover(
     let make_data = |shards: ShardCount, gated: bool| -> Vec<Box<ShardData>> {
         shards
             .ids()
-            .map(|id| Box::new(ShardData::new(id, databases, gated)))
+            .map(|id| {
+                Box::new(ShardData::with_hint(
+                    id,
+                    databases,
+                    gated,
+                    keys_hint(config, shards),
+                ))
+            })
             .collect()
     };
     if !config.appendonly {
@@ -260,8 +267,7 @@ fn recover(
     let mut recovery = scan_log(config, default_shards, loading)?;
     let shards = recovery.shards();
     let limits = Arc::new(limits_of(config));
-    // Replay commits nothing, so what it touches must not look uncommitted: a read of a recovered
-    // key would wait for the next write. The gate starts afterwards.
+    // Not gated yet: what is replayed is committed already.
     let pool = ReplayPool::start(shards, make_data(shards, false), &limits)?;
     let mut sink = PoolSink { pool, failed: None };
     let replayed = recovery.replay(&mut sink, loading);
@@ -287,6 +293,12 @@ fn recover(
         summary,
         taken: started.elapsed(),
     })
+}
+
+/// Keys for which each shard makes room.
+fn keys_hint(config: &Config, shards: ShardCount) -> usize {
+    let each = config.initial_keyspace_hint / u64::from(shards.get());
+    usize::try_from(each).unwrap_or(usize::MAX)
 }
 
 /// Feeds recovery's frames to the replay threads.

@@ -2,7 +2,7 @@
 //! `include` of other files in place.
 
 use super::error::{ConfigError, Origin};
-use super::glob_matches;
+use moon_commands::glob;
 use std::path::{Path, PathBuf};
 
 /// One directive with its words, and where it stands.
@@ -128,7 +128,7 @@ fn included_files(target: &str, origin: &Origin) -> Result<Vec<PathBuf>, ConfigE
         .filter(|e| {
             let name = e.file_name();
             let name = name.as_encoded_bytes();
-            !name.starts_with(b".") && glob_matches(last.as_bytes(), name)
+            !name.starts_with(b".") && glob::matches(last.as_bytes(), name, glob::Case::Sensitive)
         })
         .map(|e| e.path())
         .collect();

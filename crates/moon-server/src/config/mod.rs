@@ -235,96 +235,9 @@ impl Config {
     }
 }
 
-/// Glob match as in KEYS and CONFIG GET, without regard to letter case: `*`, `?`, `[a-z]`,
-/// `[^a]`, and `\` before a literal character.
-#[must_use]
-pub fn glob_matches(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t) = (0, 0);
-    // Where to go on after a mismatch: the pattern behind the last star, and the text it ate to.
-    let mut retry: Option<(usize, usize)> = None;
-    while t < text.len() {
-        if pattern.get(p) == Some(&b'*') {
-            p += 1;
-            retry = Some((p, t));
-            continue;
-        }
-        if let Some(next) = match_one(pattern, p, text[t]) {
-            p = next;
-            t += 1;
-            continue;
-        }
-        match retry {
-            Some((after_star, from)) => {
-                p = after_star;
-                t = from + 1;
-                retry = Some((after_star, t));
-            }
-            None => return false,
-        }
-    }
-    pattern[p..].iter().all(|&b| b == b'*')
-}
-
-/// Matches one byte at `p`; the position behind the matched element.
-fn match_one(pattern: &[u8], p: usize, byte: u8) -> Option<usize> {
-    let byte = byte.to_ascii_lowercase();
-    let low = |i: usize| pattern.get(i).map(u8::to_ascii_lowercase);
-    match low(p)? {
-        b'?' => Some(p + 1),
-        b'[' => {
-            let mut i = p + 1;
-            let negated = low(i) == Some(b'^');
-            i += usize::from(negated);
-            let mut found = false;
-            while let Some(c) = low(i).filter(|&c| c != b']') {
-                if c == b'\\' && low(i + 1).is_some() {
-                    i += 1;
-                    found |= low(i) == Some(byte);
-                } else if let (Some(b'-'), Some(end)) = (low(i + 1), low(i + 2)) {
-                    found |= (c.min(end)..=c.max(end)).contains(&byte);
-                    i += 2;
-                } else {
-                    found |= c == byte;
-                }
-                i += 1;
-            }
-            let after = (i + 1).min(pattern.len());
-            (found != negated).then_some(after)
-        }
-        b'\\' if p + 1 < pattern.len() => (low(p + 1) == Some(byte)).then_some(p + 2),
-        c => (c == byte).then_some(p + 1),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn glob_follows_the_rules_of_keys() {
-        for (pattern, text, expected) in [
-            ("*", "anything", true),
-            ("app*", "appendonly", true),
-            ("APP*", "appendonly", true),
-            ("*only", "appendonly", true),
-            ("a?pendonly", "appendonly", true),
-            ("*[a-c]sync", "appendfsync", false),
-            ("append[e-g]sync", "appendfsync", true),
-            ("append[^e-g]sync", "appendfsync", false),
-            ("\\*", "*", true),
-            ("\\*", "x", false),
-            ("save", "saved", false),
-            ("*a*b*c*", "xxaxxbxxcxx", true),
-            ("[", "x", false),
-            ("", "", true),
-        ] {
-            assert_eq!(
-                glob_matches(pattern.as_bytes(), text.as_bytes()),
-                expected,
-                "{pattern} {text}"
-            );
-        }
-    }
 
     #[test]
     fn durability_line_names_policy_and_place() {

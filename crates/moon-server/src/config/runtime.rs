@@ -3,7 +3,8 @@
 
 use super::redis;
 use super::table::{self, DIRECTIVES, How};
-use super::{AppendFsync, Config, LogLevel, PipelineOrder, glob_matches};
+use super::{AppendFsync, Config, LogLevel, PipelineOrder};
+use moon_commands::glob;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -160,7 +161,10 @@ impl RuntimeConfig {
     #[must_use]
     pub fn get(&self, patterns: &[&[u8]]) -> Vec<(&'static str, String)> {
         let config = self.snapshot();
-        let wanted = |name: &str| patterns.iter().any(|p| glob_matches(p, name.as_bytes()));
+        let wanted = |name: &str| {
+            let matches = |p: &&[u8]| glob::matches(p, name.as_bytes(), glob::Case::Insensitive);
+            patterns.iter().any(matches)
+        };
         let mut found = Vec::new();
         for d in DIRECTIVES {
             for name in [d.name, d.alias] {

@@ -1,11 +1,10 @@
 //! CLIENT and its subcommands.
 
-use super::commands::{help, unknown_subcommand};
 use super::pipeline::Connection;
 use super::session::ReplyMode;
 use crate::clients::filter::{self, LibAttribute};
 use crate::clients::{Flags, KillRequest, ListFilter};
-use moon_commands::{all, by_id};
+use moon_commands::{all, by_id, subcommands};
 use moon_resp::{Args, Reply};
 
 /// Runs `CLIENT ...` and writes its reply to `out`.
@@ -17,25 +16,11 @@ pub(super) fn run(
     args: Args<'_>,
     out: &mut Vec<u8>,
 ) -> Result<(), String> {
-    let subcommand = args.at(1).to_ascii_lowercase();
-    let subcommand = str::from_utf8(&subcommand).unwrap_or_default();
-    let fits = match subcommand {
-        "id" | "getname" | "info" | "help" => args.len() == 2,
-        "setname" | "reply" | "no-evict" | "no-touch" => args.len() == 3,
-        "setinfo" => args.len() == 4,
-        "list" => true,
-        "kill" => args.len() >= 3,
-        _ => return Err(unknown_subcommand(args, "CLIENT")),
-    };
-    if !fits {
-        return Err(format!(
-            "ERR wrong number of arguments for 'client|{subcommand}' command"
-        ));
-    }
+    let spec = subcommands::resolve("client", args).map_err(|e| e.text().to_owned())?;
     let rest: Vec<&[u8]> = args.from(2).iter().collect();
     let mut reply = Reply::new(out, connection.state.protocol);
     let client = &connection.client;
-    match subcommand {
+    match subcommands::own_name(spec) {
         "id" => reply.integer(i64::try_from(client.id).unwrap_or(i64::MAX)),
         "getname" => match client.name() {
             name if name.is_empty() => reply.null(),
@@ -73,49 +58,11 @@ pub(super) fn run(
             reply.ok();
         }
         "reply" => reply_mode(connection, rest[0], out)?,
-        "help" => help(&mut reply, "CLIENT", HELP),
-        _ => unreachable!("the arity check knows every subcommand"),
+        "help" => subcommands::help_reply(&mut reply, "client"),
+        other => unreachable!("client|{other} is in the table without code here"),
     }
     Ok(())
 }
-
-const HELP: &[(&str, &str)] = &[
-    ("GETNAME", "Return the name of the current connection."),
-    ("ID", "Return the ID of the current connection."),
-    (
-        "INFO",
-        "Return information about the current client connection.",
-    ),
-    ("KILL <ip:port>", "Kill connection made from <ip:port>."),
-    (
-        "KILL <option> <value> [<option> <value> [...]]",
-        "Kill connections that match every option: ADDR, LADDR, TYPE, USER, SKIPME, ID, MAXAGE.",
-    ),
-    (
-        "LIST [options ...]",
-        "Return information about client connections: TYPE <type>, ID <id> ...",
-    ),
-    (
-        "NO-EVICT (ON|OFF)",
-        "Protect current client connection from eviction.",
-    ),
-    (
-        "NO-TOUCH (ON|OFF)",
-        "Do not change keys' last access times for this connection.",
-    ),
-    (
-        "REPLY (ON|OFF|SKIP)",
-        "Control the replies sent to the current connection.",
-    ),
-    (
-        "SETINFO <option> <value>",
-        "Set client meta attributes: LIB-NAME, LIB-VER.",
-    ),
-    (
-        "SETNAME <name>",
-        "Assign the name <name> to the current connection.",
-    ),
-];
 
 fn command_name(id: u16) -> Option<&'static str> {
     (usize::from(id) < all().len()).then(|| by_id(id).name)

@@ -5,7 +5,7 @@ use super::session::{ReplyMode, SessionState};
 use super::{client_command, transaction};
 use crate::clients::{Flags as ClientFlags, filter};
 use crate::server::ShutdownRequest;
-use moon_commands::{CommandId, CommandSpec, Flags, by_id, docs};
+use moon_commands::{CommandId, CommandSpec, Flags, by_id, docs, subcommands};
 use moon_core::Lsn;
 use moon_resp::{Args, Protocol, Reply};
 use std::sync::atomic::Ordering::Relaxed;
@@ -328,18 +328,9 @@ fn reset(connection: &mut Connection) {
 }
 
 fn config(connection: &Connection, args: Args<'_>, reply: &mut Reply<'_>) -> Result<(), String> {
-    let arity = |ok: bool, name: &str| {
-        if ok {
-            Ok(())
-        } else {
-            Err(format!(
-                "ERR wrong number of arguments for 'config|{name}' command"
-            ))
-        }
-    };
-    match args.at(1).to_ascii_lowercase().as_slice() {
-        b"get" => {
-            arity(args.len() >= 3, "get")?;
+    let spec = subcommands::resolve("config", args).map_err(|e| e.text().to_owned())?;
+    match subcommands::own_name(spec) {
+        "get" => {
             let patterns: Vec<&[u8]> = args.from(2).iter().collect();
             let found = connection.server.config.get(&patterns);
             reply.map(found.len());
@@ -348,44 +339,24 @@ fn config(connection: &Connection, args: Args<'_>, reply: &mut Reply<'_>) -> Res
                 reply.bulk(value.as_bytes());
             }
         }
-        b"set" => {
-            arity(args.len() >= 4, "set")?;
+        "set" => {
             let pairs: Vec<&[u8]> = args.from(2).iter().collect();
             connection.server.config_set(&pairs)?;
             reply.ok();
         }
-        b"resetstat" => {
-            arity(args.len() == 2, "resetstat")?;
+        "resetstat" => {
             connection.server.stats.reset();
             reply.ok();
         }
-        b"rewrite" => {
-            arity(args.len() == 2, "rewrite")?;
+        "rewrite" => {
             return Err(
                 "ERR CONFIG REWRITE is not available in this version; change the \
                         configuration file by hand"
                     .to_owned(),
             );
         }
-        b"help" => help(
-            reply,
-            "CONFIG",
-            &[
-                (
-                    "GET <pattern>",
-                    "Return parameters matching the glob-like <pattern> and their values.",
-                ),
-                (
-                    "SET <directive> <value>",
-                    "Set the configuration <directive> to <value>.",
-                ),
-                (
-                    "RESETSTAT",
-                    "Reset statistics reported by the INFO command.",
-                ),
-            ],
-        ),
-        _ => return Err(unknown_subcommand(args, "CONFIG")),
+        "help" => subcommands::help_reply(reply, "config"),
+        other => unreachable!("config|{other} is in the table without code here"),
     }
     Ok(())
 }
@@ -417,8 +388,8 @@ fn debug(args: Args<'_>, reply: &mut Reply<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// The reply to `<COMMAND> HELP`, in Redis's form.
-pub(super) fn help(reply: &mut Reply<'_>, command: &str, lines: &[(&str, &str)]) {
+/// The reply to `<COMMAND> HELP`, in Redis's form, for a command without rows of subcommands.
+fn help(reply: &mut Reply<'_>, command: &str, lines: &[(&str, &str)]) {
     reply.array(lines.len() * 2 + 3);
     let title = format!("{command} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
     reply.simple(&title);
@@ -430,7 +401,7 @@ pub(super) fn help(reply: &mut Reply<'_>, command: &str, lines: &[(&str, &str)])
     reply.simple("    Print this help.");
 }
 
-pub(super) fn unknown_subcommand(args: Args<'_>, command: &str) -> String {
+fn unknown_subcommand(args: Args<'_>, command: &str) -> String {
     let name = String::from_utf8_lossy(&args.at(1)[..args.at(1).len().min(UNKNOWN_SHOWN_MAX)]);
     format!("ERR unknown subcommand '{name}'. Try {command} HELP.")
 }
