@@ -43,7 +43,7 @@ fn compare(oracle: &mut Client, tested: &mut Client, request: &[Vec<u8>], trail:
     let same = if is_unordered {
         sorted(&expected) == sorted(&found)
     } else {
-        expected == found
+        expected == found || is_newer_encoding(&expected, &found)
     };
     assert!(
         same,
@@ -51,6 +51,14 @@ fn compare(oracle: &mut Client, tested: &mut Client, request: &[Vec<u8>], trail:
         show(request),
         trail.join("\n")
     );
+}
+
+/// Since 7.2, Redis keeps small sets and lists in the compact form that 7.0 has for hashes only.
+fn is_newer_encoding(expected: &Reply, found: &Reply) -> bool {
+    let is_old = ["hashtable", "quicklist"]
+        .iter()
+        .any(|e| *expected == Reply::bulk(e));
+    is_old && *found == Reply::bulk("listpack")
 }
 
 fn sorted(reply: &Reply) -> Reply {

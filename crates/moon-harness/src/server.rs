@@ -97,6 +97,8 @@ pub struct ServerConfig {
     pub append: Option<FsyncPolicy>,
     /// `--pipeline-order`, for moon only.
     pub order: Option<PipelineOrder>,
+    /// A configuration file, passed before all flags.
+    pub config_file: Option<PathBuf>,
     /// More arguments, as they are.
     pub args: Vec<String>,
     /// Environment variables of the process.
@@ -120,6 +122,7 @@ impl ServerConfig {
             shards: None,
             append: None,
             order: None,
+            config_file: None,
             args: Vec::new(),
             envs: Vec::new(),
             cores: None,
@@ -181,6 +184,7 @@ impl ServerConfig {
                 command
             }
         };
+        command.args(&self.config_file);
         command.arg("--port").arg(self.port.to_string());
         command.arg("--dir").arg(&self.dir);
         if self.flavor == Flavor::Redis {
