@@ -247,7 +247,7 @@ const TEMPLATES: &[&str] = &[
     "FLUSHDB",
     "ECHO v",
     "PING v",
-    "NOSUCH k v",
+    "NOSUCH k i",
     "GET",
     "SET k",
     "HSET k m",
