@@ -149,6 +149,7 @@ impl Shard {
             now: unix_now(),
             last: Instant::now(),
         };
+        borrowed.effects.begin_unit();
         for (shard, answer) in answers {
             let mut lent = answer
                 .await
@@ -157,7 +158,6 @@ impl Shard {
         }
         borrowed.now = unix_now();
         borrowed.last = Instant::now();
-        borrowed.effects.begin_unit();
         borrowed
     }
 }
