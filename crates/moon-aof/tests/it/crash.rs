@@ -93,7 +93,14 @@ fn sync_if_it_works(log: &mut Open) {
     }
 }
 
-fn halt_sometimes(disk: &FaultyStorage, random: &mut Random) {
+/// One failed sync somewhere, and the disk dead from some operation on; or neither.
+fn fail_sometimes(disk: &FaultyStorage, random: &mut Random) {
+    if random.below(2) == 0 {
+        disk.add_rule(Rule {
+            skip: random.below(8),
+            ..Rule::once(Operation::Sync, "incr", Fault::Error(5))
+        });
+    }
     if random.below(2) == 0 {
         disk.add_rule(Rule {
             operation: None,
@@ -124,7 +131,7 @@ fn recovered_is_a_prefix_with_everything_durable_after_every_power_loss() {
             durable: 0,
         };
         let mut log = open(&disk, &options, count).unwrap();
-        halt_sometimes(&disk, &mut random);
+        fail_sometimes(&disk, &mut random);
         work(&mut log, options.policy, &mut random, &mut model);
         let mut disk = disk.crash(random.next());
         drop(log);
@@ -163,6 +170,7 @@ fn recovered_is_a_prefix_with_everything_durable_after_every_power_loss() {
         model.durable = log.recovered.bytes.len();
         model.stream.truncate(model.durable);
 
+        fail_sometimes(&disk, &mut random);
         work(&mut log, options.policy, &mut random, &mut model);
         let disk = disk.crash(random.next());
         let log = open(&disk, &options, count)
