@@ -583,6 +583,9 @@ impl Connection {
         command: Option<CommandId>,
         args: Args<'_>,
     ) -> Result<(), Close> {
+        // What was collected for other shards carries the database and protocol of this moment,
+        // which the command may change.
+        self.flush();
         self.client.cmd.store(command.unwrap_or(CMD_NONE), Relaxed);
         if self.state.reply_mode == ReplyMode::SkipNext {
             self.state.reply_mode = ReplyMode::Skip;
