@@ -10,11 +10,13 @@
 //!
 //! * [`frame`], [`segment`]: the bytes (`docs/format/segment.md`).
 //! * [`storage`], [`real`], [`faulty`]: the file operations, on a disk and on one that fails.
-//! * [`policy`]: `appendfsync`.
-//! * [`log`]: a shard's end of the log. `writer`: the sync thread's.
-//! * [`pool`]: all of them together. `manifest_file`: the one place that replaces the manifest.
+//! * [`policy`]: the values of `appendfsync`.
+//! * [`log`], `writer`: a shard's end of the log, and the sync thread's.
+//! * [`pool`]: all of them together.
+//! * `manifest_file`: the one place that replaces the manifest.
 //! * [`recovery`]: from files to a running log, with `scan` (one segment) and `plan` (all).
-//! * [`status`], [`error`]: what it tells. `failpoint`: where tests kill it.
+//! * [`status`], [`error`]: what it tells.
+//! * `failpoint`: where tests kill it.
 
 pub mod frame;
 pub mod segment;

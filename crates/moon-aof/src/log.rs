@@ -114,13 +114,16 @@ impl ShardLog {
             write_all_at(&*self.file, &[&header, half, &[]], self.position)?;
             failpoint::die();
         }
-        if payload.len() > PAYLOAD_FIRST {
-            let behind = self.position + HEADER_LEN as u64;
-            write_all_at(&*self.file, &[payload, pad, &[]], behind)?;
-            write_all_at(&*self.file, &[&header, &[], &[]], self.position)?;
-        } else {
-            write_all_at(&*self.file, &[&header, payload, pad], self.position)?;
-        }
+        let end = self.position + frame.header.bytes_in_file();
+        self.writer.write_until(end, || {
+            if payload.len() > PAYLOAD_FIRST {
+                let behind = self.position + HEADER_LEN as u64;
+                write_all_at(&*self.file, &[payload, pad, &[]], behind)?;
+                write_all_at(&*self.file, &[&header, &[], &[]], self.position)
+            } else {
+                write_all_at(&*self.file, &[&header, payload, pad], self.position)
+            }
+        })?;
         failpoint::hit("between-write-and-ack");
         self.writer
             .status()
@@ -172,16 +175,17 @@ impl ShardLog {
                 "cannot append to the append-only file; replies wait and new writes are refused"
             );
         }
-        match self.file.truncate(self.position) {
-            Ok(()) => self.writer.cut(self.position),
-            Err(error) => {
-                tracing::error!(
-                    shard = self.writer.shard.0,
-                    error = %error,
-                    "cannot cut a partly written frame off; the file is not used any more"
-                );
-                self.writer.seal();
-            }
+        let position = self.position;
+        let cut = self
+            .writer
+            .cut_to(position, || self.file.truncate(position));
+        if let Err(error) = cut {
+            tracing::error!(
+                shard = self.writer.shard.0,
+                error = %error,
+                "cannot cut a partly written frame off; the file is not used any more"
+            );
+            self.writer.seal();
         }
     }
 

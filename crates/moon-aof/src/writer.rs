@@ -23,6 +23,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+/// Zeros written ahead at once under `always`: the sync that follows writes them as well.
+const ZEROS_MAX: u64 = 1 << 20;
+
 /// Longest pause between two attempts to replace a failed segment.
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
@@ -69,8 +72,12 @@ pub(crate) struct Writer {
     synced_end: AtomicU64,
     /// Where in the file the next frame goes, for preallocation.
     position: AtomicU64,
-    /// The file is allocated up to here.
+    /// The file has space up to here, and everything the shard wrote ends here at most. Changed
+    /// only under `space`.
     allocated: AtomicU64,
+    /// Held while space is made behind `allocated`, and by the shard while it writes there: zeros
+    /// that are written ahead must never meet a frame.
+    space: Mutex<()>,
     latched: AtomicBool,
     state: Mutex<State>,
     stopped: Condvar,
@@ -116,6 +123,7 @@ impl Writer {
             synced_end: AtomicU64::new(end),
             position: AtomicU64::new(FreshSegment::START),
             allocated: AtomicU64::new(FreshSegment::START),
+            space: Mutex::new(()),
             latched: AtomicBool::new(false),
             state: Mutex::new(State {
                 file: segment.file.clone(),
@@ -156,9 +164,27 @@ impl Writer {
         }
     }
 
-    /// The file was shortened to `position`.
-    pub(crate) fn cut(&self, position: u64) {
+    /// Runs `write`, which writes to the file and not beyond `end`.
+    pub(crate) fn write_until<R>(&self, end: u64, write: impl FnOnce() -> R) -> R {
+        if end <= self.allocated.load(Ordering::SeqCst) {
+            return write();
+        }
+        let _space = self.space.lock().unwrap_or_else(PoisonError::into_inner);
+        let out = write();
+        self.allocated.fetch_max(end, Ordering::SeqCst);
+        out
+    }
+
+    /// Runs `cut`, which shortens the file to `position`.
+    pub(crate) fn cut_to(
+        &self,
+        position: u64,
+        cut: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        let _space = self.space.lock().unwrap_or_else(PoisonError::into_inner);
+        cut()?;
         self.allocated.store(position, Ordering::SeqCst);
+        Ok(())
     }
 
     pub(crate) fn written_total(&self) -> u64 {
@@ -268,7 +294,7 @@ impl Writer {
                     }
                 }
             } else {
-                self.allocate_ahead();
+                self.make_space();
                 let due_in = self.due_in(last_sync);
                 if stop || due_in.is_zero() {
                     last_sync = Instant::now();
@@ -344,27 +370,44 @@ impl Writer {
         );
     }
 
-    fn wants_space(&self) -> bool {
-        let step = self.shared.preallocate;
-        step > 0
-            && self.position.load(Ordering::Relaxed) + step / 4
-                > self.allocated.load(Ordering::Relaxed)
+    /// Bytes by which the file is prepared ahead.
+    fn space_step(&self) -> u64 {
+        match self.shared.policy() {
+            FsyncPolicy::Always => self.shared.preallocate.min(ZEROS_MAX),
+            FsyncPolicy::EverySec | FsyncPolicy::No => self.shared.preallocate,
+        }
     }
 
-    /// Keeps the file allocated ahead of the writes, so that a sync need not commit its length.
-    fn allocate_ahead(&self) {
+    fn wants_space(&self) -> bool {
+        let step = self.space_step();
+        step > 0
+            && self.position.load(Ordering::Relaxed) + step / 4
+                > self.allocated.load(Ordering::SeqCst)
+    }
+
+    /// Keeps space ahead of the writes, so that a sync need not commit the file's length. Under
+    /// `always` the space is written with zeros, so that it need not commit extents either; see
+    /// `docs/decisions/preallocation.md`.
+    fn make_space(&self) {
         if !self.wants_space() {
             return;
         }
-        let position = self.position.load(Ordering::Relaxed);
         let file = self.state().file.clone();
-        let reached = position + self.shared.preallocate;
-        if let Err(error) = file.allocate(position, self.shared.preallocate) {
+        let step = self.space_step();
+        let _space = self.space.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = self.allocated.load(Ordering::SeqCst);
+        let made = if self.shared.policy() == FsyncPolicy::Always {
+            let zeros = vec![0; usize::try_from(step).unwrap_or(0)];
+            write_all_at(&*file, &[&zeros, &[], &[]], from)
+        } else {
+            file.allocate(from, step)
+        };
+        if let Err(error) = made {
             // Not needed for safety, and a full disk is the next write's to report. It is tried
             // again when the writes have come as far.
-            tracing::debug!(shard = self.shard.0, error = %error, "cannot preallocate");
+            tracing::debug!(shard = self.shard.0, error = %error, "cannot make space ahead");
         }
-        self.allocated.store(reached, Ordering::SeqCst);
+        self.allocated.store(from + step, Ordering::SeqCst);
     }
 
     /// Tries once to bring a latched file's tail to safety; whether the writer can go on. `None`

@@ -3,6 +3,9 @@
 use moon_resp::{Args, write_args, write_request};
 use moon_store::DbIndex;
 
+/// Most bytes that a payload gets room for before anything is written to it.
+const ROOM_MAX: usize = 256 << 10;
+
 /// The effects of a turn, as requests in RESP.
 ///
 /// # Invariants
@@ -18,6 +21,8 @@ pub struct Effects {
     unit_requests: usize,
     nested_units: usize,
     recording: bool,
+    /// Room that the next payload gets at once: as much as the last one needed.
+    room: usize,
     /// Keys that reads of the unit in progress found past their deadline.
     lapsed: Vec<(DbIndex, Box<[u8]>)>,
 }
@@ -31,6 +36,7 @@ impl Default for Effects {
             unit_requests: 0,
             nested_units: 0,
             recording: true,
+            room: 0,
             lapsed: Vec::new(),
         }
     }
@@ -85,6 +91,9 @@ impl Effects {
             write_request(&mut self.out, &[b"SELECT", digits.format(db).as_bytes()]);
             self.db_in_force = db;
         }
+        if self.out.capacity() == 0 {
+            self.out.reserve(self.room);
+        }
         self.unit_requests += 1;
         true
     }
@@ -135,6 +144,9 @@ impl Effects {
         if self.db_in_force != 0 {
             write_request(&mut self.out, &[b"SELECT", b"0".as_slice()]);
             self.db_in_force = 0;
+        }
+        if !self.out.is_empty() {
+            self.room = self.out.len().min(ROOM_MAX);
         }
         std::mem::take(&mut self.out)
     }

@@ -54,12 +54,9 @@ impl Name {
         if name.is_empty() || name.len() > Self::LEN_MAX {
             return None;
         }
-        let mut bytes = [0u8; 24];
-        bytes[..name.len()].copy_from_slice(name);
-        let (words, _) = bytes.as_chunks::<8>();
         let mut folded = [0u64; 3];
-        for (to, from) in folded.iter_mut().zip(words) {
-            *to = lower_case(u64::from_le_bytes(*from));
+        for (to, part) in folded.iter_mut().zip(name.chunks(8)) {
+            *to = lower_case(word(part));
         }
         folded[2] |= (name.len() as u64) << 56;
         Some(Name(folded))
@@ -71,6 +68,24 @@ impl Name {
         let mixed = (a ^ b.rotate_left(29) ^ c.rotate_left(43)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         mixed ^ (mixed >> 29)
     }
+}
+
+/// Up to eight bytes as one word, padded with zeros: two loads that may overlap instead of a copy
+/// of variable length.
+#[inline]
+fn word(bytes: &[u8]) -> u64 {
+    let len = bytes.len();
+    if let Ok(eight) = bytes.try_into() {
+        return u64::from_le_bytes(eight);
+    }
+    if let (Some(head), Some(tail)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        let (head, tail) = (u32::from_le_bytes(*head), u32::from_le_bytes(*tail));
+        return u64::from(head) | u64::from(tail) << ((len - 4) * 8);
+    }
+    bytes
+        .iter()
+        .rev()
+        .fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
 /// Lower-cases the ASCII letters among eight bytes.
@@ -152,6 +167,20 @@ mod tests {
         assert!(lookup(b"").is_none());
         assert!(lookup(&[b'g'; 100]).is_none());
         assert!(lookup(b"G\xC5T").is_none());
+    }
+
+    #[test]
+    fn words_of_every_length_are_padded_with_zeros() {
+        let bytes = [1, 2, 3, 4, 5, 6, 7, 8];
+        for len in 1..=8 {
+            let mut padded = [0; 8];
+            padded[..len].copy_from_slice(&bytes[..len]);
+            assert_eq!(
+                word(&bytes[..len]),
+                u64::from_le_bytes(padded),
+                "{len} bytes"
+            );
+        }
     }
 
     #[test]

@@ -68,15 +68,14 @@ impl Lane {
         }
         let cell = &self.clock.cells[self.shard.index()];
         let mut queues = lock(&self.queues);
-        if queues.unwritten.is_empty() || queues.undurable.is_empty() {
-            // The floor. It must be stored before the head moves: see `clock`.
-            let floor = self.clock.head.load();
-            if queues.unwritten.is_empty() {
-                cell.written.store(floor);
-            }
-            if queues.undurable.is_empty() {
-                cell.durable.store(floor);
-            }
+        // The floors. They must be stored before the head moves: see `clock`.
+        let floor = self.clock.head.load();
+        let (was_written, was_durable) = (queues.unwritten.is_empty(), queues.undurable.is_empty());
+        if was_written {
+            cell.written.store(floor);
+        }
+        if was_durable {
+            cell.durable.store(floor);
         }
         let start = self.clock.head.fetch_add(bytes);
         let range = (start, Lsn(start).advance(bytes).0);
@@ -85,8 +84,13 @@ impl Lane {
         if queues.undurable.len() > UNDURABLE_MAX {
             merge_neighbours(&mut queues.undurable);
         }
-        publish(&cell.written, &queues.unwritten);
-        publish(&cell.durable, &queues.undurable);
+        // Other lanes may have issued between the floor and the start.
+        if was_written && start != floor {
+            cell.written.store(start);
+        }
+        if was_durable && start != floor {
+            cell.durable.store(start);
+        }
         Lsn(start)
     }
 

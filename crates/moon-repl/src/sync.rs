@@ -55,6 +55,11 @@ impl Word {
     /// Raises the word to `value` if that is higher, and returns what it is now.
     #[inline]
     pub(crate) fn raise(&self, value: u64) -> u64 {
+        // Mostly it has that value already; looking is cheaper than a locked operation.
+        let now = self.load();
+        if now >= value {
+            return now;
+        }
         loom_fence();
         let previous = self.0.fetch_max(value, Ordering::SeqCst);
         loom_fence();

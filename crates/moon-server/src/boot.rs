@@ -26,7 +26,7 @@ use moon_shard::mailbox::Directory;
 use moon_shard::replay::ReplayFailed;
 use moon_shard::shard::{Shared, unix_now};
 use moon_shard::{ReplayPool, Shard, ShardConfig, ShardSeed, spawn};
-use moon_store::{DbIndex, ShardData};
+use moon_store::{DbIndex, DirtyKeys, ShardData};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use std::io;
@@ -243,7 +243,14 @@ fn recover(
     let make_data = |shards: ShardCount, gated: bool| -> Vec<Box<ShardData>> {
         shards
             .ids()
-            .map(|id| Box::new(ShardData::new(id, databases, gated)))
+            .map(|id| {
+                Box::new(ShardData::with_hint(
+                    id,
+                    databases,
+                    gated,
+                    keys_hint(config, shards),
+                ))
+            })
             .collect()
     };
     if !config.appendonly {
@@ -260,15 +267,19 @@ fn recover(
     let mut recovery = scan_log(config, default_shards, loading)?;
     let shards = recovery.shards();
     let limits = Arc::new(limits_of(config));
-    let pool = ReplayPool::start(shards, make_data(shards, true), &limits)?;
+    // Not gated yet: what is replayed is committed already.
+    let pool = ReplayPool::start(shards, make_data(shards, false), &limits)?;
     let mut sink = PoolSink { pool, failed: None };
     let replayed = recovery.replay(&mut sink, loading);
     if let Some(failed) = sink.failed {
         return Err(failed.into());
     }
     // A failure on a replay thread shows first as a sink that takes no more.
-    let data = sink.pool.finish()?;
+    let mut data = sink.pool.finish()?;
     replayed?;
+    for shard in &mut data {
+        shard.dirty = DirtyKeys::new(true);
+    }
     let summary = recovery.summary().clone();
     let policy = aof_options(config).policy;
     let clock = Clock::new(shards, recovery.end(), policy.commit_on());
@@ -282,6 +293,12 @@ fn recover(
         summary,
         taken: started.elapsed(),
     })
+}
+
+/// Keys for which each shard makes room.
+fn keys_hint(config: &Config, shards: ShardCount) -> usize {
+    let each = config.initial_keyspace_hint / u64::from(shards.get());
+    usize::try_from(each).unwrap_or(usize::MAX)
 }
 
 /// Feeds recovery's frames to the replay threads.

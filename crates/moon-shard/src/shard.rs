@@ -15,7 +15,7 @@ use moon_commands::{CommandId, Cx, Effects, Flags, Limits, ShardSet, by_id, exec
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
 use moon_repl::{Clock, CommitLog, FrameKind, LogHealth};
 use moon_resp::{Args, Protocol, Reply};
-use moon_store::{DbIndex, Key, ShardData, THIS_TURN};
+use moon_store::{AccessClock, DbIndex, Key, ShardData, THIS_TURN};
 use rand::rngs::SmallRng;
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::{HashMap, VecDeque};
@@ -112,6 +112,8 @@ pub struct Shard {
     waiting: RefCell<VecDeque<(Lsn, Rc<dyn Session>)>>,
     held_bytes: Cell<usize>,
     last_end: Cell<Lsn>,
+    /// The second that the data's access clock stands at.
+    clock_second: Cell<u64>,
 }
 
 impl Shard {
@@ -151,6 +153,7 @@ impl Shard {
             waiting: RefCell::default(),
             held_bytes: Cell::new(0),
             last_end: Cell::new(Lsn::ZERO),
+            clock_second: Cell::new(0),
         })
     }
 
@@ -240,14 +243,20 @@ impl Shard {
     #[inline]
     #[must_use]
     pub fn begin(&self) -> Option<Running<'_>> {
-        let core = self.core.borrow_mut();
-        core.data.as_ref()?;
+        let mut core = self.core.borrow_mut();
+        let data = core.data.as_mut()?;
+        let now = unix_now();
+        let second = u64::try_from(now.0 / 1000).unwrap_or(0);
+        if self.clock_second.replace(second) != second {
+            data.set_clock(AccessClock::from_seconds(second));
+        }
         let refuses_writes = self.refuses_writes();
+        let last = Instant::now();
         Some(Running {
             shard: self,
             core,
-            now: unix_now(),
-            last: Instant::now(),
+            now,
+            last,
             refuses_writes,
         })
     }

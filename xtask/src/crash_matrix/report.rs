@@ -27,7 +27,7 @@ impl Outcome {
     pub(crate) fn of(result: Result<CellReport>) -> Outcome {
         match result {
             Ok(report) => Outcome::Ran(report),
-            Err(error) => Outcome::Failed(format!("{error:?}")),
+            Err(error) => Outcome::Failed(format!("{error:#}")),
         }
     }
 
@@ -98,7 +98,7 @@ impl Report {
     pub(crate) fn acknowledged(&mut self, policy: FsyncPolicy, outcome: Result<usize>) {
         let (recovered, error) = match outcome {
             Ok(recovered) => (Some(recovered), None),
-            Err(error) => (None, Some(format!("{error:?}"))),
+            Err(error) => (None, Some(format!("{error:#}"))),
         };
         match (&recovered, &error) {
             (Some(recovered), _) => println!(
@@ -168,7 +168,7 @@ impl Report {
     pub(crate) fn control(&mut self, damage: Break, noticed: Result<bool>) {
         let (noticed, error) = match noticed {
             Ok(noticed) => (noticed, None),
-            Err(error) => (false, Some(format!("{error:?}"))),
+            Err(error) => (false, Some(format!("{error:#}"))),
         };
         let verdict = if noticed { "noticed" } else { "NOT NOTICED" };
         println!(

@@ -308,3 +308,22 @@ fn a_run_is_recovered_whole_or_not_at_all() {
         assert_eq!(log.recovered.bytes, b"before", "cut at {cut}");
     }
 }
+
+/// The sync thread writes zeros ahead of the frames while the shard writes frames.
+#[test]
+fn space_made_ahead_never_meets_a_frame() {
+    for seed in 0..20 {
+        let disk = FaultyStorage::new(seed);
+        let mut log = open(&disk, &options(FsyncPolicy::Always), 1).unwrap();
+        let mut random = Random(seed);
+        let mut stream = Vec::new();
+        for _ in 0..300 {
+            let len = 1 + random.below(1500) as usize;
+            let frame = vec![1 + random.below(255) as u8; len];
+            log.append(0, &frame);
+            stream.extend(frame);
+        }
+        let log = open(&disk.kill(), &options(FsyncPolicy::Always), 1).unwrap();
+        assert!(log.recovered.bytes == stream, "seed {seed}");
+    }
+}

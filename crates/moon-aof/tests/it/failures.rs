@@ -138,7 +138,6 @@ fn repeated_sync_failures_are_shown_and_the_last_sync_time_stands() {
 fn a_full_disk_holds_replies_and_space_lets_them_go() {
     let (disk, mut log) = new(FsyncPolicy::EverySec, 2);
     log.append(0, b"before ");
-    disk.set_capacity(Some(disk.used()));
     disk.add_rule(Rule::every(
         Operation::Write,
         "shard-0",

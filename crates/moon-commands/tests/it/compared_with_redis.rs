@@ -95,40 +95,87 @@ impl Pair {
         self.moon.protocol = Protocol::Resp3;
     }
 
-    /// Runs a command on both; `''` stands for an empty argument.
-    fn compare(&mut self, command: &str) {
-        let parts: Vec<&str> = command
-            .split_whitespace()
-            .map(|part| if part == "''" { "" } else { part })
-            .collect();
-        let expected = self.redis.run(&parts);
-        let found = if parts[0].eq_ignore_ascii_case("select") {
-            self.moon.db = parts[1].parse().expect("a number");
-            b"+OK\r\n".to_vec()
-        } else {
-            let now = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .expect("after 1970");
-            self.moon.now = UnixMs(i64::try_from(now.as_millis()).expect("in range"));
-            self.moon.run_args(&OwnedArgs::new(&parts))
-        };
-        assert_eq!(
-            String::from_utf8_lossy(&found),
-            String::from_utf8_lossy(&expected),
-            "{command}"
-        );
+    /// Runs a command on both and returns the reply; `''` stands for an empty argument.
+    fn compare(&mut self, command: &str) -> Vec<u8> {
+        let expected = self.redis.run(&parts_of(command));
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("after 1970");
+        self.moon.now = UnixMs(i64::try_from(now.as_millis()).expect("in range"));
+        assert_same(command, &run(&mut self.moon, command), &expected);
+        expected
     }
+}
+
+fn parts_of(command: &str) -> Vec<&str> {
+    let part = |part| if part == "''" { "" } else { part };
+    command.split_whitespace().map(part).collect()
+}
+
+fn run(moon: &mut Instance, command: &str) -> Vec<u8> {
+    let parts = parts_of(command);
+    if parts[0].eq_ignore_ascii_case("select") {
+        moon.db = parts[1].parse().expect("a number");
+        return b"+OK\r\n".to_vec();
+    }
+    moon.run_args(&OwnedArgs::new(parts))
+}
+
+#[track_caller]
+fn assert_same(command: &str, found: &[u8], expected: &[u8]) {
+    let [found, expected] = [found, expected].map(String::from_utf8_lossy);
+    assert_eq!(found, expected, "{command}");
 }
 
 /// Commands whose replies depend on neither time nor chance. Databases 0 to 3 are empty before.
 const COMMANDS: &str = include_str!("commands.txt");
 
-fn compare_all(pair: &mut Pair) {
-    let lines = COMMANDS
+fn commands() -> impl Iterator<Item = &'static str> {
+    COMMANDS
         .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('#'));
-    for line in lines {
-        pair.compare(line);
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
+/// The replies of Redis to [`COMMANDS`], escaped, a line each. They are recorded anew by the
+/// tests below when `MOON_RECORD_REPLIES` is set.
+const RECORDED: [(Protocol, &str, &str); 2] = [
+    (
+        Protocol::Resp2,
+        "tests/golden/replies-resp2.txt",
+        include_str!("../golden/replies-resp2.txt"),
+    ),
+    (
+        Protocol::Resp3,
+        "tests/golden/replies-resp3.txt",
+        include_str!("../golden/replies-resp3.txt"),
+    ),
+];
+
+#[test]
+fn replies_are_those_recorded_from_redis() {
+    for (protocol, _, replies) in RECORDED {
+        let mut moon = Instance::new(2);
+        moon.protocol = protocol;
+        assert_eq!(commands().count(), replies.lines().count());
+        for (command, expected) in commands().zip(replies.lines()) {
+            let found = run(&mut moon, command).escape_ascii().to_string();
+            assert_eq!(found, expected, "{command}");
+        }
+    }
+}
+
+fn compare_all(pair: &mut Pair) {
+    let mut replies = String::new();
+    for command in commands() {
+        let reply = pair.compare(command);
+        replies.push_str(&format!("{}\n", reply.escape_ascii()));
+    }
+    if std::env::var_os("MOON_RECORD_REPLIES").is_some() {
+        for (protocol, path, _) in RECORDED {
+            if protocol == pair.moon.protocol {
+                std::fs::write(path, &replies).expect("recorded");
+            }
+        }
     }
 }
 

@@ -149,7 +149,7 @@ impl Hash {
     }
 }
 
-/// The fields and values of a [`Hash`].
+/// The fields and values of a [`struct@Hash`].
 #[derive(Clone, Debug)]
 pub struct Iter<'a>(Walk<'a>);
 

@@ -8,7 +8,7 @@
 //! In reading order:
 //! * [`pack`]: [`Pack`], byte strings in one buffer, cheap at both ends.
 //! * [`dict`]: [`Dict`], the large form of hashes and sets: hashed, and indexed by position.
-//! * [`hash`]: [`Hash`], fields with values.
+//! * [`mod@hash`]: [`struct@Hash`], fields with values.
 //! * [`list`]: [`List`], elements in order.
 //! * [`set`]: [`Set`], distinct members.
 
