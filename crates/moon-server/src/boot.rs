@@ -216,6 +216,10 @@ fn log_ready(config: &Config, server: &Server) {
 }
 
 /// What recovery leaves behind.
+#[expect(
+    clippy::vec_box,
+    reason = "the boxes themselves go on to the shards; a borrow moves them"
+)]
 struct Recovered {
     shards: ShardCount,
     data: Vec<Box<ShardData>>,
