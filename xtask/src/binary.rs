@@ -15,6 +15,9 @@ pub(crate) struct ServerOptions {
     /// The program, instead of building moon-server or taking redis-server from the path
     #[arg(long)]
     pub(crate) server_binary: Option<PathBuf>,
+    /// The cargo profile to build moon-server with [default: release; for a quick crash-matrix: dev]
+    #[arg(long)]
+    pub(crate) profile: Option<String>,
 }
 
 /// A program, ready to run.
@@ -35,12 +38,14 @@ fn parse_flavor(text: &str) -> Result<Flavor, String> {
 }
 
 impl ServerOptions {
-    /// Builds or finds the program. `features` are those of `moon-server`.
-    pub(crate) fn locate(&self, features: &[&str]) -> Result<ServerBinary> {
+    /// Builds or finds the program. `features` are those of `moon-server`; `profile` is the one to
+    /// build it with unless the options name another.
+    pub(crate) fn locate(&self, features: &[&str], profile: &str) -> Result<ServerBinary> {
+        let profile = self.profile.as_deref().unwrap_or(profile);
         let path = match (&self.server_binary, self.server) {
             (Some(path), _) => path.clone(),
             (None, Flavor::Redis) => PathBuf::from("redis-server"),
-            (None, Flavor::Moon) => build_moon(features)?,
+            (None, Flavor::Moon) => build_moon(features, profile)?,
         };
         Ok(ServerBinary {
             flavor: self.server,
@@ -61,12 +66,11 @@ struct Target {
     name: String,
 }
 
-/// Builds `moon-server` in release mode. Each set of features is kept under a name of its own,
+/// Builds `moon-server`. Each set of features is kept under a name of its own,
 /// so that building for one command does not change the program under another.
-fn build_moon(features: &[&str]) -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args(["build", "--release", "--package", "moon-server"]);
+fn build_moon(features: &[&str], profile: &str) -> Result<PathBuf> {
+    let mut command = cargo();
+    command.args(["build", "--package", "moon-server", "--profile", profile]);
     command.arg("--message-format=json-render-diagnostics");
     if !features.is_empty() {
         command.arg("--features").arg(features.join(","));
@@ -100,6 +104,11 @@ fn replace(from: &Path, to: &Path) -> Result<()> {
     std::fs::copy(from, &temporary)
         .and_then(|_| std::fs::rename(&temporary, to))
         .with_context(|| format!("keeping {} as {}", from.display(), to.display()))
+}
+
+/// The cargo that runs this program, or the one on the path.
+pub(crate) fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
 /// The directory for results: `target/` of the workspace.

@@ -1,5 +1,6 @@
 //! The project's automation: `cargo xtask <command>`.
 //!
+//! * [`test`]: sets up what the tests need and runs them all.
 //! * [`crash_matrix`]: kills real servers and proves that they keep what they acknowledged.
 //! * [`bench`]: measures against `redis-server`, side by side.
 //! * [`tidy`]: checks of the sources that neither compiler nor clippy makes.
@@ -8,6 +9,7 @@
 mod bench;
 mod binary;
 mod crash_matrix;
+mod test;
 mod tidy;
 
 use clap::{Parser, Subcommand};
@@ -22,6 +24,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Set up what the tests need, then run all of them
+    Test(test::Options),
     /// Kill servers at random moments and fail points, and verify what they recover
     CrashMatrix(crash_matrix::Options),
     /// Measure side by side with redis-server
@@ -32,6 +36,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Test(options) => test::run(&options),
         Command::CrashMatrix(options) => crash_matrix::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Tidy => tidy::run(),

@@ -216,6 +216,10 @@ fn log_ready(config: &Config, server: &Server) {
 }
 
 /// What recovery leaves behind.
+#[expect(
+    clippy::vec_box,
+    reason = "the boxes themselves go on to the shards; a borrow moves them"
+)]
 struct Recovered {
     shards: ShardCount,
     data: Vec<Box<ShardData>>,
@@ -472,6 +476,9 @@ async fn watch_over(shard: Rc<Shard>, server: Arc<Server>) {
             _ = interval.tick() => {
                 let stats = server.stats.shard(shard.id().index());
                 stats.inflight_bytes.set(shard.inflight_bytes());
+                if shard.id() == ShardId(0) {
+                    server.close_idle_clients();
+                }
             }
         }
     }

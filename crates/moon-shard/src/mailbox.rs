@@ -32,8 +32,11 @@ pub enum ControlMessage {
     /// Replies for a connection of this shard.
     Replies(BatchReply),
     /// Run on the shard's thread: a new connection, say.
-    Run(Box<dyn FnOnce(&Rc<Shard>) + Send>),
+    Run(Errand),
 }
+
+/// What another thread asks a shard's thread to do.
+pub type Errand = Box<dyn FnOnce(&Rc<Shard>) + Send>;
 
 #[derive(Default)]
 struct Lanes {

@@ -8,7 +8,7 @@ use crate::batch::{Batch, BatchReply, Run};
 use crate::gate::Gate;
 use crate::mailbox::{ControlMessage, Directory};
 use crate::observer::Observer;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use moon_commands::context::{Counts, Origin};
 use moon_commands::execute::Outcome;
 use moon_commands::{CommandId, Cx, Effects, Flags, Limits, ShardSet, by_id, execute};
@@ -76,9 +76,31 @@ pub(crate) struct Core {
     effects: Effects,
     rng: SmallRng,
     limits: Arc<Limits>,
+    frame_memory: BytesMut,
 }
 
+/// A payload up to this size is copied into memory that frames share, so that a turn allocates
+/// nothing; a larger one becomes its frame's own.
+const SHARED_PAYLOAD_MAX: usize = 64 << 10;
+/// Memory that frames share, allocated at once.
+const FRAME_MEMORY: usize = 512 << 10;
+
 impl Core {
+    /// The effects of the turn as the payload of a frame.
+    fn take_payload(&mut self) -> Bytes {
+        let payload = self.effects.payload();
+        if payload.len() > SHARED_PAYLOAD_MAX {
+            return Bytes::from(self.effects.take());
+        }
+        // Takes the old memory again if no frame uses it any more.
+        if self.frame_memory.capacity() < payload.len() {
+            self.frame_memory.reserve(FRAME_MEMORY);
+        }
+        self.frame_memory.extend_from_slice(payload);
+        self.effects.clear();
+        self.frame_memory.split().freeze()
+    }
+
     pub(crate) fn rng_mut(&mut self) -> &mut SmallRng {
         &mut self.rng
     }
@@ -138,6 +160,7 @@ impl Shard {
             effects: Effects::default(),
             rng,
             limits,
+            frame_memory: BytesMut::new(),
         };
         Rc::new(Shard {
             config,
@@ -251,13 +274,13 @@ impl Shard {
             data.set_clock(AccessClock::from_seconds(second));
         }
         let refuses_writes = self.refuses_writes();
-        let last = Instant::now();
+        let meter = Meter::new(&*self.observer);
         Some(Running {
             shard: self,
             core,
             now,
-            last,
             refuses_writes,
+            meter,
         })
     }
 
@@ -285,7 +308,7 @@ impl Shard {
             if core.effects.is_empty() {
                 self.last_end.get()
             } else {
-                let payload = core.effects.take();
+                let payload = core.take_payload();
                 let end = self.append(&mut core, FrameKind::Own, payload);
                 let data = core
                     .data
@@ -314,9 +337,9 @@ impl Shard {
     }
 
     /// Adds a frame to the history.
-    pub(crate) fn append(&self, core: &mut Core, kind: FrameKind, payload: Vec<u8>) -> Lsn {
+    pub(crate) fn append(&self, core: &mut Core, kind: FrameKind, payload: Bytes) -> Lsn {
         let bytes = payload.len();
-        let end = core.log.append(kind, Bytes::from(payload), unix_now());
+        let end = core.log.append(kind, payload, unix_now());
         self.note_health(core.log.health());
         self.last_end.set(end);
         self.observer.frame(bytes, end);
@@ -563,8 +586,74 @@ pub struct Running<'a> {
     shard: &'a Shard,
     core: RefMut<'a, Core>,
     now: UnixMs,
-    last: Instant,
     refuses_writes: Option<&'static str>,
+    meter: Meter<'a>,
+}
+
+/// Commands of a pipeline that share one reading of the clock. Reading it for each of them would
+/// cost more than some of them do; their time is the mean of their group.
+const GROUP_MAX: usize = 8;
+/// The first commands of a stretch are timed one by one: those that come alone, or nearly so.
+const ALONE: u32 = 4;
+
+/// Times commands and counts what they did, for the observer.
+pub(crate) struct Meter<'a> {
+    observer: &'a dyn Observer,
+    last: Instant,
+    group: [CommandId; GROUP_MAX],
+    group_len: usize,
+    seen: u32,
+    counts: Counts,
+}
+
+impl<'a> Meter<'a> {
+    pub(crate) fn new(observer: &'a dyn Observer) -> Meter<'a> {
+        Meter {
+            observer,
+            last: Instant::now(),
+            group: [0; GROUP_MAX],
+            group_len: 0,
+            seen: 0,
+            counts: Counts::default(),
+        }
+    }
+
+    /// A command has run; `reply` is what it answered.
+    #[inline]
+    pub(crate) fn ran(&mut self, id: CommandId, outcome: Outcome, counts: Counts, reply: &[u8]) {
+        self.group[self.group_len] = id;
+        self.group_len += 1;
+        self.seen += 1;
+        self.counts.hits += counts.hits;
+        self.counts.misses += counts.misses;
+        self.counts.expired += counts.expired;
+        if outcome == Outcome::Failed {
+            self.observer.failed(id, error_text(reply));
+        }
+        if self.group_len == GROUP_MAX || self.seen <= ALONE {
+            self.read_clock();
+        }
+    }
+
+    fn read_clock(&mut self) {
+        let now = Instant::now();
+        let nanos = now.duration_since(self.last).as_nanos();
+        let each = u64::try_from(nanos).unwrap_or(u64::MAX) / self.group_len as u64;
+        self.observer.commands(&self.group[..self.group_len], each);
+        self.last = now;
+        self.group_len = 0;
+    }
+}
+
+impl Drop for Meter<'_> {
+    fn drop(&mut self) {
+        if self.group_len > 0 {
+            self.read_clock();
+        }
+        if self.seen > 0 {
+            self.observer.counts(self.counts);
+        }
+    }
 }
 
 impl Running<'_> {
@@ -626,19 +715,7 @@ impl Running<'_> {
         if clean && !effects.is_empty() {
             self.shard.open_turn();
         }
-        let finished = Instant::now();
-        let nanos = finished.duration_since(self.last).as_nanos();
-        self.last = finished;
-        let observer = &self.shard.observer;
-        observer.command(
-            id,
-            u64::try_from(nanos).unwrap_or(u64::MAX),
-            outcome,
-            counts,
-        );
-        if outcome == Outcome::Failed {
-            observer.error(error_text(&replies[reply_start..]));
-        }
+        self.meter.ran(id, outcome, counts, &replies[reply_start..]);
         depends_on
     }
 

@@ -79,7 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     std::fs::create_dir_all(&data_root)?;
     let quick = options.quick;
     let context = Context {
-        moon: options.server.locate(&[])?,
+        moon: options.server.locate(&[], "release")?,
         peer: ServerBinary {
             flavor: Flavor::Redis,
             path: options.peer_binary.clone(),

@@ -63,13 +63,20 @@ pub(crate) struct Options {
     json: Option<PathBuf>,
 }
 
+impl Options {
+    /// A quick run is for every commit: it takes what the tests have built already.
+    fn profile(&self) -> &'static str {
+        if self.quick { "dev" } else { "release" }
+    }
+}
+
 /// Runs the matrix; true if nothing was lost, torn, invented or out of order and all controls
 /// were noticed.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     let begun = Instant::now();
     let fail_points = options.server.server == Flavor::Moon && !options.no_fail_points;
     let features: &[&str] = if fail_points { &["failpoints"] } else { &[] };
-    let binary = options.server.locate(features)?;
+    let binary = options.server.locate(features, options.profile())?;
     let seed = options.seed.unwrap_or_else(seed_of_now);
     let cell_options = CellOptions {
         kills: options.kills.unwrap_or(if options.quick { 3 } else { 20 }),

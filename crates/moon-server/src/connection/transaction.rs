@@ -74,7 +74,8 @@ pub(super) fn discard(connection: &mut Connection) {
 
 /// Forgets all watches. Those of other shards go by message, which nobody waits for.
 pub(super) fn unwatch(connection: &mut Connection) {
-    let mut by_shard: Vec<(ShardId, Vec<(DbIndex, Box<[u8]>)>)> = Vec::new();
+    type OfShard = (ShardId, Vec<(DbIndex, Box<[u8]>)>);
+    let mut by_shard: Vec<OfShard> = Vec::new();
     for watch in connection.state.watches.drain(..) {
         match by_shard.iter_mut().find(|(shard, _)| *shard == watch.shard) {
             Some((_, keys)) => keys.push((watch.db, watch.key)),
