@@ -9,6 +9,7 @@ use crate::failpoint;
 use crate::frame::{FrameHeader, HEADER_LEN, Piece, Seeds, bytes_in_file, padding};
 use crate::manifest_file::FreshSegment;
 use crate::policy::FsyncPolicy;
+use crate::status::bump;
 use crate::storage::{StorageFile, write_all_at};
 use crate::writer::{KeptFrame, Tail, Writer};
 use bytes::Bytes;
@@ -138,8 +139,8 @@ impl ShardLog {
         self.written_total += bytes;
         self.last_mark = self.last_mark.max(frame.header.durable);
         let status = self.writer.status();
-        status.appended_bytes.fetch_add(bytes, Ordering::Relaxed);
-        status.appended_frames.fetch_add(1, Ordering::Relaxed);
+        bump(&status.appended_bytes, bytes);
+        bump(&status.appended_frames, 1);
         let finishes = frame.finishes;
         // The pieces of an unfinished run are kept under every policy: a run lies in one file, so
         // a replacement segment needs them.

@@ -294,21 +294,23 @@ impl Writer {
                     }
                 }
             } else {
-                self.make_space();
                 let due_in = self.due_in(last_sync);
-                if stop || due_in.is_zero() {
+                let due = stop || due_in.is_zero();
+                if due {
                     last_sync = Instant::now();
                     if self.unsynced() > 0 {
                         self.sync();
                     }
-                    if !stop && self.shared.policy() == FsyncPolicy::Always {
-                        // More may have been written meanwhile.
-                        if self.unsynced() > 0 {
-                            continue;
-                        }
-                        wait = self.shared.sync_interval;
-                    }
-                } else {
+                }
+                // After the sync: replies may wait for that, and for this nobody does.
+                if !stop && !self.is_latched() {
+                    self.make_space();
+                }
+                if due && !stop && self.due_in(last_sync).is_zero() {
+                    // More was written meanwhile.
+                    continue;
+                }
+                if !due {
                     wait = wait.min(due_in);
                 }
             }

@@ -243,6 +243,13 @@ impl<'a> Cx<'a> {
         self.shard(key).db(db).insert(key, value, deadline);
     }
 
+    /// Stores a string value. The effect is the caller's to tell, with [`Cx::changed`].
+    #[inline]
+    pub fn store_string(&mut self, key: Key<'_>, bytes: &[u8], deadline: Deadline) {
+        let db = self.db;
+        self.shard(key).db(db).insert_string(key, bytes, deadline);
+    }
+
     /// Removes a key. The effect is the caller's to tell, with [`Cx::changed`].
     pub fn remove(&mut self, key: Key<'_>) -> Option<(Value, Deadline)> {
         self.remove_in(self.db, key)

@@ -3,7 +3,7 @@
 use moon_resp::{Args, write_args, write_request};
 use moon_store::DbIndex;
 
-/// Most bytes that a payload gets room for before anything is written to it.
+/// Largest buffer that is kept for the next payload.
 const ROOM_MAX: usize = 256 << 10;
 
 /// The effects of a turn, as requests in RESP.
@@ -21,8 +21,6 @@ pub struct Effects {
     unit_requests: usize,
     nested_units: usize,
     recording: bool,
-    /// Room that the next payload gets at once: as much as the last one needed.
-    room: usize,
     /// Keys that reads of the unit in progress found past their deadline.
     lapsed: Vec<(DbIndex, Box<[u8]>)>,
 }
@@ -36,7 +34,6 @@ impl Default for Effects {
             unit_requests: 0,
             nested_units: 0,
             recording: true,
-            room: 0,
             lapsed: Vec::new(),
         }
     }
@@ -91,9 +88,6 @@ impl Effects {
             write_request(&mut self.out, &[b"SELECT", digits.format(db).as_bytes()]);
             self.db_in_force = db;
         }
-        if self.out.capacity() == 0 {
-            self.out.reserve(self.room);
-        }
         self.unit_requests += 1;
         true
     }
@@ -137,17 +131,30 @@ impl Effects {
         }
     }
 
-    /// The payload of a frame: everything since the last call, back in database 0 at its end.
+    /// The payload of a frame: everything since the last [`Effects::clear`], back in database 0
+    /// at its end.
     #[must_use]
-    pub fn take(&mut self) -> Vec<u8> {
+    pub fn payload(&mut self) -> &[u8] {
         debug_assert_eq!(self.nested_units, 0, "a frame ends at a command boundary");
         if self.db_in_force != 0 {
             write_request(&mut self.out, &[b"SELECT", b"0".as_slice()]);
             self.db_in_force = 0;
         }
-        if !self.out.is_empty() {
-            self.room = self.out.len().min(ROOM_MAX);
+        &self.out
+    }
+
+    /// The payload was copied: begins the next one in the same memory.
+    pub fn clear(&mut self) {
+        self.out.clear();
+        if self.out.capacity() > ROOM_MAX {
+            self.out = Vec::new();
         }
+    }
+
+    /// The payload, by value: for one that is too large to copy.
+    #[must_use]
+    pub fn take(&mut self) -> Vec<u8> {
+        let _complete = self.payload();
         std::mem::take(&mut self.out)
     }
 }

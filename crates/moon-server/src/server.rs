@@ -218,6 +218,20 @@ impl Server {
         Ok(())
     }
 
+    /// Ends connections that said nothing for longer than `timeout`.
+    pub fn close_idle_clients(&self) {
+        let timeout_ms = u64::from(self.settings.timeout_s.load(Relaxed)) * 1000;
+        if timeout_ms == 0 {
+            return;
+        }
+        let now = self.clients.now_ms();
+        for client in self.clients.all() {
+            if client.idle_ms(now) > timeout_ms {
+                client.kill();
+            }
+        }
+    }
+
     /// Asks the server to stop; the first request counts.
     pub fn request_shutdown(&self, request: ShutdownRequest) {
         let mut shutdown = self.shutdown.lock().unwrap_or_else(PoisonError::into_inner);

@@ -13,6 +13,7 @@
 
 use crate::mailbox::{ControlMessage, Directory};
 use crate::shard::{Shard, unix_now};
+use bytes::Bytes;
 use moon_commands::context::{Counts, Origin};
 use moon_commands::execute::Outcome;
 use moon_commands::{CommandId, Cx, Effects, Limits, ShardSet, by_id, execute};
@@ -149,6 +150,7 @@ impl Shard {
             now: unix_now(),
             last: Instant::now(),
         };
+        borrowed.effects.begin_unit();
         for (shard, answer) in answers {
             let mut lent = answer
                 .await
@@ -157,7 +159,6 @@ impl Shard {
         }
         borrowed.now = unix_now();
         borrowed.last = Instant::now();
-        borrowed.effects.begin_unit();
         borrowed
     }
 }
@@ -237,7 +238,7 @@ impl Borrowed {
         if in_hand {
             self.effects.end_unit();
             if !self.effects.is_empty() {
-                let payload = self.effects.take();
+                let payload = Bytes::from(self.effects.take());
                 let mut core = self.shard.core.borrow_mut();
                 end = self.shard.append(&mut core, FrameKind::Cross, payload);
             }

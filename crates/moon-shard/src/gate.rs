@@ -150,9 +150,15 @@ impl Gate {
         self.holes -= 1;
     }
 
-    /// Notes that the shard will resolve the turn here; `false` if it is noted already.
+    /// Notes that the shard will resolve the turn here; `false` if it is noted already, or if no
+    /// reply depends on the turn.
     pub(crate) fn join_turn(&mut self) -> bool {
-        !std::mem::replace(&mut self.in_turn, true)
+        let depends = self
+            .parts
+            .iter()
+            .rev()
+            .any(|part| part.depends_on == THIS_TURN);
+        depends && !std::mem::replace(&mut self.in_turn, true)
     }
 
     /// Notes that the shard has this connection on its list for `lsn`; `false` if it is there for

@@ -8,7 +8,7 @@ use crate::batch::{Batch, BatchReply, Run};
 use crate::gate::Gate;
 use crate::mailbox::{ControlMessage, Directory};
 use crate::observer::Observer;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use moon_commands::context::{Counts, Origin};
 use moon_commands::execute::Outcome;
 use moon_commands::{CommandId, Cx, Effects, Flags, Limits, ShardSet, by_id, execute};
@@ -76,9 +76,31 @@ pub(crate) struct Core {
     effects: Effects,
     rng: SmallRng,
     limits: Arc<Limits>,
+    frame_memory: BytesMut,
 }
 
+/// A payload up to this size is copied into memory that frames share, so that a turn allocates
+/// nothing; a larger one becomes its frame's own.
+const SHARED_PAYLOAD_MAX: usize = 64 << 10;
+/// Memory that frames share, allocated at once.
+const FRAME_MEMORY: usize = 512 << 10;
+
 impl Core {
+    /// The effects of the turn as the payload of a frame.
+    fn take_payload(&mut self) -> Bytes {
+        let payload = self.effects.payload();
+        if payload.len() > SHARED_PAYLOAD_MAX {
+            return Bytes::from(self.effects.take());
+        }
+        // Takes the old memory again if no frame uses it any more.
+        if self.frame_memory.capacity() < payload.len() {
+            self.frame_memory.reserve(FRAME_MEMORY);
+        }
+        self.frame_memory.extend_from_slice(payload);
+        self.effects.clear();
+        self.frame_memory.split().freeze()
+    }
+
     pub(crate) fn rng_mut(&mut self) -> &mut SmallRng {
         &mut self.rng
     }
@@ -138,6 +160,7 @@ impl Shard {
             effects: Effects::default(),
             rng,
             limits,
+            frame_memory: BytesMut::new(),
         };
         Rc::new(Shard {
             config,
@@ -285,7 +308,7 @@ impl Shard {
             if core.effects.is_empty() {
                 self.last_end.get()
             } else {
-                let payload = core.effects.take();
+                let payload = core.take_payload();
                 let end = self.append(&mut core, FrameKind::Own, payload);
                 let data = core
                     .data
@@ -314,9 +337,9 @@ impl Shard {
     }
 
     /// Adds a frame to the history.
-    pub(crate) fn append(&self, core: &mut Core, kind: FrameKind, payload: Vec<u8>) -> Lsn {
+    pub(crate) fn append(&self, core: &mut Core, kind: FrameKind, payload: Bytes) -> Lsn {
         let bytes = payload.len();
-        let end = core.log.append(kind, Bytes::from(payload), unix_now());
+        let end = core.log.append(kind, payload, unix_now());
         self.note_health(core.log.health());
         self.last_end.set(end);
         self.observer.frame(bytes, end);

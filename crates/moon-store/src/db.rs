@@ -7,7 +7,7 @@ use crate::clock::AccessClock;
 use crate::key::Key;
 use crate::packed_key::PackedKey;
 use crate::table::{Keyed, Slot, Table};
-use crate::value::Value;
+use crate::value::{Value, parse_int};
 use moon_core::UnixMs;
 use std::fmt;
 
@@ -60,6 +60,8 @@ impl Keyed for Expire {
 pub enum Change {
     /// Nothing beyond what was changed in place.
     Keep,
+    /// The value was changed in place to be a new one, with this deadline.
+    Overwritten(Deadline),
     /// Stores a value with a deadline.
     Store(Value, Deadline),
     /// Removes the key.
@@ -203,6 +205,11 @@ impl Db {
                 let (change, result) = change(Some(&mut entry.value), deadline);
                 let to = match change {
                     Change::Keep => None,
+                    Change::Overwritten(to) => {
+                        entry.key.set_clock(self.clock);
+                        entry.key.set_has_deadline(to.is_some());
+                        Some(to)
+                    }
                     Change::Store(value, to) => {
                         entry.value = value;
                         entry.key.set_clock(self.clock);
@@ -221,7 +228,7 @@ impl Db {
             Slot::Vacant(slot) => {
                 let (change, result) = change(None, None);
                 let to = match change {
-                    Change::Keep | Change::Remove => None,
+                    Change::Keep | Change::Overwritten(_) | Change::Remove => None,
                     Change::Store(value, to) => {
                         let mut packed = PackedKey::new(key.bytes, self.clock);
                         packed.set_has_deadline(to.is_some());
@@ -250,6 +257,21 @@ impl Db {
             }
             None => (Change::Store(value, deadline), None),
         })
+    }
+
+    /// Stores a string, in the memory of the old one if it has that length: a SET over a value
+    /// of the same size allocates nothing.
+    #[inline]
+    pub fn insert_string(&mut self, key: Key<'_>, bytes: &[u8], deadline: Deadline) {
+        self.update(key, |there, _| {
+            if let Some(Value::Str(old)) = there
+                && parse_int(bytes).is_none()
+                && old.overwrite(bytes)
+            {
+                return (Change::Overwritten(deadline), ());
+            }
+            (Change::Store(Value::string(bytes), deadline), ())
+        });
     }
 
     /// Sets or clears the deadline; `false` if the key is missing.

@@ -120,6 +120,17 @@ impl LongStr {
         self.len = len;
     }
 
+    /// Overwrites the whole string; `false`, and nothing happens, unless `bytes` has its length
+    /// and it was never changed in place.
+    #[inline]
+    pub(crate) fn overwrite(&mut self, bytes: &[u8]) -> bool {
+        let fits = !self.modified && bytes.len() == self.len as usize;
+        if fits {
+            self.as_mut_slice().copy_from_slice(bytes);
+        }
+        fits
+    }
+
     /// Appends `tail`.
     pub(crate) fn append(&mut self, tail: &[u8]) {
         let old_len = self.len as usize;

@@ -71,6 +71,16 @@ impl Str {
         }
     }
 
+    /// As if made anew from `bytes`, without an allocation; `false`, and nothing happens, if that
+    /// is not possible.
+    #[inline]
+    pub(crate) fn overwrite(&mut self, bytes: &[u8]) -> bool {
+        match &mut self.0 {
+            Repr::Short { .. } => false,
+            Repr::Long(long) => long.overwrite(bytes),
+        }
+    }
+
     /// Appends `tail`; amortised cost is its length.
     pub fn append(&mut self, tail: &[u8]) {
         if let Repr::Long(long) = &mut self.0 {

@@ -7,12 +7,12 @@ use moon_aof::faulty::{Fault, Operation, Rule};
 use moon_aof::frame::FrameHeader;
 use moon_aof::segment::SegmentHeader;
 use moon_aof::storage::write_all_at;
-use moon_aof::{FaultyStorage, FsyncPolicy, ShutdownError, StorageFile};
+use moon_aof::{AofOptions, FaultyStorage, FsyncPolicy, ShutdownError, StorageFile};
 use moon_core::{Lsn, ShardId, UnixMs};
-use moon_repl::{CommitLog, FrameKind, LogHealth};
+use moon_repl::{CommitLog, FrameKind, FrameSink, LogHealth};
 use std::io::{self, IoSlice};
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const EIO: i32 = 5;
@@ -348,4 +348,50 @@ fn a_jump_of_the_wall_clock_changes_nothing() {
         })
         .collect();
     assert_eq!(times, [1_000, 86_401_000, 86_401_000, 86_401_000]);
+}
+
+#[test]
+fn under_everysec_a_sync_starts_at_half_of_the_bound() {
+    let disk = FaultyStorage::new(1);
+    let options = AofOptions {
+        unsynced_max: 4000,
+        ..options(FsyncPolicy::EverySec)
+    };
+    let mut log = open(&disk, &options, 1).unwrap();
+    log.append(0, &[b'a'; 900]);
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(log.clock.durable(), Lsn(0));
+    let end = log.append(0, &[b'b'; 1100]);
+    let clock = log.clock.clone();
+    wait_until("the sync came early", || clock.durable() == end);
+    assert_eq!(log.logs[0].bytes_at_risk(), 0);
+    log.stop();
+}
+
+struct Seen(Arc<Mutex<Vec<(FrameKind, Lsn, usize)>>>);
+
+impl FrameSink for Seen {
+    fn frame(&mut self, kind: FrameKind, lsn: Lsn, payload: &Bytes) {
+        self.0.lock().unwrap().push((kind, lsn, payload.len()));
+    }
+}
+
+/// A frame that cannot be written is in the stream all the same: it has its LSN.
+#[test]
+fn a_sink_sees_every_frame_of_the_stream_once() {
+    let (disk, mut log) = new(FsyncPolicy::EverySec, 1);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    log.logs[0].set_sink(Box::new(Seen(seen.clone())));
+    log.append(0, b"one");
+    disk.add_rule(Rule::once(
+        Operation::Write,
+        "shard-0",
+        Fault::Error(ENOSPC),
+    ));
+    log.append(0, b"two");
+    log.tick();
+    log.append(0, b"three");
+    let seen = seen.lock().unwrap();
+    let expected = [(0, 3), (3, 3), (6, 5)].map(|(lsn, len)| (FrameKind::Own, Lsn(lsn), len));
+    assert_eq!(*seen, expected);
 }

@@ -10,7 +10,7 @@ use crate::error::CommandError;
 use crate::parse::{self, Basis, Unit};
 use moon_core::UnixMs;
 use moon_resp::Args;
-use moon_store::{Deadline, Key, Value};
+use moon_store::{Deadline, Key};
 
 pub(super) fn get(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let (found, reply) = cx.read_with_reply(Key::new(args.at(1)));
@@ -103,7 +103,7 @@ fn expiry_option(name: &[u8]) -> Option<(Unit, Basis)> {
 pub(super) fn set(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let key = Key::new(args.at(1));
     if args.len() == 3 {
-        cx.store(key, Value::string(args.at(2)), None);
+        cx.store_string(key, args.at(2), None);
         cx.changed_as_sent(&[key], args);
         cx.reply.ok();
         return Ok(());
@@ -203,7 +203,7 @@ fn assign(cx: &mut Cx<'_>, key: Key<'_>, value: &[u8], expiry: Expiry) {
         }
         Expiry::At(at) | Expiry::Kept(at) => Some(at),
     };
-    cx.store(key, Value::string(value), deadline);
+    cx.store_string(key, value, deadline);
     match expiry {
         Expiry::Never => cx.changed(&[key], &[b"SET", key.bytes, value]),
         Expiry::Kept(_) => cx.changed(&[key], &[b"SET", key.bytes, value, b"KEEPTTL"]),

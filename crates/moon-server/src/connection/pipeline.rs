@@ -7,7 +7,7 @@
 
 use super::commands;
 use super::session::{ReplyMode, SessionState};
-use super::socket::{Outlet, ReadHalf, Socket, UNSENT_BYTES_MAX};
+use super::socket::{Outlet, ReadHalf, Socket};
 use super::transaction;
 use crate::clients::{CMD_NONE, ClientHandle, Registration};
 use crate::server::Server;
@@ -128,6 +128,7 @@ pub async fn serve(
     };
     connection.run().await;
     transaction::unwatch(&mut connection);
+    connection.outlet.close();
     shard.remove_session(&*session);
     connections.sub(1);
     drop(registration);
@@ -155,7 +156,7 @@ impl Connection {
                         Close::Now
                     }));
                 }
-                if self.outlet.unsent_bytes() > UNSENT_BYTES_MAX {
+                if self.outlet.is_overloaded() {
                     return Poll::Pending;
                 }
                 let read = std::pin::Pin::new(&mut self.read);
@@ -181,7 +182,6 @@ impl Connection {
                     self.outlet
                         .wait_until(|gate| gate.is_open() && gate.open().is_empty())
                         .await;
-                    self.outlet.shutdown().await;
                     return;
                 }
             }
@@ -267,8 +267,15 @@ impl Connection {
             buffer.advance(consumed);
         }
         result?;
+        if buffer.len() as u64 > self.server.settings.client_query_buffer_limit.load(Relaxed) {
+            tracing::warn!(
+                "Closing client {} beyond client-query-buffer-limit",
+                self.client.id
+            );
+            return Err(Close::Now);
+        }
         if let Some(error) = protocol_error {
-            self.write_reply(|reply| reply.error(&format!("ERR {error}")));
+            self.write_reply(|reply| reply.protocol_error(error));
             self.flush();
             return Err(Close::AfterReplies);
         }
@@ -576,6 +583,9 @@ impl Connection {
         command: Option<CommandId>,
         args: Args<'_>,
     ) -> Result<(), Close> {
+        // What was collected for other shards carries the database and protocol of this moment,
+        // which the command may change.
+        self.flush();
         self.client.cmd.store(command.unwrap_or(CMD_NONE), Relaxed);
         if self.state.reply_mode == ReplyMode::SkipNext {
             self.state.reply_mode = ReplyMode::Skip;

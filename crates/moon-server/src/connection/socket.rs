@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, Waker};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncRead;
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 /// An accepted connection, before it is split.
@@ -47,7 +47,8 @@ impl Socket {
 pub(super) struct Outlet {
     id: SessionId,
     gate: RefCell<Gate>,
-    write: RefCell<WriteHalf>,
+    /// `None` once the connection has ended: what is still held then has nowhere to go.
+    write: RefCell<Option<WriteHalf>>,
     /// The socket took less than there was; the task waits until it takes more.
     blocked: Cell<bool>,
     /// Writing failed; the task must close.
@@ -63,6 +64,10 @@ pub(super) struct Outlet {
 /// More unsent bytes than this, and the connection executes nothing until its client has read.
 pub(super) const UNSENT_BYTES_MAX: usize = 1 << 20;
 
+/// More commands than this under way on other shards, and the connection executes nothing until
+/// they are answered: it bounds what waits in their mailboxes.
+const HOLES_MAX: usize = 1024;
+
 impl Outlet {
     /// Splits `socket` into what the task reads from and the way out.
     pub(super) fn new(id: SessionId, socket: Socket) -> (ReadHalf, Outlet) {
@@ -70,7 +75,7 @@ impl Outlet {
         let outlet = Outlet {
             id,
             gate: RefCell::default(),
-            write: RefCell::new(write),
+            write: RefCell::new(Some(write)),
             blocked: Cell::new(false),
             broken: Cell::new(false),
             awaited: Cell::new(false),
@@ -90,9 +95,13 @@ impl Outlet {
         self.broken.get()
     }
 
-    /// Bytes that could leave but have not.
-    pub(super) fn unsent_bytes(&self) -> usize {
-        self.gate.borrow().open().len()
+    /// Whether so much is under way that nothing more may be executed. If so, progress wakes the
+    /// task.
+    pub(super) fn is_overloaded(&self) -> bool {
+        let gate = self.gate.borrow();
+        let overloaded = gate.open().len() > UNSENT_BYTES_MAX || gate.holes() > HOLES_MAX;
+        self.awaited.set(overloaded);
+        overloaded
     }
 
     /// Bytes sent since the last call.
@@ -105,8 +114,9 @@ impl Outlet {
         let mut gate = self.gate.borrow_mut();
         while !gate.open().is_empty() && !self.broken.get() {
             let result = match &*self.write.borrow() {
-                WriteHalf::Tcp(half) => half.try_write(gate.open()),
-                WriteHalf::Unix(half) => half.try_write(gate.open()),
+                None => Err(io::ErrorKind::BrokenPipe.into()),
+                Some(WriteHalf::Tcp(half)) => half.try_write(gate.open()),
+                Some(WriteHalf::Unix(half)) => half.try_write(gate.open()),
             };
             match result {
                 Ok(count) => {
@@ -131,10 +141,10 @@ impl Outlet {
     pub(super) fn poll_send(&self, cx: &mut Context<'_>) {
         while self.blocked.get() {
             let ready = {
-                let mut write = self.write.borrow_mut();
-                match &mut *write {
-                    WriteHalf::Tcp(half) => poll_writable(half.as_ref(), cx),
-                    WriteHalf::Unix(half) => poll_unix_writable(half.as_ref(), cx),
+                match &*self.write.borrow() {
+                    None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+                    Some(WriteHalf::Tcp(half)) => half.as_ref().poll_write_ready(cx),
+                    Some(WriteHalf::Unix(half)) => half.as_ref().poll_write_ready(cx),
                 }
             };
             match ready {
@@ -168,18 +178,10 @@ impl Outlet {
         .await
     }
 
-    /// Closes the sending side, after everything was sent.
-    pub(super) async fn shutdown(&self) {
-        poll_fn(|cx| {
-            let mut write = self.write.borrow_mut();
-            let result = match &mut *write {
-                WriteHalf::Tcp(half) => std::pin::Pin::new(half).poll_shutdown(cx),
-                WriteHalf::Unix(half) => std::pin::Pin::new(half).poll_shutdown(cx),
-            };
-            // The peer may have gone already, which is what closing is for.
-            result.map(drop)
-        })
-        .await;
+    /// The connection has ended: the socket closes now, whatever is still held.
+    pub(super) fn close(&self) {
+        self.broken.set(true);
+        drop(self.write.borrow_mut().take());
     }
 
     fn wake(&self) {
@@ -187,14 +189,6 @@ impl Outlet {
             waker.wake_by_ref();
         }
     }
-}
-
-fn poll_writable(stream: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-    stream.poll_write_ready(cx)
-}
-
-fn poll_unix_writable(stream: &UnixStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-    stream.poll_write_ready(cx)
 }
 
 impl Session for Outlet {
