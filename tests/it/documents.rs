@@ -134,9 +134,15 @@ fn with(mut command: Command, args: &[&str]) -> Command {
 
 /// Whether `line` is for the toolchain. `cargo xtask` lines are parsed by a test of `xtask`.
 fn is_for_the_toolchain(line: &str) -> bool {
-    ["cargo ", "RUSTFLAGS=", "rustup ", "scripts/", ".ci/"]
-        .iter()
-        .any(|start| line.starts_with(start))
+    [
+        "cargo ",
+        "RUSTFLAGS=",
+        "RUSTC_BOOTSTRAP=",
+        "scripts/",
+        ".ci/",
+    ]
+    .iter()
+    .any(|start| line.starts_with(start))
 }
 
 /// Scenario 194: what the README tells a new user to type does what it says, in an empty
