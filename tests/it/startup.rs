@@ -484,6 +484,30 @@ fn writes_after_a_torn_tail_survive_the_next_crash() {
     }
 }
 
+/// With `aof-load-truncated no` nobody cuts anything off.
+#[test]
+fn a_torn_tail_is_refused_where_the_configuration_asks_for_it() {
+    if is_other_server() {
+        return;
+    }
+    let dir = temp_dir();
+    let config = config(&dir).shards(2).append(FsyncPolicy::No);
+    let mut server = Server::start(config.clone()).unwrap();
+    for n in 0..20 {
+        assert!(run(&server, &format!("SET key:{n} value:{n}.")).is_ok());
+    }
+    server.kill9().unwrap();
+    let (path, at) = find_in_log(&config, 2, b"value:19.");
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..at + 3]).unwrap();
+    let strict = config.clone().arg("--aof-load-truncated").arg("no");
+    assert_refused(&strict, "aof-load-truncated is no");
+    // The refusals changed nothing.
+    assert_eq!(std::fs::read(&path).unwrap(), &bytes[..at + 3]);
+    let server = Server::start(config).unwrap();
+    assert_eq!(run(&server, "DBSIZE"), Reply::Int(19));
+}
+
 /// A first generation layout belongs to one shard.
 #[test]
 fn a_legacy_top_level_layout_is_refused_with_several_shards() {
