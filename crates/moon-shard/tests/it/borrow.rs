@@ -1,0 +1,1 @@
+//! Commands over several shards: atomic, without deadlock, and every box comes home.
