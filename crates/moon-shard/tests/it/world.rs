@@ -150,7 +150,11 @@ impl World {
     }
 
     /// Waits until `condition` holds on the thread of `shard`.
-    pub(crate) fn eventually(&self, shard: u16, condition: impl Fn(&Shard) -> bool + Send + 'static) {
+    pub(crate) fn eventually(
+        &self,
+        shard: u16,
+        condition: impl Fn(&Shard) -> bool + Send + 'static,
+    ) {
         let (done, finished) = mpsc::channel();
         self.run(shard, move |shard| {
             let shard = Rc::clone(shard);
@@ -220,6 +224,7 @@ enum Request {
 }
 
 /// A connection, as its test sees it.
+#[derive(Clone)]
 pub(crate) struct Client {
     requests: channel::UnboundedSender<Request>,
     outbox: Arc<Outbox>,
@@ -284,7 +289,11 @@ impl Client {
             .grown
             .wait_timeout_while(text, PATIENCE, |text| text.len() < bytes)
             .unwrap();
-        assert!(!wait.timed_out(), "only {} of {bytes} bytes left", text.len());
+        assert!(
+            !wait.timed_out(),
+            "only {} of {bytes} bytes left",
+            text.len()
+        );
         std::mem::take(&mut *text)
     }
 
