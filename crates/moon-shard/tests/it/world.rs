@@ -30,7 +30,6 @@ pub(crate) const DATABASES: u16 = 4;
 pub(crate) struct World {
     pub(crate) count: ShardCount,
     pub(crate) directory: Directory,
-    pub(crate) clock: Arc<Clock>,
     pub(crate) disks: Vec<Arc<Disk>>,
     frames: Frames,
     next_session: AtomicU64,
@@ -83,7 +82,6 @@ impl World {
         World {
             count,
             directory,
-            clock,
             disks,
             frames,
             next_session: AtomicU64::new(1),
@@ -126,7 +124,9 @@ impl World {
         look: impl FnOnce(&Rc<Shard>) -> T + Send + 'static,
     ) -> T {
         let (answer, answered) = mpsc::channel();
-        self.run(shard, move |shard| drop(answer.send(look(shard))));
+        self.run(shard, move |shard| {
+            answer.send(look(shard)).unwrap_or_default()
+        });
         answered.recv_timeout(PATIENCE).expect("the shard answers")
     }
 
@@ -141,7 +141,7 @@ impl World {
                         for _ in 0..6 {
                             tokio::task::yield_now().await;
                         }
-                        drop(done.send(()));
+                        done.send(()).unwrap_or_default();
                     });
                 });
                 finished.recv_timeout(PATIENCE).expect("the shard runs");
@@ -162,7 +162,7 @@ impl World {
                 while !condition(&shard) {
                     tokio::task::yield_now().await;
                 }
-                drop(done.send(()));
+                done.send(()).unwrap_or_default();
             });
         });
         finished.recv_timeout(PATIENCE).expect("it becomes true");
@@ -175,7 +175,7 @@ impl World {
         look: impl FnOnce(&mut ShardData) -> T + Send + 'static,
     ) -> T {
         let (answer, answered) = mpsc::channel();
-        let visit = move |data: &mut ShardData| drop(answer.send(look(data)));
+        let visit = move |data: &mut ShardData| answer.send(look(data)).unwrap_or_default();
         self.directory
             .of(ShardId(shard))
             .send_data(DataMessage::Visit(Box::new(visit)));
@@ -202,7 +202,7 @@ impl Drop for World {
             return;
         }
         for stop in self.stops.drain(..) {
-            drop(stop.send(()));
+            stop.send(()).unwrap_or_default();
         }
         for thread in self.threads.drain(..) {
             thread.join().expect("no shard has panicked");
@@ -283,17 +283,30 @@ impl Client {
     /// Waits for `bytes` bytes and takes them.
     #[track_caller]
     pub(crate) fn take(&self, bytes: usize) -> String {
+        self.take_when(|text| text.len() >= bytes)
+    }
+
+    /// Waits until what has left ends with `end`, and takes it.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, end: &str) -> String {
+        self.take_when(|text| text.ends_with(end))
+    }
+
+    /// Waits for `lines` lines and takes them.
+    #[track_caller]
+    pub(crate) fn wait_lines(&self, lines: usize) -> String {
+        self.take_when(|text| text.matches('\n').count() >= lines)
+    }
+
+    #[track_caller]
+    fn take_when(&self, is_enough: impl Fn(&str) -> bool) -> String {
         let text = self.outbox.text.lock().unwrap();
         let (mut text, wait) = self
             .outbox
             .grown
-            .wait_timeout_while(text, PATIENCE, |text| text.len() < bytes)
+            .wait_timeout_while(text, PATIENCE, |text| !is_enough(text))
             .unwrap();
-        assert!(
-            !wait.timed_out(),
-            "only {} of {bytes} bytes left",
-            text.len()
-        );
+        assert!(!wait.timed_out(), "only {} bytes left", text.len());
         std::mem::take(&mut *text)
     }
 
@@ -390,6 +403,10 @@ impl Connection {
             }
             let args = command.as_args();
             let (id, spec) = lookup(args.at(0)).unwrap();
+            if spec.name == "echo" {
+                self.answer(args.at(1));
+                continue;
+            }
             let mask = self.shards_of(spec, args);
             match mask.single() {
                 Some(shard) if shard == self.shard.id() => {
@@ -405,6 +422,15 @@ impl Connection {
             }
         }
         self.flush();
+    }
+
+    /// What the server answers without the shard.
+    fn answer(&self, text: &[u8]) {
+        let mut gate = self.outlet.gate.borrow_mut();
+        let tail = gate.tail();
+        let start = tail.len();
+        Reply::new(tail, Protocol::Resp2).bulk(text);
+        gate.settle(start, Lsn::ZERO);
     }
 
     async fn transaction(&mut self, commands: &[OwnedArgs]) {
