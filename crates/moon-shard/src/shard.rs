@@ -278,7 +278,7 @@ impl Shard {
         let now = unix_now();
         let second = u64::try_from(now.0 / 1000).unwrap_or(0);
         if self.clock_second.replace(second) != second {
-            data.set_clock(AccessClock::from_seconds(second));
+            data.set_clock(access_clock(now));
         }
         let refuses_writes = self.refuses_writes();
         let meter = Meter::new(&*self.observer);
@@ -591,6 +591,11 @@ pub fn unix_now() -> UnixMs {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     UnixMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// The access clock at `now`: its seconds.
+pub(crate) fn access_clock(now: UnixMs) -> AccessClock {
+    AccessClock::from_seconds(u64::try_from(now.0 / 1000).unwrap_or(0))
 }
 
 /// A stretch of execution on one shard: nothing else runs there until it is dropped.
