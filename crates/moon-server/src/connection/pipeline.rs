@@ -17,7 +17,6 @@ use moon_core::{Lsn, ShardId};
 use moon_resp::{Args, OwnedArgs, Parsed, Reply, RequestParser, Span};
 use moon_shard::mailbox::DataMessage;
 use moon_shard::{Batch, BatchCommand, Running, Session, Shard, ShardMask};
-use moon_store::Key;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -29,10 +28,6 @@ use std::task::Poll;
 /// Bytes read at once. One buffer per shard is in use at a time, so its size costs nothing per
 /// connection.
 const READ_BYTES: usize = 64 << 10;
-/// A pipeline shorter than this is executed without touching its memory first.
-const WARM_COMMANDS_MIN: usize = 4;
-/// Most keys touched ahead of execution.
-const WARM_KEYS_MAX: usize = 64;
 
 thread_local! {
     static READ_BUFFERS: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
@@ -85,6 +80,11 @@ pub(super) struct Connection {
     key_positions: Vec<usize>,
     outgoing: Vec<Outgoing>,
 }
+
+/// Room that a message for another shard gets at once: enough for a pipeline of 16.
+const OUTGOING_BYTES: usize = 2048;
+const OUTGOING_SPANS: usize = 48;
+const OUTGOING_COMMANDS: usize = 16;
 
 /// Commands collected for one other shard.
 #[derive(Default)]
@@ -363,9 +363,13 @@ impl Connection {
         let Some(mut running) = shard.begin() else {
             return next;
         };
-        if requests.len() - next >= WARM_COMMANDS_MIN {
-            self.warm(&running, &requests[next..], args_of);
-        }
+        running.warm(
+            self.state.db,
+            requests[next..].iter().filter_map(|request| {
+                let (request_spans, buf) = args_of(request);
+                Some((request.command?, Args::new(buf, request_spans)))
+            }),
+        );
         while let Some(request) = requests.get(next) {
             let (request_spans, buf) = args_of(request);
             let args = match &request.owned {
@@ -398,32 +402,6 @@ impl Connection {
     fn finish(&self, running: Running<'_>, next: usize) -> usize {
         running.finish();
         next
-    }
-
-    /// Touches what the local single-key commands among `requests` will look up.
-    fn warm<'b>(
-        &self,
-        running: &Running<'_>,
-        requests: &[Request],
-        args_of: &impl Fn(&Request) -> (&'b [Span], &'b [u8]),
-    ) {
-        let mut keys = [Key {
-            bytes: b"",
-            hash: 0,
-        }; WARM_KEYS_MAX];
-        let mut count = 0;
-        for request in requests.iter().take(WARM_KEYS_MAX) {
-            let Some(id) = request.command else { continue };
-            let (request_spans, buf) = args_of(request);
-            if by_id(id).scope == Scope::Keys
-                && let Some(key) = Args::new(buf, request_spans).get(1)
-                && self.shard.count().shard_of_key(key) == self.shard.id()
-            {
-                keys[count] = Key::new(key);
-                count += 1;
-            }
-        }
-        running.warm(self.state.db, &keys[..count]);
     }
 
     /// Decides who runs a request. Everything that is not plain is `Alone`.
@@ -497,6 +475,11 @@ impl Connection {
         }
         let ticket = self.outlet.gate().borrow_mut().reserve();
         let outgoing = &mut self.outgoing[to.index()];
+        if outgoing.commands.is_empty() {
+            outgoing.buf.reserve(OUTGOING_BYTES);
+            outgoing.spans.reserve(OUTGOING_SPANS);
+            outgoing.commands.reserve(OUTGOING_COMMANDS);
+        }
         let first = outgoing.spans.len();
         for arg in args.iter() {
             let start = outgoing.buf.len();
