@@ -81,6 +81,8 @@ pub(super) struct Connection {
     outgoing: Vec<Outgoing>,
 }
 
+/// Room for the rest of a request that has begun to come.
+const PARTIAL_ROOM: usize = 4 << 10;
 /// Room that a message for another shard gets at once: enough for a pipeline of 16.
 const OUTGOING_BYTES: usize = 2048;
 const OUTGOING_SPANS: usize = 48;
@@ -142,7 +144,6 @@ impl Connection {
         let mut killed = pin!(client.killed());
         loop {
             self.server.sent(&self.shard, self.outlet.take_sent_bytes());
-            let mut buffer = self.take_buffer();
             let read = poll_fn(|cx| {
                 self.outlet.poll_send(cx);
                 if self.outlet.is_broken() {
@@ -159,22 +160,28 @@ impl Connection {
                 if self.outlet.is_overloaded() {
                     return Poll::Pending;
                 }
+                // Taken only while bytes are there: a connection that waits holds no buffer.
+                let mut buffer = self.take_buffer();
                 let read = std::pin::Pin::new(&mut self.read);
                 match tokio_util::io::poll_read_buf(read, cx, &mut buffer) {
-                    Poll::Pending => Poll::Pending,
+                    Poll::Pending => {
+                        self.return_buffer(buffer);
+                        Poll::Pending
+                    }
                     Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Close::Now)),
-                    Poll::Ready(Ok(count)) => Poll::Ready(Ok(count)),
+                    Poll::Ready(Ok(count)) => Poll::Ready(Ok((buffer, count))),
                 }
             })
             .await;
             let result = match read {
-                Ok(count) => {
+                Ok((mut buffer, count)) => {
                     self.server.received(&self.shard, &self.client, count);
-                    self.process(&mut buffer).await
+                    let result = self.process(&mut buffer).await;
+                    self.return_buffer(buffer);
+                    result
                 }
                 Err(close) => Err(close),
             };
-            self.return_buffer(buffer);
             match result {
                 Ok(()) => {}
                 Err(Close::Now) => return,
@@ -192,7 +199,11 @@ impl Connection {
     /// share.
     fn take_buffer(&mut self) -> BytesMut {
         if !self.partial.is_empty() {
-            return std::mem::take(&mut self.partial);
+            let mut partial = std::mem::take(&mut self.partial);
+            if partial.capacity() - partial.len() < PARTIAL_ROOM {
+                partial.reserve(PARTIAL_ROOM);
+            }
+            return partial;
         }
         READ_BUFFERS
             .with_borrow_mut(Vec::pop)
@@ -200,8 +211,8 @@ impl Connection {
     }
 
     fn return_buffer(&mut self, mut buffer: BytesMut) {
-        let rest_is_short = buffer.len() < READ_BYTES / 2;
-        if !rest_is_short {
+        let is_shared = buffer.capacity() >= READ_BYTES / 2;
+        if !buffer.is_empty() && (!is_shared || buffer.len() >= READ_BYTES / 2) {
             self.partial = buffer;
             return;
         }
@@ -210,7 +221,7 @@ impl Connection {
             self.partial = BytesMut::from(&buffer[..]);
             buffer.clear();
         }
-        if buffer.capacity() <= 2 * READ_BYTES {
+        if is_shared && buffer.capacity() <= 2 * READ_BYTES {
             buffer.reserve(READ_BYTES);
             READ_BUFFERS.with_borrow_mut(|buffers| buffers.push(buffer));
         }
