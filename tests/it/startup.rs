@@ -209,28 +209,10 @@ fn flags_win_over_the_file() {
     let file = dir.path().join("moon.conf");
     std::fs::write(&file, "appendfsync no\nmaxclients 77\n").unwrap();
     let mut config = config(&dir).append(FsyncPolicy::Always);
-    config.args.insert(0, file.display().to_string());
-    // The file is the first argument.
-    let mut command = Command::new(binary());
-    command
-        .arg(&file)
-        .arg("--port")
-        .arg(config.port.to_string());
-    command
-        .arg("--dir")
-        .arg(&config.dir)
-        .args(["--appendfsync", "always"]);
-    let mut child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
-    let mut client = loop {
-        let address = (Ipv4Addr::LOCALHOST, config.port).into();
-        if let Ok(client) = Client::connect(address) {
-            break client;
-        }
-        assert!(child.try_wait().unwrap().is_none(), "the server ended");
-        std::thread::sleep(Duration::from_millis(5));
-    };
-    let mut value = |name: &str| {
-        let reply = client.run(&format!("CONFIG GET {name}")).unwrap();
+    config.config_file = Some(file);
+    let server = Server::start(config).unwrap();
+    let value = |name: &str| {
+        let reply = run(&server, &format!("CONFIG GET {name}"));
         reply.items().unwrap()[1].text().unwrap()
     };
     let values = (
@@ -238,8 +220,6 @@ fn flags_win_over_the_file() {
         value("maxclients"),
         value("databases"),
     );
-    child.kill().unwrap();
-    child.wait().unwrap();
     assert_eq!(values, ("always".into(), "77".into(), "16".into()));
 }
 
