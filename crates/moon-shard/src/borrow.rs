@@ -12,7 +12,7 @@
 //! and boxes travel on lanes that always move.
 
 use crate::mailbox::{ControlMessage, Directory};
-use crate::shard::{Meter, Shard, unix_now};
+use crate::shard::{Meter, Shard, access_clock, unix_now};
 use bytes::Bytes;
 use moon_commands::context::{Counts, Origin};
 use moon_commands::{CommandId, Cx, Effects, Limits, ShardSet, by_id, execute};
@@ -154,6 +154,11 @@ impl Shard {
             borrowed.boxes[shard.index()] = lent.data.take();
         }
         borrowed.now = unix_now();
+        // A shard that executes nothing itself does not move its access clock.
+        let clock = access_clock(borrowed.now);
+        for data in borrowed.boxes.iter_mut().flatten() {
+            data.set_clock(clock);
+        }
         borrowed
     }
 }

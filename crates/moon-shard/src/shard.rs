@@ -135,6 +135,8 @@ pub struct Shard {
     /// Sessions whose first held reply waits for this LSN, in order.
     waiting: RefCell<VecDeque<(Lsn, Rc<dyn Session>)>>,
     held_bytes: Cell<usize>,
+    /// Somebody was told that there is no room, and waits for it.
+    starved: Cell<bool>,
     last_end: Cell<Lsn>,
     /// Size of the last batch's replies, a guess at the next one's.
     batch_reply_bytes: Cell<usize>,
@@ -179,6 +181,7 @@ impl Shard {
             turn_replies: RefCell::default(),
             waiting: RefCell::default(),
             held_bytes: Cell::new(0),
+            starved: Cell::new(false),
             last_end: Cell::new(Lsn::ZERO),
             batch_reply_bytes: Cell::new(0),
             clock_second: Cell::new(0),
@@ -221,11 +224,10 @@ impl Shard {
 
     /// Forgets a connection. What it has executed stays executed.
     pub fn remove_session(&self, session: &dyn Session) {
-        let mut gate = session.gate().borrow_mut();
-        self.held_bytes
-            .set(self.held_bytes.get() - gate.take_account());
-        drop(gate);
+        let counted = session.gate().borrow_mut().abandon();
+        self.held_bytes.set(self.held_bytes.get() - counted);
         self.sessions.borrow_mut().remove(&session.id());
+        self.notice_room();
     }
 
     /// Whether data commands can run now: the data is at home.
@@ -240,7 +242,12 @@ impl Shard {
     #[must_use]
     pub fn has_room(&self) -> bool {
         let at_risk = usize::try_from(self.core.borrow().log.bytes_at_risk()).unwrap_or(usize::MAX);
-        at_risk.saturating_add(self.held_bytes.get()) < self.config.inflight_bytes_max
+        let has_room =
+            at_risk.saturating_add(self.held_bytes.get()) < self.config.inflight_bytes_max;
+        if !has_room {
+            self.starved.set(true);
+        }
+        has_room
     }
 
     /// Bytes executed and not yet safe, held replies included.
@@ -276,7 +283,7 @@ impl Shard {
         let now = unix_now();
         let second = u64::try_from(now.0 / 1000).unwrap_or(0);
         if self.clock_second.replace(second) != second {
-            data.set_clock(AccessClock::from_seconds(second));
+            data.set_clock(access_clock(now));
         }
         let refuses_writes = self.refuses_writes();
         let meter = Meter::new(&*self.observer);
@@ -367,7 +374,7 @@ impl Shard {
 
     /// Lets out what `session` may send, and remembers what it waits for otherwise.
     pub fn settle(&self, session: &Rc<dyn Session>) {
-        {
+        let removed = {
             let mut gate = session.gate().borrow_mut();
             let waits_for = gate.advance(self.shared.clock.committed());
             let (added, removed) = gate.account();
@@ -378,6 +385,10 @@ impl Shard {
                 drop(gate);
                 self.wait(lsn, Rc::clone(session));
             }
+            removed
+        };
+        if removed > 0 {
+            self.notice_room();
         }
         session.progressed();
     }
@@ -428,8 +439,9 @@ impl Shard {
     }
 
     /// Wakes whoever waits for room, if there is some.
-    pub(crate) fn notice_room(&self) {
-        if self.has_room() {
+    fn notice_room(&self) {
+        if self.starved.get() && self.has_room() {
+            self.starved.set(false);
             self.moved.notify_waiters();
             self.shared.directory.of(self.config.id).nudge();
         }
@@ -590,6 +602,11 @@ pub fn unix_now() -> UnixMs {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     UnixMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// The access clock at `now`: its seconds.
+pub(crate) fn access_clock(now: UnixMs) -> AccessClock {
+    AccessClock::from_seconds(u64::try_from(now.0 / 1000).unwrap_or(0))
 }
 
 /// A stretch of execution on one shard: nothing else runs there until it is dropped.

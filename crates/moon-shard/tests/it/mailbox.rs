@@ -1,0 +1,1 @@
+//! Mailboxes under many senders.
