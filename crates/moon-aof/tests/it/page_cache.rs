@@ -4,7 +4,8 @@
 
 use crate::harness::{Open, open, options, payload, segment, wait_until};
 use moon_aof::faulty::{Fault, Operation, Random, Rule};
-use moon_aof::{AofOptions, FaultyStorage, FsyncPolicy, RecoverError};
+use moon_aof::storage::write_all_at;
+use moon_aof::{AofOptions, FaultyStorage, FsyncPolicy, RecoverError, Storage};
 use moon_core::Lsn;
 use moon_repl::LogHealth;
 
@@ -215,4 +216,64 @@ fn a_copy_that_does_not_fit_refuses_the_start_and_does_not_pile_up() {
     drop(log);
     let log = open(&disk.crash(5), &options, 1).unwrap();
     assert_eq!(log.recovered.bytes.len(), 3_000_000);
+}
+
+/// A start that dies in the copy, again and again, on a disk with room for one copy.
+#[test]
+fn a_copy_that_was_interrupted_gives_its_space_back_before_the_next_one() {
+    let disk = FaultyStorage::new(1);
+    let options = options(FsyncPolicy::No);
+    let mut log = open(&disk, &options, 2).unwrap();
+    let frame = vec![b'x'; 10_000];
+    for shard in [0, 1].repeat(50) {
+        log.append(shard, &frame);
+    }
+    let mut disk = disk.kill();
+    drop(log);
+    let room = disk.used() + 1_100_000;
+    for life in 0..4 {
+        disk.set_capacity(Some(room));
+        // Both copies are synced; the second manifest is not.
+        disk.add_rule(Rule {
+            skip: 1,
+            ..Rule::once(Operation::Sync, "manifest", Fault::Halt)
+        });
+        let refused = open(&disk, &options, 2).err();
+        assert!(
+            matches!(refused, Some(RecoverError::Write { .. })),
+            "life {life}: {refused:?}"
+        );
+        let before = disk.used();
+        disk = if life % 2 == 0 {
+            disk.kill()
+        } else {
+            disk.crash(life)
+        };
+        assert!(before > room - 200_000, "life {life}: the copy was there");
+    }
+    disk.set_capacity(Some(room));
+    let log = open(&disk, &options, 2).unwrap();
+    assert_eq!(log.recovered.bytes.len(), 1_000_000);
+    assert_eq!(log.summary.truncated_bytes, 0);
+}
+
+/// A file of a generation that a manifest dropped comes back: its removal was not on disk, and
+/// the sync that emptied it had failed before. It is no reason to refuse a start, nor is it read.
+#[test]
+fn a_file_of_a_dropped_generation_is_left_alone() {
+    let disk = FaultyStorage::new(1);
+    let options = options(FsyncPolicy::No);
+    let mut log = open(&disk, &options, 1).unwrap();
+    log.append(0, b"copied to the second");
+    let disk = disk.kill();
+    drop(log);
+    let first = disk.snapshot()[&segment(0, 1)].clone();
+    open(&disk, &options, 1).unwrap().stop();
+    open(&disk, &options, 1).unwrap().stop();
+    assert!(!disk.snapshot().contains_key(&segment(0, 1)), "dropped");
+    let file = disk.create(&segment(0, 1)).unwrap();
+    write_all_at(&*file, &[&first, &[], &[]], 0).unwrap();
+    let log = open(&disk.kill(), &options, 1).unwrap();
+    assert_eq!(log.recovered.bytes, b"copied to the second");
+    assert!(disk.snapshot()[&segment(0, 1)] == first);
 }
