@@ -187,7 +187,8 @@ fn recovered_is_a_prefix_with_everything_durable_after_every_power_loss() {
     }
 }
 
-/// Syncs that fail and a disk that stops, at random, in a start as well as after it.
+/// Operations that fail, above all syncs, and a disk that stops, at random, in a start as well
+/// as after it.
 fn fail_anywhere(disk: &FaultyStorage, random: &mut Random) {
     for _ in 0..random.below(3) {
         disk.add_rule(Rule {
@@ -196,11 +197,27 @@ fn fail_anywhere(disk: &FaultyStorage, random: &mut Random) {
             ..Rule::once(Operation::Sync, "", Fault::Error(5))
         });
     }
-    if random.below(4) == 0 {
-        disk.add_rule(Rule {
-            skip: random.below(20),
-            ..Rule::once(Operation::SyncDir, "", Fault::Error(5))
-        });
+    let others = [
+        Operation::SyncDir,
+        Operation::Write,
+        Operation::Truncate,
+        Operation::Allocate,
+        Operation::Rename,
+        Operation::Create,
+    ];
+    for operation in others {
+        if random.below(6) == 0 {
+            let fault = match operation {
+                Operation::Write if random.below(2) == 0 => {
+                    Fault::Short(1 + random.below(90) as usize)
+                }
+                _ => Fault::Error(5),
+            };
+            disk.add_rule(Rule {
+                skip: random.below(20),
+                ..Rule::once(operation, "", fault)
+            });
+        }
     }
     if random.below(3) == 0 {
         disk.add_rule(Rule {
