@@ -458,15 +458,17 @@ impl Writer {
     fn go_on_with(&self, frames: &[KeptFrame]) -> bool {
         match self.replace(frames) {
             Ok(replacement) => {
+                // Before the shard can have the replacement: what it writes to it is counted as
+                // written at once, and is not synced.
+                self.proven(
+                    Lsn(self.written_end.load(Ordering::SeqCst)),
+                    self.written_total(),
+                );
                 let mut state = self.state();
                 state.file = replacement.file.clone();
                 state.sync_failed = false;
                 state.replacement = Some(replacement);
                 drop(state);
-                self.proven(
-                    Lsn(self.written_end.load(Ordering::SeqCst)),
-                    self.written_total(),
-                );
                 tracing::warn!(
                     shard = self.shard.0,
                     frames = frames.len(),
