@@ -5,7 +5,7 @@ use crate::support::{binary, is_installed, is_other_server};
 use moon_commands::subcommands;
 use moon_commands::{CommandSpec, all};
 use moon_harness::server::{free_port, run_to_exit};
-use moon_harness::{Flavor, Server, ServerConfig};
+use moon_harness::{Client, Flavor, Server, ServerConfig};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -163,7 +163,11 @@ fn the_commands_of_the_readme_work_as_they_stand() {
     command.stdout(std::fs::File::create(&log).unwrap());
     let mut child = command.spawn().unwrap();
     let address = (std::net::Ipv4Addr::LOCALHOST, reader.port).into();
-    while moon_harness::Client::connect(address).is_err() {
+    let is_ready = || {
+        let pong = Client::connect(address).and_then(|mut client| client.run("PING"));
+        pong.is_ok_and(|reply| reply.error().is_none())
+    };
+    while !is_ready() {
         assert!(child.try_wait().unwrap().is_none(), "the server ended");
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -5,7 +5,7 @@
 //! feature every call here is empty.
 //!
 //! Names: `between-issue-and-write`, `mid-write`, `between-write-and-ack`, `recovery-replay`,
-//! `recovery-before-manifest`, `recovery-after-manifest`.
+//! `recovery-mid-copy`, `recovery-before-manifest`, `recovery-after-manifest`.
 
 /// The process dies here if the failpoint is armed and its time has come.
 #[inline(always)]

@@ -68,7 +68,7 @@ impl ShardLog {
             writer,
             file: segment.file,
             seeds: segment.header.seeds(),
-            position: FreshSegment::START,
+            position: segment.position,
             frame_max,
             mark_after,
             held: VecDeque::new(),

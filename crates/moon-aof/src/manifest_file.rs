@@ -17,6 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) struct FreshSegment {
     pub(crate) file: Arc<dyn StorageFile>,
     pub(crate) header: SegmentHeader,
+    /// Where its next frame goes.
+    pub(crate) position: u64,
 }
 
 impl FreshSegment {
@@ -56,15 +58,13 @@ impl ManifestFile {
         }
     }
 
-    pub(crate) fn paths(&self) -> &AofPaths {
-        &self.paths
-    }
-
     /// Creates the segments of the next generation and replaces the manifest by one that names
-    /// them and is changed by `change`. Returns the segments in shard order.
+    /// them and is changed by `change`. Returns the segments in shard order. With an `end` of
+    /// `first`, readers ignore whatever is written to them until another manifest takes it away.
     pub(crate) fn start_generation(
         &self,
         first: Lsn,
+        end: Option<Lsn>,
         change: impl FnOnce(&mut AofManifest),
     ) -> io::Result<Vec<FreshSegment>> {
         let mut state = self.lock();
@@ -74,11 +74,7 @@ impl ManifestFile {
         let mut next = state.manifest.clone();
         change(&mut next);
         next.seq = seq;
-        next.incrs.push(IncrLine {
-            seq,
-            first,
-            end: None,
-        });
+        next.incrs.push(IncrLine { seq, first, end });
         self.replace(&mut state, next)?;
         Ok(segments)
     }
@@ -126,7 +122,11 @@ impl ManifestFile {
         write_all_at(&*file, &[&header.encode(), &[], &[]], 0)?;
         file.sync_data()?;
         self.storage.sync_dir(&self.paths.shard_dir(shard))?;
-        Ok(FreshSegment { file, header })
+        Ok(FreshSegment {
+            file,
+            header,
+            position: FreshSegment::START,
+        })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

@@ -6,13 +6,15 @@
 //!    longest gapless prefix, against `D`, the highest durable mark. `P < D` is damage, and the
 //!    start is refused. Nothing on disk changes.
 //! 2. [`Recovery::replay`] feeds the frames up to `P` to the data, in LSN order.
-//! 3. [`Recovery::finish`] syncs every segment it read (page cache is not disk), puts what lies
-//!    beyond `P` into synced sidecar files, and replaces the manifest by one that ends every old
-//!    segment at `P` and names fresh ones. Only then are LSNs issued. Shortening the old files
-//!    is tidying afterwards: readers ignore what lies beyond the end.
+//! 3. [`Recovery::finish`] puts what lies beyond `P` into synced sidecar files, copies what lies
+//!    between `D` and `P` to fresh segments and syncs these (page cache is not disk), and
+//!    replaces the manifest by one that ends every old segment at `D` and has the fresh ones go
+//!    on. Only then are LSNs issued. Shortening the old files is tidying afterwards: readers
+//!    ignore what lies beyond the end.
 //!
 //! A crash at any point leaves a directory from which the same prefix is recovered.
 
+mod carry;
 mod finish;
 
 use crate::error::{RecoverError, ReplayError};
@@ -139,6 +141,8 @@ pub struct Recovery {
     unnamed: Vec<PathBuf>,
     start: Lsn,
     end: Lsn,
+    /// Start of the first unit that reaches beyond the durable mark; `end` if none does.
+    unproven_from: Lsn,
     summary: RecoverySummary,
     replayed: bool,
 }
@@ -174,6 +178,7 @@ impl Recovery {
             unnamed: Vec::new(),
             start: Lsn::ZERO,
             end: Lsn::ZERO,
+            unproven_from: Lsn::ZERO,
             summary: RecoverySummary::default(),
             replayed: false,
         };
@@ -238,11 +243,7 @@ impl Recovery {
         sink: &mut dyn ReplaySink,
         progress: &dyn Progress,
     ) -> Result<(), RecoverError> {
-        let mut readers = Vec::with_capacity(self.segments.len());
-        for segment in &self.segments {
-            let window = Window::new(&*segment.file);
-            readers.push(window.map_err(|source| read_error(&segment.path, source))?);
-        }
+        let mut readers = self.windows()?;
         let frames = self.segments.iter().map(|s| s.scan.frames.as_slice());
         let mut merge = Merge::new(frames, self.start);
         while merge.at < self.end {
@@ -271,8 +272,17 @@ impl Recovery {
         Ok(())
     }
 
+    /// A reader for every segment.
+    fn windows(&self) -> Result<Vec<Window<'_>>, RecoverError> {
+        let windows = self.segments.iter().map(|segment| {
+            Window::new(&*segment.file).map_err(|source| read_error(&segment.path, source))
+        });
+        windows.collect()
+    }
+
     /// Segments that no manifest names. One that holds frames was acknowledged from, so a start
-    /// without it would lose writes.
+    /// without it would lose writes; unless it is of a generation that the manifest passed: that
+    /// was named, and then dropped because nothing in it counts any more.
     fn find_unnamed(&mut self, names: &[String]) -> Result<(), RecoverError> {
         let named = |shard: ShardId, kind, seq| {
             self.manifest.as_ref().is_some_and(|(manifest, _)| {
@@ -294,15 +304,19 @@ impl Recovery {
                 if let Some((FileKind::Incr, seq)) = parsed
                     && !named(shard, FileKind::Incr, seq)
                 {
-                    unnamed.push(dir.join(name));
+                    unnamed.push((seq, dir.join(name)));
                 }
             }
         }
-        for path in unnamed {
-            if holds_frames(&*self.storage, &path)? {
+        let dropped = |seq| self.manifest.as_ref().is_some_and(|(m, _)| seq < m.seq);
+        for (seq, path) in unnamed {
+            if !holds_frames(&*self.storage, &path)? {
+                self.unnamed.push(path);
+            } else if dropped(seq) {
+                tracing::warn!(file = %path.display(), "the manifest dropped this file; it is left");
+            } else {
                 return Err(RecoverError::Unnamed { path });
             }
-            self.unnamed.push(path);
         }
         Ok(())
     }
@@ -329,7 +343,11 @@ impl Recovery {
                         let Some((_, line, file, header, len)) = opened.get(index) else {
                             return;
                         };
-                        let scanned = scan(&**file, header, line.end);
+                        let scanned = if is_void(line) {
+                            Ok(SegmentScan::unread(header, *len))
+                        } else {
+                            scan(&**file, header, line.end)
+                        };
                         progress.scanned(*len, total);
                         let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
                         done.push((index, scanned));
@@ -413,12 +431,15 @@ impl Recovery {
             .max(manifest.durable_floor());
         let frames = self.segments.iter().map(|s| s.scan.frames.as_slice());
         let mut merge = Merge::new(frames, self.start);
-        let (mut units, mut bytes) = (0, 0);
+        let (mut units, mut bytes, mut unproven_from) = (0, 0, None);
         let found_again = loop {
             match merge.next() {
                 Next::Unit(unit) => {
                     units += 1;
                     bytes += unit.end.bytes_since(unit.lsn);
+                    if unit.end > durable {
+                        unproven_from.get_or_insert(unit.lsn);
+                    }
                 }
                 Next::Gap(next) => break next,
                 Next::Overlap(unit) => return Err(self.overlap(&unit, merge.at)),
@@ -430,6 +451,7 @@ impl Recovery {
             return Err(self.damage(end, missing_to, durable));
         }
         self.end = end;
+        self.unproven_from = unproven_from.unwrap_or(end);
         self.summary.frames = units;
         self.summary.bytes = bytes;
         Ok(())
@@ -482,14 +504,14 @@ impl Recovery {
         let end = self.end;
         let mut cut_end = end;
         for segment in &self.segments {
-            let keep = segment.keep_until(end);
-            self.summary.truncated_bytes += segment.scan.data_end.saturating_sub(keep);
+            self.summary.truncated_bytes += segment.torn_bytes(end);
             if let Some(last) = segment.scan.frames.last() {
                 cut_end = cut_end.max(last.end());
             }
         }
         self.summary.segments = self.segments.len();
         self.summary.end = end;
+        self.summary.unproven_bytes = end.bytes_since(self.unproven_from);
         self.summary.truncated_range = (self.summary.truncated_bytes > 0).then_some((end, cut_end));
         self.summary.clean_stop = self
             .manifest
@@ -499,6 +521,12 @@ impl Recovery {
 }
 
 type Opened = (PathBuf, IncrLine, Arc<dyn StorageFile>, SegmentHeader, u64);
+
+/// Whether nothing in a generation's segments counts: an interrupted copy, or old segments all of
+/// whose frames were copied.
+fn is_void(line: &IncrLine) -> bool {
+    line.end.is_some_and(|end| end <= line.first)
+}
 
 impl Segment {
     /// Where the part of the file that belongs to the stream before `end` ends.
@@ -513,6 +541,15 @@ impl Segment {
             self.keep_until(end)
         } else {
             SEGMENT_HEADER_LEN as u64
+        }
+    }
+
+    /// Bytes of a torn tail. A segment with an end has none: the start that gave it its end has
+    /// kept what was beyond.
+    fn torn_bytes(&self, end: Lsn) -> u64 {
+        match self.line.end {
+            Some(_) => 0,
+            None => self.scan.data_end.saturating_sub(self.keep_until(end)),
         }
     }
 }

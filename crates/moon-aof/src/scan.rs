@@ -60,9 +60,25 @@ pub(crate) struct SegmentScan {
     pub(crate) durable: Lsn,
     /// The highest frame time.
     pub(crate) time_ms: u64,
-    /// First byte behind the last one that is not zero.
+    /// First byte behind the last one that is not zero; the file's length if frames that do not
+    /// exist follow.
     pub(crate) data_end: u64,
     pub(crate) file_len: u64,
+}
+
+impl SegmentScan {
+    /// Of a segment nothing of which counts, whatever its `file_len` bytes are.
+    pub(crate) fn unread(header: &SegmentHeader, file_len: u64) -> SegmentScan {
+        SegmentScan {
+            seeds: header.seeds(),
+            frames: Vec::new(),
+            bad: Vec::new(),
+            durable: Lsn::ZERO,
+            time_ms: 0,
+            data_end: file_len,
+            file_len,
+        }
+    }
 }
 
 /// Scans the frames of a segment whose header was read and checked. Frames at or beyond `limit`
@@ -76,19 +92,17 @@ pub(crate) fn scan(
         window: Window::new(file)?,
         limit: limit.unwrap_or(Lsn::MAX),
         last: Lsn::ZERO,
-        out: SegmentScan {
-            seeds: header.seeds(),
-            frames: Vec::new(),
-            bad: Vec::new(),
-            durable: Lsn::ZERO,
-            time_ms: 0,
-            data_end: 0,
-            file_len: 0,
-        },
+        reached_limit: false,
+        out: SegmentScan::unread(header, 0),
     };
     scanner.run()?;
     let mut out = scanner.out;
     out.file_len = scanner.window.file_len;
+    if scanner.reached_limit {
+        // What lies there matters to nobody, so nobody reads it.
+        out.data_end = out.file_len;
+        return Ok(out);
+    }
     let known_end = out
         .frames
         .last()
@@ -102,6 +116,7 @@ struct Scanner<'a> {
     limit: Lsn,
     /// End of the last frame with a good header: later frames start there or beyond.
     last: Lsn,
+    reached_limit: bool,
     out: SegmentScan,
 }
 
@@ -120,6 +135,7 @@ impl Scanner<'_> {
         while at < self.window.file_len {
             match self.look(at)? {
                 Found::Frame(header) | Found::BadPayload(header) if self.beyond(&header) => {
+                    self.reached_limit = true;
                     return Ok(());
                 }
                 Found::Frame(header) => {
@@ -238,7 +254,8 @@ impl<'a> Window<'a> {
         Ok(&self.buffer[from..])
     }
 
-    fn header(&mut self, at: u64) -> io::Result<Option<&[u8; HEADER_LEN]>> {
+    /// The bytes of a header at `at`; `None` if the file ends before.
+    pub(crate) fn header(&mut self, at: u64) -> io::Result<Option<&[u8; HEADER_LEN]>> {
         let bytes = self.at(at, HEADER_LEN)?;
         Ok(bytes.first_chunk())
     }

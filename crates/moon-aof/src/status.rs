@@ -123,6 +123,9 @@ pub struct RecoverySummary {
     /// The range of the stream that was cut off, as far as good frames tell: start (included)
     /// and end (excluded).
     pub truncated_range: Option<(Lsn, Lsn)>,
+    /// Payload bytes up to the recovered end that no durable mark covers. They were read, which
+    /// does not prove that the disk has them, so they are copied to new segments.
+    pub unproven_bytes: u64,
     /// Whether the log was stopped cleanly.
     pub clean_stop: bool,
 }

@@ -121,8 +121,8 @@ impl Writer {
             written_total: AtomicU64::new(0),
             synced_total: AtomicU64::new(0),
             synced_end: AtomicU64::new(end),
-            position: AtomicU64::new(FreshSegment::START),
-            allocated: AtomicU64::new(FreshSegment::START),
+            position: AtomicU64::new(segment.position),
+            allocated: AtomicU64::new(segment.position),
             space: Mutex::new(()),
             latched: AtomicBool::new(false),
             state: Mutex::new(State {
@@ -458,15 +458,17 @@ impl Writer {
     fn go_on_with(&self, frames: &[KeptFrame]) -> bool {
         match self.replace(frames) {
             Ok(replacement) => {
+                // Before the shard can have the replacement: what it writes to it is counted as
+                // written at once, and is not synced.
+                self.proven(
+                    Lsn(self.written_end.load(Ordering::SeqCst)),
+                    self.written_total(),
+                );
                 let mut state = self.state();
                 state.file = replacement.file.clone();
                 state.sync_failed = false;
                 state.replacement = Some(replacement);
                 drop(state);
-                self.proven(
-                    Lsn(self.written_end.load(Ordering::SeqCst)),
-                    self.written_total(),
-                );
                 tracing::warn!(
                     shard = self.shard.0,
                     frames = frames.len(),
@@ -484,7 +486,10 @@ impl Writer {
     /// Writes `frames` to the segment of a new generation and syncs it.
     fn replace(&self, frames: &[KeptFrame]) -> io::Result<Replacement> {
         let durable = self.lane.clock().durable();
-        let segments = self.shared.manifest.start_generation(durable, |_| {})?;
+        let segments = self
+            .shared
+            .manifest
+            .start_generation(durable, None, |_| {})?;
         let mut segments = segments.into_iter();
         let segment = segments
             .nth(self.shard.index())

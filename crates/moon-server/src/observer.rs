@@ -63,6 +63,7 @@ impl Observer for StatsObserver {
 
     fn data(&self, data: &ShardData) {
         let stats = self.stats.shard(data.id.index());
+        stats.dataset_bytes.set(data.memory() as u64);
         for (index, db) in data.dbs.iter().enumerate() {
             if let Some(block) = stats.db(index) {
                 block.keys.set(db.len() as u64);

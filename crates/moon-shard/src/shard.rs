@@ -11,7 +11,7 @@ use crate::observer::Observer;
 use bytes::{Bytes, BytesMut};
 use moon_commands::context::{Counts, Origin};
 use moon_commands::execute::Outcome;
-use moon_commands::{CommandId, Cx, Effects, Flags, Limits, ShardSet, by_id, execute};
+use moon_commands::{CommandId, Cx, Effects, Flags, Limits, Scope, ShardSet, by_id, execute};
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
 use moon_repl::{Clock, CommitLog, FrameKind, LogHealth};
 use moon_resp::{Args, Protocol, Reply};
@@ -82,6 +82,8 @@ pub(crate) struct Core {
 /// A payload up to this size is copied into memory that frames share, so that a turn allocates
 /// nothing; a larger one becomes its frame's own.
 const SHARED_PAYLOAD_MAX: usize = 64 << 10;
+/// Most keys touched ahead of execution.
+const WARM_KEYS_MAX: usize = 64;
 /// Memory that frames share, allocated at once.
 const FRAME_MEMORY: usize = 512 << 10;
 
@@ -136,6 +138,8 @@ pub struct Shard {
     /// Somebody was told that there is no room, and waits for it.
     starved: Cell<bool>,
     last_end: Cell<Lsn>,
+    /// Size of the last batch's replies, a guess at the next one's.
+    batch_reply_bytes: Cell<usize>,
     /// The second that the data's access clock stands at.
     clock_second: Cell<u64>,
 }
@@ -179,6 +183,7 @@ impl Shard {
             held_bytes: Cell::new(0),
             starved: Cell::new(false),
             last_end: Cell::new(Lsn::ZERO),
+            batch_reply_bytes: Cell::new(0),
             clock_second: Cell::new(0),
         })
     }
@@ -454,11 +459,15 @@ impl Shard {
 
     /// Runs what a connection of another shard sent. The data is at home.
     pub(crate) fn run_batch(&self, batch: &Batch) {
-        let mut replies = Vec::new();
-        let mut runs: Vec<Run> = Vec::new();
+        let mut replies = Vec::with_capacity(self.batch_reply_bytes.get());
+        let mut runs: Vec<Run> = Vec::with_capacity(batch.commands.len());
         let mut running = self
             .begin()
             .expect("the mailbox runs batches with the data at home");
+        running.warm(
+            batch.db,
+            batch.commands.iter().map(|c| (c.id, batch.args(c))),
+        );
         for command in &batch.commands {
             if runs.last().is_none_or(|run| run.ticket != command.ticket) {
                 runs.push(Run {
@@ -480,6 +489,8 @@ impl Shard {
             }
         }
         drop(running);
+        self.batch_reply_bytes
+            .set(replies.len().min(SHARED_PAYLOAD_MAX));
         let reply = BatchReply {
             session: batch.session,
             bytes: replies.into(),
@@ -747,11 +758,26 @@ impl Running<'_> {
         self.core.effects.end_unit();
     }
 
-    /// Touches the memory that the look-ups of `keys` will need, so that their cache misses
-    /// overlap.
-    pub fn warm(&self, db: DbIndex, keys: &[Key<'_>]) {
-        if let Some(data) = &self.core.data {
-            data.dbs[usize::from(db)].warm(keys);
+    /// Touches the memory that `commands` will look up first, so that their cache misses overlap.
+    /// Worth it from two commands on; changes nothing.
+    pub fn warm<'b>(&self, db: DbIndex, commands: impl Iterator<Item = (CommandId, Args<'b>)>) {
+        let Some(data) = &self.core.data else { return };
+        let mut keys = [Key {
+            bytes: b"",
+            hash: 0,
+        }; WARM_KEYS_MAX];
+        let mut count = 0;
+        for (id, args) in commands.take(WARM_KEYS_MAX) {
+            if by_id(id).scope == Scope::Keys
+                && let Some(key) = args.get(1)
+                && self.shard.config.count.shard_of_key(key) == self.shard.config.id
+            {
+                keys[count] = Key::new(key);
+                count += 1;
+            }
+        }
+        if count > 1 {
+            data.dbs[usize::from(db)].warm(&keys[..count]);
         }
     }
 

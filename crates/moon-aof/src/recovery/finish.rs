@@ -1,7 +1,7 @@
 //! The last step of recovery: everything that changes the disk, in the one order that survives
 //! a second crash.
 
-use super::{Recovery, Segment, read_error};
+use super::{Recovery, Segment, is_void, read_error};
 use crate::error::RecoverError;
 use crate::failpoint;
 use crate::log::{FRAME_MAX_LIMIT, ShardLog};
@@ -16,7 +16,7 @@ use moon_manifest::manifest::{MANIFEST_BYTES_MAX, REPLICATION_IDS_MAX};
 use moon_manifest::{AofManifest, ReplicationId, ReplicationIdEntry};
 use moon_repl::{Clock, Lane};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
@@ -47,27 +47,66 @@ impl Recovery {
         let lock = self.take_directory()?;
         self.sync_segments()?;
         self.write_sidecars()?;
-        let manifest = self.next_manifest()?;
-        let dropped = self.dropped_generations();
+        // Before segments of the same names are created: a new file has no failed sync behind it.
+        for path in &self.unnamed {
+            self.remove(path);
+        }
+        let mut dropped = self.dropped_generations();
+        dropped.extend(self.empty_void_generations());
+        let (file, fresh) = self.switch(&dropped)?;
+        failpoint::hit("recovery-after-manifest");
+        self.tidy(&dropped);
+        self.start_writers(clock, file, fresh, lock)
+    }
+
+    /// Brings the recovered end to fresh segments and makes them the ones in force: the step
+    /// that decides. Before it the old segments tell everything, after it these do.
+    ///
+    /// Copies go to segments that a manifest names already (`named-before-used`), but with an
+    /// end at their start, so that no reader believes a copy that was interrupted. A second
+    /// manifest takes that end away and ends the old segments where the copies begin, in one
+    /// replacement.
+    fn switch(
+        &self,
+        dropped: &[Generation],
+    ) -> Result<(ManifestFile, Vec<FreshSegment>), RecoverError> {
+        let next = self.next_manifest()?;
         let file = ManifestFile::new(
             self.storage.clone(),
             self.paths.clone(),
             self.shards,
-            manifest,
+            match &self.manifest {
+                Some((manifest, _)) => manifest.clone(),
+                None => next.clone(),
+            },
         );
-        failpoint::hit("recovery-before-manifest");
-        let end = self.end;
-        let fresh = file
-            .start_generation(end, |manifest| {
-                manifest.incrs.retain(|line| !dropped.contains(&line.seq));
-                for line in &mut manifest.incrs {
-                    line.end = Some(line.end.unwrap_or(end).min(end).max(line.first));
+        let wrap = |source| write_error(self.paths.root(), source);
+        let forget = |manifest: &mut AofManifest| {
+            manifest.incrs.retain(|line| !dropped.contains(&line.seq));
+        };
+        let from = self.unproven_from;
+        if from < self.end {
+            let fresh = file.start_generation(from, Some(from), forget);
+            let mut fresh = fresh.map_err(wrap)?;
+            self.carry_over(&mut fresh)?;
+            failpoint::hit("recovery-before-manifest");
+            let switched = file.update(|manifest| {
+                end_all(manifest, from);
+                if let Some(line) = manifest.incrs.last_mut() {
+                    line.end = None;
                 }
-            })
-            .map_err(|source| write_error(file.paths().root(), source))?;
-        failpoint::hit("recovery-after-manifest");
-        self.tidy(&dropped);
-        self.start_writers(clock, file, fresh, lock)
+                take_over(manifest, next);
+            });
+            switched.map_err(wrap)?;
+            return Ok((file, fresh));
+        }
+        failpoint::hit("recovery-before-manifest");
+        let fresh = file.start_generation(from, None, |manifest| {
+            forget(manifest);
+            end_all(manifest, from);
+            take_over(manifest, next);
+        });
+        Ok((file, fresh.map_err(wrap)?))
     }
 
     /// Creates the directories, and makes sure that nobody else uses them or did since the scan.
@@ -104,8 +143,8 @@ impl Recovery {
         Ok(lock)
     }
 
-    /// What was read may be in the page cache only. It must be on disk before the recovered end
-    /// is called durable.
+    /// A disk that cannot sync what it has is not one to go on with. It proves nothing about the
+    /// part above the durable mark, which is copied.
     fn sync_segments(&self) -> Result<(), RecoverError> {
         for segment in &self.segments {
             segment
@@ -119,7 +158,7 @@ impl Recovery {
     /// Copies what lies beyond the recovered end, so that a person can look at it: each sidecar
     /// is the segment's header and then the bytes cut off.
     fn write_sidecars(&self) -> Result<(), RecoverError> {
-        let cut = |segment: &&Segment| segment.scan.data_end > segment.keep_until(self.end);
+        let cut = |segment: &&Segment| segment.torn_bytes(self.end) > 0;
         let mut wrote = false;
         for segment in self.segments.iter().filter(cut) {
             let dir = self.paths.truncated_dir();
@@ -173,7 +212,8 @@ impl Recovery {
         sidecar.sync_data()
     }
 
-    /// The manifest to go on from: old generations as they are, marks and ids as they will be.
+    /// The manifest to go on with: marks and ids as they will be. Of its generations only the
+    /// absence of any in a new directory counts.
     fn next_manifest(&self) -> Result<AofManifest, RecoverError> {
         let Some((manifest, _)) = &self.manifest else {
             let id = self.new_replication_id()?;
@@ -242,16 +282,40 @@ impl Recovery {
         lines.filter(|seq| empty(*seq)).collect()
     }
 
+    /// Empties the segments of generations in which nothing counts. The ones returned are empty
+    /// on disk and can be dropped: an interrupted copy must not take space until the next one
+    /// is finished. Nothing depends on it.
+    fn empty_void_generations(&self) -> Vec<Generation> {
+        let mut emptied = Vec::new();
+        let Some((manifest, _)) = &self.manifest else {
+            return emptied;
+        };
+        for line in manifest.incrs.iter().filter(|line| is_void(line)) {
+            let mut of_line = self.segments.iter().filter(|s| s.line.seq == line.seq);
+            let done = of_line.try_for_each(|segment| {
+                let file = self.storage.open_write(&segment.path)?;
+                file.truncate(SEGMENT_HEADER_LEN as u64)?;
+                file.sync_data()
+            });
+            match done {
+                Ok(()) => emptied.push(line.seq),
+                Err(error) => {
+                    tracing::warn!(seq = line.seq.0, error = %error, "cannot empty old segments");
+                }
+            }
+        }
+        emptied
+    }
+
     /// Frees what the new manifest does not name any more. Nothing depends on it: a reader
     /// ignores what lies beyond a segment's end, and the next start tidies again.
     fn tidy(&self, dropped: &[Generation]) {
-        let mut unneeded: Vec<PathBuf> = self.unnamed.clone();
         for segment in &self.segments {
             if dropped.contains(&segment.line.seq) {
-                unneeded.push(segment.path.clone());
+                self.remove(&segment.path);
                 continue;
             }
-            let keep = segment.keep_for_data(self.end);
+            let keep = segment.keep_for_data(self.unproven_from);
             if keep < segment.scan.file_len {
                 let cut = self.storage.open_write(&segment.path);
                 if let Err(error) = cut.and_then(|file| file.truncate(keep)) {
@@ -259,25 +323,12 @@ impl Recovery {
                 }
             }
         }
-        let fresh = self.fresh_seq();
-        for path in unneeded.iter().filter(|path| !self.is_fresh(path, fresh)) {
-            if let Err(error) = self.storage.remove(path) {
-                tracing::warn!(file = %path.display(), error = %error, "cannot remove");
-            }
-        }
     }
 
-    /// The generation that `finish` starts: it may reuse the names of unnamed segments.
-    fn fresh_seq(&self) -> Generation {
-        match &self.manifest {
-            Some((manifest, _)) => manifest.seq.next(),
-            None => Generation(1),
+    fn remove(&self, path: &Path) {
+        if let Err(error) = self.storage.remove(path) {
+            tracing::warn!(file = %path.display(), error = %error, "cannot remove");
         }
-    }
-
-    fn is_fresh(&self, path: &Path, seq: Generation) -> bool {
-        let mut fresh = self.shards.ids().map(|shard| self.paths.incr(shard, seq));
-        fresh.any(|fresh| fresh == path)
     }
 
     fn start_writers(
@@ -321,7 +372,22 @@ impl Recovery {
     }
 }
 
-fn write_error(path: &Path, source: io::Error) -> RecoverError {
+/// Readers ignore what the old segments have from `from` on.
+fn end_all(manifest: &mut AofManifest, from: Lsn) {
+    for line in &mut manifest.incrs {
+        line.first = line.first.min(from);
+        line.end = Some(line.end.unwrap_or(from).min(from));
+    }
+}
+
+/// Takes over what `next` says beside generations.
+fn take_over(manifest: &mut AofManifest, next: AofManifest) {
+    manifest.replication_ids = next.replication_ids;
+    manifest.clean_stop = next.clean_stop;
+    manifest.shards = next.shards;
+}
+
+pub(super) fn write_error(path: &Path, source: io::Error) -> RecoverError {
     RecoverError::Write {
         path: path.to_owned(),
         source,

@@ -57,11 +57,16 @@ fn sigkill_at_any_failpoint_loses_nothing_acknowledged() {
         ("mid-write:8", 700),
         ("between-write-and-ack:8", 700),
         ("recovery-replay:5", 2000),
+        ("recovery-mid-copy:5", 2000),
         ("recovery-before-manifest", 2000),
         ("recovery-after-manifest", 2000),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        if failpoint.starts_with("recovery") {
+        if failpoint == "recovery-mid-copy:5" {
+            // All frames are written and none is proven durable.
+            let status = run_child(dir.path(), "between-write-and-ack:20");
+            assert_eq!(status.signal(), Some(9), "{failpoint}: {status}");
+        } else if failpoint.starts_with("recovery") {
             assert!(run_child(dir.path(), "none").success());
         }
         let status = run_child(dir.path(), failpoint);

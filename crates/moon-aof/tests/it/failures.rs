@@ -97,6 +97,29 @@ fn under_no_a_failed_sync_stays_failed() {
     assert_eq!(recovered(&disk.kill(), 1), b"written");
 }
 
+/// The moment the replacement is there the shard writes on, while the sync thread still counts
+/// the tail: what is written then has seen no sync.
+#[test]
+fn a_frame_behind_the_tail_of_a_replacement_is_not_durable_with_it() {
+    for round in 0..200 {
+        let (disk, mut log) = new(FsyncPolicy::EverySec, 1);
+        disk.add_rule(Rule::once(Operation::Sync, "shard-0", Fault::Error(EIO)));
+        let tail = log.append(0, b"the tail ");
+        log.pool.set_policy(FsyncPolicy::Always);
+        wait_latched(&log);
+        log.pool.set_policy(FsyncPolicy::EverySec);
+        let held = log.append(0, b"held");
+        log.tick_until("the replacement is there", |log| {
+            log.clock.written() == held
+        });
+        for _ in 0..100 {
+            assert!(log.clock.durable() <= tail, "round {round}");
+            std::thread::yield_now();
+        }
+        wait_until("the tail is durable", || log.clock.durable() == tail);
+    }
+}
+
 /// Scenario 60.
 #[test]
 fn repeated_sync_failures_are_shown_and_the_last_sync_time_stands() {

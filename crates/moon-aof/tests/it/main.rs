@@ -9,5 +9,6 @@ mod failpoints;
 mod failures;
 mod golden;
 mod harness;
+mod page_cache;
 mod real;
 mod tails;
