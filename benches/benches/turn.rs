@@ -104,6 +104,9 @@ fn time_turns(gated: bool, commands: usize, turns: u64) -> Duration {
             shard.join_turn(&session);
             shard.settle(&session);
             shard.end_turn();
+            // As the committer does; it does not run here.
+            let mut running = shard.begin().expect("the data is at home");
+            running.data().dirty.committed(shard.clock().committed());
         }
         started.elapsed()
     })
