@@ -258,7 +258,8 @@ impl Client {
     }
 
     fn request(&self, request: Request) {
-        self.requests.send(request).ok().expect("the client lives");
+        let sent = self.requests.send(request);
+        assert!(sent.is_ok(), "the client is gone");
     }
 
     /// What has left and was not taken yet.
