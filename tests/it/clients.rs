@@ -245,3 +245,46 @@ print("fine")
         );
     });
 }
+
+#[test]
+fn the_redis_crate_works_unchanged() {
+    use redis::Commands as _;
+    for_each_setup(|server| {
+        let url = format!("redis://{}/", server.address());
+        for protocol in ["resp2", "resp3"] {
+            let client = redis::Client::open(format!("{url}?protocol={protocol}")).unwrap();
+            let mut connection = client.get_connection().unwrap();
+            let () = redis::cmd("FLUSHALL").query(&mut connection).unwrap();
+            let () = connection.set("counter", 41).unwrap();
+            assert_eq!(connection.incr::<_, _, i64>("counter", 1).unwrap(), 42);
+            let pairs: Vec<(String, i64)> = (0..50).map(|n| (format!("k{n}"), n)).collect();
+            let () = connection.mset(&pairs).unwrap();
+            let keys: Vec<&str> = pairs.iter().map(|(key, _)| key.as_str()).collect();
+            let values: Vec<i64> = connection.mget(keys).unwrap();
+            assert_eq!(values, (0..50).collect::<Vec<_>>());
+            let () = connection
+                .hset_multiple("h", &[("a", "1"), ("b", "2")])
+                .unwrap();
+            let all: std::collections::BTreeMap<String, i64> = connection.hgetall("h").unwrap();
+            assert_eq!(all, [("a".to_owned(), 1), ("b".to_owned(), 2)].into());
+            let (new, old): (i64, Option<String>) = redis::transaction(
+                &mut connection,
+                &["counter", "missing"],
+                |connection, pipe| {
+                    let seen: i64 = connection.get("counter")?;
+                    pipe.set("counter", seen + 1).ignore();
+                    pipe.get("counter").get("missing").query(connection)
+                },
+            )
+            .unwrap();
+            assert_eq!((new, old), (43, None));
+            let mut scanned: Vec<String> = connection
+                .scan()
+                .unwrap()
+                .collect::<Result<_, _>>()
+                .unwrap();
+            scanned.sort();
+            assert_eq!(scanned.len(), 52);
+        }
+    });
+}

@@ -138,3 +138,32 @@ fn a_stopped_and_continued_server_loses_nothing() {
         assert_eq!(run(&server, "DBSIZE"), Reply::Int(300));
     });
 }
+
+/// Scenario 25: a server that is half alive would go on acknowledging.
+#[test]
+fn a_panic_of_one_shard_ends_the_whole_process_and_loses_nothing() {
+    if crate::support::is_other_server() {
+        return;
+    }
+    let mut server = Server::start_temp(crate::support::flavor(), crate::support::binary(), |c| {
+        c.shards(4)
+            .append(FsyncPolicy::Everysec)
+            .arg("--enable-debug-command")
+            .arg("yes")
+    })
+    .unwrap();
+    for n in 0..200 {
+        assert!(run(&server, &format!("SET key:{n} {n}")).is_ok());
+    }
+    let mut client = server.client().unwrap();
+    assert!(client.run("DEBUG PANIC").is_err(), "no answer is possible");
+    let status = server.wait_exit(Duration::from_secs(10)).unwrap();
+    assert_eq!(status.code(), None, "ended by a signal: {status}");
+    server.restart().unwrap();
+    for n in 0..200 {
+        assert_eq!(
+            run(&server, &format!("GET key:{n}")),
+            Reply::bulk(&n.to_string())
+        );
+    }
+}

@@ -209,28 +209,10 @@ fn flags_win_over_the_file() {
     let file = dir.path().join("moon.conf");
     std::fs::write(&file, "appendfsync no\nmaxclients 77\n").unwrap();
     let mut config = config(&dir).append(FsyncPolicy::Always);
-    config.args.insert(0, file.display().to_string());
-    // The file is the first argument.
-    let mut command = Command::new(binary());
-    command
-        .arg(&file)
-        .arg("--port")
-        .arg(config.port.to_string());
-    command
-        .arg("--dir")
-        .arg(&config.dir)
-        .args(["--appendfsync", "always"]);
-    let mut child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
-    let mut client = loop {
-        let address = (Ipv4Addr::LOCALHOST, config.port).into();
-        if let Ok(client) = Client::connect(address) {
-            break client;
-        }
-        assert!(child.try_wait().unwrap().is_none(), "the server ended");
-        std::thread::sleep(Duration::from_millis(5));
-    };
-    let mut value = |name: &str| {
-        let reply = client.run(&format!("CONFIG GET {name}")).unwrap();
+    config.config_file = Some(file);
+    let server = Server::start(config).unwrap();
+    let value = |name: &str| {
+        let reply = run(&server, &format!("CONFIG GET {name}"));
         reply.items().unwrap()[1].text().unwrap()
     };
     let values = (
@@ -238,8 +220,6 @@ fn flags_win_over_the_file() {
         value("maxclients"),
         value("databases"),
     );
-    child.kill().unwrap();
-    child.wait().unwrap();
     assert_eq!(values, ("always".into(), "77".into(), "16".into()));
 }
 
@@ -502,6 +482,30 @@ fn writes_after_a_torn_tail_survive_the_next_crash() {
             assert_same_state(&before, &state(&server), "after the torn tail");
         }
     }
+}
+
+/// With `aof-load-truncated no` nobody cuts anything off.
+#[test]
+fn a_torn_tail_is_refused_where_the_configuration_asks_for_it() {
+    if is_other_server() {
+        return;
+    }
+    let dir = temp_dir();
+    let config = config(&dir).shards(2).append(FsyncPolicy::No);
+    let mut server = Server::start(config.clone()).unwrap();
+    for n in 0..20 {
+        assert!(run(&server, &format!("SET key:{n} value:{n}.")).is_ok());
+    }
+    server.kill9().unwrap();
+    let (path, at) = find_in_log(&config, 2, b"value:19.");
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..at + 3]).unwrap();
+    let strict = config.clone().arg("--aof-load-truncated").arg("no");
+    assert_refused(&strict, "aof-load-truncated is no");
+    // The refusals changed nothing.
+    assert_eq!(std::fs::read(&path).unwrap(), &bytes[..at + 3]);
+    let server = Server::start(config).unwrap();
+    assert_eq!(run(&server, "DBSIZE"), Reply::Int(19));
 }
 
 /// A first generation layout belongs to one shard.

@@ -50,3 +50,37 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scenario 194: every `cargo xtask` line of the documents is one.
+    #[test]
+    fn the_documents_name_commands_that_exist() {
+        let root = binary::workspace_root();
+        let mut pages = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];
+        for dir in ["docs", "docs/runbooks"] {
+            let entries = std::fs::read_dir(root.join(dir)).expect("the documents are there");
+            pages.extend(entries.map(|entry| entry.expect("readable").path()));
+        }
+        let mut checked = 0;
+        for page in pages
+            .iter()
+            .filter(|p| p.extension().is_some_and(|e| e == "md"))
+        {
+            let text = std::fs::read_to_string(page).expect("readable");
+            for (at, _) in text.match_indices("xtask ") {
+                let line = text[at..].lines().next().unwrap_or_default();
+                let line = &line[..line.find(['`', '#', ')']).unwrap_or(line.len())];
+                // In `--break <damage>` a name stands for any value.
+                if text[..at].ends_with("cargo ") && !line.contains('<') {
+                    let parsed = Cli::try_parse_from(line.split_whitespace());
+                    assert!(parsed.is_ok(), "{}: {line}", page.display());
+                    checked += 1;
+                }
+            }
+        }
+        assert!(checked > 5, "only {checked} lines found");
+    }
+}

@@ -107,6 +107,8 @@ fn check_flush_mode(args: Args<'_>) -> CommandResult {
 
 fn flushdb(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     check_flush_mode(args)?;
+    // Where nothing is left to remove, the answer rests on what removed it.
+    cx.depends_on_all();
     let db = cx.db;
     if flush(cx, db) {
         cx.effects.push(db, &[b"FLUSHDB"]);
@@ -117,6 +119,7 @@ fn flushdb(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
 
 fn flushall(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     check_flush_mode(args)?;
+    cx.depends_on_all();
     let mut flushed = false;
     for db in 0..DbIndex::try_from(cx.databases()).unwrap_or(DbIndex::MAX) {
         flushed |= flush(cx, db);

@@ -97,6 +97,8 @@ pub struct ServerConfig {
     pub append: Option<FsyncPolicy>,
     /// `--pipeline-order`, for moon only.
     pub order: Option<PipelineOrder>,
+    /// A configuration file, passed before all flags.
+    pub config_file: Option<PathBuf>,
     /// More arguments, as they are.
     pub args: Vec<String>,
     /// Environment variables of the process.
@@ -120,6 +122,7 @@ impl ServerConfig {
             shards: None,
             append: None,
             order: None,
+            config_file: None,
             args: Vec::new(),
             envs: Vec::new(),
             cores: None,
@@ -181,6 +184,7 @@ impl ServerConfig {
                 command
             }
         };
+        command.args(&self.config_file);
         command.arg("--port").arg(self.port.to_string());
         command.arg("--dir").arg(&self.dir);
         if self.flavor == Flavor::Redis {
@@ -514,9 +518,27 @@ pub fn free_port() -> u16 {
         let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
         let offset = u16::try_from((start + step) % u32::from(COUNT)).expect("below COUNT");
         let port = FIRST + offset;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        if reserve(port) && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return port;
         }
     }
     panic!("no free port between {FIRST} and {}", FIRST + COUNT);
+}
+
+/// Takes `port` for this process until it ends: between looking at a port and listening on it,
+/// another process of this harness could choose the same one.
+fn reserve(port: u16) -> bool {
+    let dir = std::env::temp_dir().join("moon-harness-ports");
+    if std::fs::create_dir_all(&dir).is_err() {
+        return true;
+    }
+    let Ok(file) = File::create(dir.join(port.to_string())) else {
+        return true;
+    };
+    let is_mine = file.try_lock().is_ok();
+    if is_mine {
+        // The lock lives as long as the open file, and so as long as the process.
+        std::mem::forget(file);
+    }
+    is_mine
 }

@@ -55,6 +55,17 @@ pub enum BootError {
     /// A frame of the log cannot be applied.
     #[error(transparent)]
     Replay(#[from] ReplayFailed),
+    /// The end of the log is torn, and the configuration forbids to cut it off.
+    #[error(
+        "the end of the log is torn: {bytes} bytes from LSN {from} on would be cut off, and \
+         aof-load-truncated is no; nothing was changed"
+    )]
+    TornTail {
+        /// File bytes beyond the recovered end.
+        bytes: u64,
+        /// The recovered end.
+        from: Lsn,
+    },
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -90,14 +101,20 @@ pub fn scan_log(
     config: &Config,
     default_shards: ShardCount,
     loading: &Loading,
-) -> Result<Recovery, RecoverError> {
-    Recovery::scan(
+) -> Result<Recovery, BootError> {
+    let recovery = Recovery::scan(
         Arc::new(RealStorage),
         &aof_options(config),
         config.shards,
         default_shards,
         loading,
-    )
+    )?;
+    let bytes = recovery.summary().truncated_bytes;
+    if bytes > 0 && !config.aof_load_truncated {
+        let from = recovery.end();
+        return Err(BootError::TornTail { bytes, from });
+    }
+    Ok(recovery)
 }
 
 impl moon_aof::Progress for Loading {

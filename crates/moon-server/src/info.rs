@@ -607,7 +607,7 @@ pub fn process_cpu() -> CpuTimes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::HistogramValue;
+    use crate::histogram::HistogramValue;
 
     #[test]
     fn sections_are_chosen_as_in_redis() {

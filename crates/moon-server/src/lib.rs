@@ -10,6 +10,7 @@ pub mod clients;
 pub mod config;
 pub mod connection;
 pub mod cores;
+pub mod histogram;
 pub mod info;
 pub mod listener;
 pub mod loading;

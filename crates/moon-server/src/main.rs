@@ -5,6 +5,7 @@ use moon_server::config::{self, Config, Outcome, RuntimeConfig};
 use moon_server::loading::Progress;
 use moon_server::startup::{self, Refusal};
 use moon_server::{cores, logging};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ const REFUSED: u8 = 2;
 const UNCLEAN: u8 = 1;
 
 fn main() -> ExitCode {
+    abort_on_panic();
     let args: Vec<String> = std::env::args_os()
         .skip(1)
         .map(|a| a.to_string_lossy().into_owned())
@@ -44,6 +46,16 @@ fn main() -> ExitCode {
     }
 }
 
+/// A panic anywhere ends the whole process: a server that is half alive would go on
+/// acknowledging. Release builds abort by their profile; this makes it so in every build.
+fn abort_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        print(info);
+        std::process::abort();
+    }));
+}
+
 fn run(loaded: config::Loaded) -> Result<(), Stop> {
     let mut config = loaded.config;
     if config.check_config {
@@ -63,13 +75,23 @@ fn run(loaded: config::Loaded) -> Result<(), Stop> {
     let checked = startup::check(&config, |_| Ok(()))?;
     config.maxclients = checked.maxclients;
     let logfile = config.logfile.clone();
+    let pidfile = config.pidfile.clone();
     let runtime = Arc::new(RuntimeConfig::new(config));
     logging::init(&logfile, runtime.settings())
         .map_err(|error| Refusal::new(format!("cannot write the log file {logfile}: {error}")))?;
     for note in loaded.notes.iter().chain(&checked.notes) {
         tracing::info!("{note}");
     }
+    if !pidfile.is_empty()
+        && let Err(error) = startup::write_pidfile(Path::new(&pidfile))
+    {
+        tracing::warn!("Cannot write the pid file {pidfile}: {error}");
+    }
     let result = boot::run(runtime, cores::default_shards());
+    if !pidfile.is_empty() {
+        // Somebody may have removed it already; a stale one is overwritten by the next start.
+        drop(std::fs::remove_file(&pidfile));
+    }
     drop(checked.lock);
     match result {
         Ok(()) => Ok(()),

@@ -3,7 +3,6 @@
 use crate::stats::ServerStats;
 use moon_commands::CommandId;
 use moon_commands::context::Counts;
-use moon_commands::execute::Outcome;
 use moon_core::{Lsn, ShardId};
 use moon_shard::Observer;
 use moon_store::ShardData;
@@ -25,12 +24,21 @@ impl StatsObserver {
 
 impl Observer for StatsObserver {
     #[inline]
-    fn command(&self, id: CommandId, nanos: u64, outcome: Outcome, counts: Counts) {
+    fn commands(&self, ids: &[CommandId], nanos_each: u64) {
         let stats = self.stats.shard(self.shard.index());
-        stats.record_command(id, 1, nanos);
-        if outcome == Outcome::Failed {
-            stats.record_failed(id);
+        for id in ids {
+            stats.record_command(*id, 1, nanos_each);
         }
+    }
+
+    fn failed(&self, id: CommandId, text: &str) {
+        self.stats.shard(self.shard.index()).record_failed(id);
+        self.stats
+            .record_error(text.split(' ').next().unwrap_or("ERR"));
+    }
+
+    fn counts(&self, counts: Counts) {
+        let stats = self.stats.shard(self.shard.index());
         if counts.hits > 0 {
             stats.keyspace_hits.add(counts.hits);
         }
@@ -40,11 +48,6 @@ impl Observer for StatsObserver {
         if counts.expired > 0 {
             stats.expired_keys.add(counts.expired);
         }
-    }
-
-    fn error(&self, text: &str) {
-        self.stats
-            .record_error(text.split(' ').next().unwrap_or("ERR"));
     }
 
     fn frame(&self, payload_bytes: usize, _end: Lsn) {
@@ -60,6 +63,7 @@ impl Observer for StatsObserver {
 
     fn data(&self, data: &ShardData) {
         let stats = self.stats.shard(data.id.index());
+        stats.dataset_bytes.set(data.memory() as u64);
         for (index, db) in data.dbs.iter().enumerate() {
             if let Some(block) = stats.db(index) {
                 block.keys.set(db.len() as u64);

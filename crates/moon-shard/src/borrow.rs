@@ -12,10 +12,9 @@
 //! and boxes travel on lanes that always move.
 
 use crate::mailbox::{ControlMessage, Directory};
-use crate::shard::{Shard, unix_now};
+use crate::shard::{Meter, Shard, access_clock, unix_now};
 use bytes::Bytes;
 use moon_commands::context::{Counts, Origin};
-use moon_commands::execute::Outcome;
 use moon_commands::{CommandId, Cx, Effects, Limits, ShardSet, by_id, execute};
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
 use moon_repl::FrameKind;
@@ -25,7 +24,6 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 use tokio::sync::oneshot;
 
 /// A set of shards.
@@ -125,7 +123,6 @@ pub struct Borrowed {
     rng: SmallRng,
     limits: Arc<Limits>,
     now: UnixMs,
-    last: Instant,
 }
 
 impl Shard {
@@ -148,7 +145,6 @@ impl Shard {
             rng: SmallRng::seed_from_u64(seed),
             limits,
             now: unix_now(),
-            last: Instant::now(),
         };
         borrowed.effects.begin_unit();
         for (shard, answer) in answers {
@@ -158,7 +154,11 @@ impl Shard {
             borrowed.boxes[shard.index()] = lent.data.take();
         }
         borrowed.now = unix_now();
-        borrowed.last = Instant::now();
+        // A shard that executes nothing itself does not move its access clock.
+        let clock = access_clock(borrowed.now);
+        for data in borrowed.boxes.iter_mut().flatten() {
+            data.set_clock(clock);
+        }
         borrowed
     }
 }
@@ -175,6 +175,8 @@ impl Borrowed {
         protocol: Protocol,
         replies: &mut Vec<u8>,
     ) -> Lsn {
+        let mut meter = Meter::new(&*self.shard.observer);
+        let reply_start = replies.len();
         let before = self.effects.len();
         let mut cx = Cx {
             shards: ShardSet::Many {
@@ -195,19 +197,7 @@ impl Borrowed {
         };
         let outcome = execute(&mut cx, by_id(id), args);
         let (depends_on, counts) = (cx.depends_on, cx.counts);
-        let finished = Instant::now();
-        let nanos = finished.duration_since(self.last).as_nanos();
-        self.last = finished;
-        let observer = &self.shard.observer;
-        observer.command(
-            id,
-            u64::try_from(nanos).unwrap_or(u64::MAX),
-            outcome,
-            counts,
-        );
-        if outcome == Outcome::Failed {
-            observer.error("ERR");
-        }
+        meter.ran(id, outcome, counts, &replies[reply_start..]);
         if self.effects.len() == before {
             depends_on
         } else {

@@ -176,17 +176,35 @@ impl Gate {
         self.registered = Lsn::ZERO;
     }
 
-    /// Bytes held more, and less, than the shard has counted.
+    /// Bytes that wait for a commit more, and less, than the shard has counted.
     pub(crate) fn account(&mut self) -> (usize, usize) {
-        let before = std::mem::replace(&mut self.accounted_bytes, self.held_bytes);
-        (
-            self.held_bytes.saturating_sub(before),
-            before.saturating_sub(self.held_bytes),
-        )
+        let now = self.committing_bytes();
+        let before = std::mem::replace(&mut self.accounted_bytes, now);
+        (now.saturating_sub(before), before.saturating_sub(now))
     }
 
-    /// What the shard has counted, for the last time.
-    pub(crate) fn take_account(&mut self) -> usize {
+    /// Held bytes that only commits hold. What is behind a hole waits for another shard to
+    /// execute; if it took room from the messages of other shards, two shards could wait for each
+    /// other for ever. The connection bounds it.
+    fn committing_bytes(&self) -> usize {
+        if self.holes == 0 {
+            return self.held_bytes;
+        }
+        let before_hole = self.parts.iter().map_while(|part| match &part.bytes {
+            PartBytes::Own(bytes) => Some(bytes.len()),
+            PartBytes::Came(bytes) => Some(bytes.len()),
+            PartBytes::Hole => None,
+        });
+        before_hole.sum()
+    }
+
+    /// The connection has gone: forgets what is held, of which some would never be complete.
+    /// Returns what the shard has counted of it.
+    pub(crate) fn abandon(&mut self) -> usize {
+        self.first_ticket += self.parts.len() as u64;
+        self.parts.clear();
+        self.holes = 0;
+        self.held_bytes = 0;
         std::mem::take(&mut self.accounted_bytes)
     }
 

@@ -42,6 +42,8 @@ pub type Errand = Box<dyn FnOnce(&Rc<Shard>) + Send>;
 struct Lanes {
     control: VecDeque<ControlMessage>,
     data: VecDeque<DataMessage>,
+    /// How many of `data` are borrows.
+    lends: usize,
 }
 
 /// The two lanes of one shard. Pushing never waits: whoever may push has bounded room, one
@@ -55,13 +57,16 @@ pub struct Mailbox {
 impl Mailbox {
     /// Sends what needs the data.
     pub fn send_data(&self, message: DataMessage) {
+        let is_lend = matches!(message, DataMessage::Lend(_));
         let was_empty = {
             let mut lanes = self.lanes();
             let was_empty = lanes.data.is_empty();
+            lanes.lends += usize::from(is_lend);
             lanes.data.push_back(message);
             was_empty
         };
-        if was_empty {
+        // A borrow may be taken although the messages before it wait for room.
+        if was_empty || is_lend {
             self.filled.notify_one();
         }
     }
@@ -86,13 +91,25 @@ impl Mailbox {
 
     /// Takes the next data message.
     pub fn take_data(&self) -> Option<DataMessage> {
-        self.lanes().data.pop_front()
+        let mut lanes = self.lanes();
+        let message = lanes.data.pop_front();
+        lanes.lends -= usize::from(matches!(message, Some(DataMessage::Lend(_))));
+        message
     }
 
-    /// Whether a borrow is next in the data lane. Lending goes on when there is no room: it
-    /// executes nothing here, and the borrow was admitted where it was asked for.
-    pub(crate) fn lend_is_next(&self) -> bool {
-        matches!(self.lanes().data.front(), Some(DataMessage::Lend(_)))
+    /// Takes the next borrow out of the data lane. Lending goes on when there is no room: it
+    /// executes nothing here, the borrow was admitted where it was asked for, and meanwhile the
+    /// executor holds the data of other shards. A borrow may overtake other messages: its
+    /// connection has none under way, and among each other borrows keep their order.
+    pub(crate) fn take_lend(&self) -> Option<DataMessage> {
+        let mut lanes = self.lanes();
+        if lanes.lends == 0 {
+            return None;
+        }
+        let is_lend = |message: &DataMessage| matches!(message, DataMessage::Lend(_));
+        let at = lanes.data.iter().position(is_lend)?;
+        lanes.lends -= 1;
+        lanes.data.remove(at)
     }
 
     /// Waits until something was sent, or [`Mailbox::nudge`].

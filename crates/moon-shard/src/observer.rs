@@ -2,16 +2,17 @@
 
 use moon_commands::CommandId;
 use moon_commands::context::Counts;
-use moon_commands::execute::Outcome;
 use moon_core::Lsn;
 use moon_store::ShardData;
 
 /// Receives what happens on one shard, on its thread.
 pub trait Observer {
-    /// A command ran for `nanos`.
-    fn command(&self, id: CommandId, nanos: u64, outcome: Outcome, counts: Counts);
-    /// An error reply was written; `text` begins with its code.
-    fn error(&self, text: &str);
+    /// Commands ran, each for about `nanos_each`.
+    fn commands(&self, ids: &[CommandId], nanos_each: u64);
+    /// A command answered with an error; `text` begins with its code.
+    fn failed(&self, id: CommandId, text: &str);
+    /// What a stretch of commands looked up and removed.
+    fn counts(&self, counts: Counts);
     /// A turn or transaction of `payload_bytes` became a frame that ends at `end`.
     fn frame(&self, payload_bytes: usize, end: Lsn);
     /// Keys were removed because their deadline had passed.
@@ -25,8 +26,9 @@ pub trait Observer {
 pub struct NoObserver;
 
 impl Observer for NoObserver {
-    fn command(&self, _: CommandId, _: u64, _: Outcome, _: Counts) {}
-    fn error(&self, _: &str) {}
+    fn commands(&self, _: &[CommandId], _: u64) {}
+    fn failed(&self, _: CommandId, _: &str) {}
+    fn counts(&self, _: Counts) {}
     fn frame(&self, _: usize, _: Lsn) {}
     fn expired(&self, _: u64) {}
     fn data(&self, _: &ShardData) {}

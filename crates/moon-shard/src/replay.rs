@@ -121,16 +121,17 @@ impl ReplayPool {
     /// Passes on a panic of a replay thread.
     pub fn finish(self) -> Result<Vec<Box<ShardData>>, ReplayFailed> {
         let mut all = Vec::new();
-        let mut failed = None;
+        let mut failures: Vec<ReplayFailed> = Vec::new();
         for worker in self.workers {
             drop(worker.queue);
             match worker.thread.join().expect("a panic aborts the process") {
                 Ok(data) => all.extend(data),
-                Err(error) => failed = failed.or(Some(error)),
+                Err(error) => failures.push(error),
             }
         }
-        match failed {
-            Some(error) => Err(error),
+        // The shards ran side by side, so a later frame may have failed first.
+        match failures.into_iter().min_by_key(|failure| failure.lsn) {
+            Some(failure) => Err(failure),
             None => Ok(all),
         }
     }

@@ -11,7 +11,7 @@ use crate::observer::Observer;
 use bytes::{Bytes, BytesMut};
 use moon_commands::context::{Counts, Origin};
 use moon_commands::execute::Outcome;
-use moon_commands::{CommandId, Cx, Effects, Flags, Limits, ShardSet, by_id, execute};
+use moon_commands::{CommandId, Cx, Effects, Flags, Limits, Scope, ShardSet, by_id, execute};
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
 use moon_repl::{Clock, CommitLog, FrameKind, LogHealth};
 use moon_resp::{Args, Protocol, Reply};
@@ -82,6 +82,8 @@ pub(crate) struct Core {
 /// A payload up to this size is copied into memory that frames share, so that a turn allocates
 /// nothing; a larger one becomes its frame's own.
 const SHARED_PAYLOAD_MAX: usize = 64 << 10;
+/// Most keys touched ahead of execution.
+const WARM_KEYS_MAX: usize = 64;
 /// Memory that frames share, allocated at once.
 const FRAME_MEMORY: usize = 512 << 10;
 
@@ -133,7 +135,11 @@ pub struct Shard {
     /// Sessions whose first held reply waits for this LSN, in order.
     waiting: RefCell<VecDeque<(Lsn, Rc<dyn Session>)>>,
     held_bytes: Cell<usize>,
+    /// Somebody was told that there is no room, and waits for it.
+    starved: Cell<bool>,
     last_end: Cell<Lsn>,
+    /// Size of the last batch's replies, a guess at the next one's.
+    batch_reply_bytes: Cell<usize>,
     /// The second that the data's access clock stands at.
     clock_second: Cell<u64>,
 }
@@ -175,7 +181,9 @@ impl Shard {
             turn_replies: RefCell::default(),
             waiting: RefCell::default(),
             held_bytes: Cell::new(0),
+            starved: Cell::new(false),
             last_end: Cell::new(Lsn::ZERO),
+            batch_reply_bytes: Cell::new(0),
             clock_second: Cell::new(0),
         })
     }
@@ -216,11 +224,10 @@ impl Shard {
 
     /// Forgets a connection. What it has executed stays executed.
     pub fn remove_session(&self, session: &dyn Session) {
-        let mut gate = session.gate().borrow_mut();
-        self.held_bytes
-            .set(self.held_bytes.get() - gate.take_account());
-        drop(gate);
+        let counted = session.gate().borrow_mut().abandon();
+        self.held_bytes.set(self.held_bytes.get() - counted);
         self.sessions.borrow_mut().remove(&session.id());
+        self.notice_room();
     }
 
     /// Whether data commands can run now: the data is at home.
@@ -235,7 +242,12 @@ impl Shard {
     #[must_use]
     pub fn has_room(&self) -> bool {
         let at_risk = usize::try_from(self.core.borrow().log.bytes_at_risk()).unwrap_or(usize::MAX);
-        at_risk.saturating_add(self.held_bytes.get()) < self.config.inflight_bytes_max
+        let has_room =
+            at_risk.saturating_add(self.held_bytes.get()) < self.config.inflight_bytes_max;
+        if !has_room {
+            self.starved.set(true);
+        }
+        has_room
     }
 
     /// Bytes executed and not yet safe, held replies included.
@@ -271,16 +283,16 @@ impl Shard {
         let now = unix_now();
         let second = u64::try_from(now.0 / 1000).unwrap_or(0);
         if self.clock_second.replace(second) != second {
-            data.set_clock(AccessClock::from_seconds(second));
+            data.set_clock(access_clock(now));
         }
         let refuses_writes = self.refuses_writes();
-        let last = Instant::now();
+        let meter = Meter::new(&*self.observer);
         Some(Running {
             shard: self,
             core,
             now,
-            last,
             refuses_writes,
+            meter,
         })
     }
 
@@ -362,7 +374,7 @@ impl Shard {
 
     /// Lets out what `session` may send, and remembers what it waits for otherwise.
     pub fn settle(&self, session: &Rc<dyn Session>) {
-        {
+        let removed = {
             let mut gate = session.gate().borrow_mut();
             let waits_for = gate.advance(self.shared.clock.committed());
             let (added, removed) = gate.account();
@@ -373,6 +385,10 @@ impl Shard {
                 drop(gate);
                 self.wait(lsn, Rc::clone(session));
             }
+            removed
+        };
+        if removed > 0 {
+            self.notice_room();
         }
         session.progressed();
     }
@@ -423,8 +439,9 @@ impl Shard {
     }
 
     /// Wakes whoever waits for room, if there is some.
-    pub(crate) fn notice_room(&self) {
-        if self.has_room() {
+    fn notice_room(&self) {
+        if self.starved.get() && self.has_room() {
+            self.starved.set(false);
             self.moved.notify_waiters();
             self.shared.directory.of(self.config.id).nudge();
         }
@@ -442,11 +459,15 @@ impl Shard {
 
     /// Runs what a connection of another shard sent. The data is at home.
     pub(crate) fn run_batch(&self, batch: &Batch) {
-        let mut replies = Vec::new();
-        let mut runs: Vec<Run> = Vec::new();
+        let mut replies = Vec::with_capacity(self.batch_reply_bytes.get());
+        let mut runs: Vec<Run> = Vec::with_capacity(batch.commands.len());
         let mut running = self
             .begin()
             .expect("the mailbox runs batches with the data at home");
+        running.warm(
+            batch.db,
+            batch.commands.iter().map(|c| (c.id, batch.args(c))),
+        );
         for command in &batch.commands {
             if runs.last().is_none_or(|run| run.ticket != command.ticket) {
                 runs.push(Run {
@@ -468,6 +489,8 @@ impl Shard {
             }
         }
         drop(running);
+        self.batch_reply_bytes
+            .set(replies.len().min(SHARED_PAYLOAD_MAX));
         let reply = BatchReply {
             session: batch.session,
             bytes: replies.into(),
@@ -581,13 +604,84 @@ pub fn unix_now() -> UnixMs {
     UnixMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
+/// The access clock at `now`: its seconds.
+pub(crate) fn access_clock(now: UnixMs) -> AccessClock {
+    AccessClock::from_seconds(u64::try_from(now.0 / 1000).unwrap_or(0))
+}
+
 /// A stretch of execution on one shard: nothing else runs there until it is dropped.
 pub struct Running<'a> {
     shard: &'a Shard,
     core: RefMut<'a, Core>,
     now: UnixMs,
-    last: Instant,
     refuses_writes: Option<&'static str>,
+    meter: Meter<'a>,
+}
+
+/// Commands of a pipeline that share one reading of the clock. Reading it for each of them would
+/// cost more than some of them do; their time is the mean of their group.
+const GROUP_MAX: usize = 8;
+/// The first commands of a stretch are timed one by one: those that come alone, or nearly so.
+const ALONE: u32 = 4;
+
+/// Times commands and counts what they did, for the observer.
+pub(crate) struct Meter<'a> {
+    observer: &'a dyn Observer,
+    last: Instant,
+    group: [CommandId; GROUP_MAX],
+    group_len: usize,
+    seen: u32,
+    counts: Counts,
+}
+
+impl<'a> Meter<'a> {
+    pub(crate) fn new(observer: &'a dyn Observer) -> Meter<'a> {
+        Meter {
+            observer,
+            last: Instant::now(),
+            group: [0; GROUP_MAX],
+            group_len: 0,
+            seen: 0,
+            counts: Counts::default(),
+        }
+    }
+
+    /// A command has run; `reply` is what it answered.
+    #[inline]
+    pub(crate) fn ran(&mut self, id: CommandId, outcome: Outcome, counts: Counts, reply: &[u8]) {
+        self.group[self.group_len] = id;
+        self.group_len += 1;
+        self.seen += 1;
+        self.counts.hits += counts.hits;
+        self.counts.misses += counts.misses;
+        self.counts.expired += counts.expired;
+        if outcome == Outcome::Failed {
+            self.observer.failed(id, error_text(reply));
+        }
+        if self.group_len == GROUP_MAX || self.seen <= ALONE {
+            self.read_clock();
+        }
+    }
+
+    fn read_clock(&mut self) {
+        let now = Instant::now();
+        let nanos = now.duration_since(self.last).as_nanos();
+        let each = u64::try_from(nanos).unwrap_or(u64::MAX) / self.group_len as u64;
+        self.observer.commands(&self.group[..self.group_len], each);
+        self.last = now;
+        self.group_len = 0;
+    }
+}
+
+impl Drop for Meter<'_> {
+    fn drop(&mut self) {
+        if self.group_len > 0 {
+            self.read_clock();
+        }
+        if self.seen > 0 {
+            self.observer.counts(self.counts);
+        }
+    }
 }
 
 impl Running<'_> {
@@ -649,19 +743,7 @@ impl Running<'_> {
         if clean && !effects.is_empty() {
             self.shard.open_turn();
         }
-        let finished = Instant::now();
-        let nanos = finished.duration_since(self.last).as_nanos();
-        self.last = finished;
-        let observer = &self.shard.observer;
-        observer.command(
-            id,
-            u64::try_from(nanos).unwrap_or(u64::MAX),
-            outcome,
-            counts,
-        );
-        if outcome == Outcome::Failed {
-            observer.error(error_text(&replies[reply_start..]));
-        }
+        self.meter.ran(id, outcome, counts, &replies[reply_start..]);
         depends_on
     }
 
@@ -676,11 +758,26 @@ impl Running<'_> {
         self.core.effects.end_unit();
     }
 
-    /// Touches the memory that the look-ups of `keys` will need, so that their cache misses
-    /// overlap.
-    pub fn warm(&self, db: DbIndex, keys: &[Key<'_>]) {
-        if let Some(data) = &self.core.data {
-            data.dbs[usize::from(db)].warm(keys);
+    /// Touches the memory that `commands` will look up first, so that their cache misses overlap.
+    /// Worth it from two commands on; changes nothing.
+    pub fn warm<'b>(&self, db: DbIndex, commands: impl Iterator<Item = (CommandId, Args<'b>)>) {
+        let Some(data) = &self.core.data else { return };
+        let mut keys = [Key {
+            bytes: b"",
+            hash: 0,
+        }; WARM_KEYS_MAX];
+        let mut count = 0;
+        for (id, args) in commands.take(WARM_KEYS_MAX) {
+            if by_id(id).scope == Scope::Keys
+                && let Some(key) = args.get(1)
+                && self.shard.config.count.shard_of_key(key) == self.shard.config.id
+            {
+                keys[count] = Key::new(key);
+                count += 1;
+            }
+        }
+        if count > 1 {
+            data.dbs[usize::from(db)].warm(&keys[..count]);
         }
     }
 

@@ -103,10 +103,15 @@ async fn run_mailbox(shard: Rc<Shard>) {
                 }
                 continue;
             }
-            if !shard.is_home() || !shard.has_room() && !mailbox.lend_is_next() {
+            if !shard.is_home() {
                 break;
             }
-            match mailbox.take_data() {
+            let message = if shard.has_room() {
+                mailbox.take_data()
+            } else {
+                mailbox.take_lend()
+            };
+            match message {
                 Some(message) => take_data(&shard, message),
                 None => break,
             }

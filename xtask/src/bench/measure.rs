@@ -27,7 +27,8 @@ impl Pair {
     /// Writes the keys that `redis-benchmark -r keys` uses into both servers.
     pub(crate) fn preload(&self, keys: u64) -> Result<()> {
         for server in [&self.first, &self.second] {
-            preload(server, keys)?;
+            preload(server, keys)
+                .with_context(|| format!("loading {keys} keys\n{}", server.log_tail()))?;
         }
         Ok(())
     }

@@ -249,12 +249,6 @@ impl Run {
         } else {
             self.report.kills += 1;
         }
-        *self
-            .report
-            .kills_by_kind
-            .entry(kill.to_string())
-            .or_default() += 1;
-
         let begun = Instant::now();
         let recovered = recover(server, kill, next, &mut self.rng)?;
         let recovery_ms = millis(begun.elapsed());

@@ -100,6 +100,8 @@ pub struct Config {
     pub timeout_s: u32,
     /// Refuse clients from other hosts while there is no password and no explicit `bind`.
     pub protected_mode: bool,
+    /// Allow DEBUG.
+    pub enable_debug_command: bool,
     /// Password of the default user; empty means none.
     pub requirepass: String,
     /// Directory of all data; `./data` unless set.
@@ -172,6 +174,7 @@ impl Default for Config {
             maxclients: 10_000,
             timeout_s: 0,
             protected_mode: true,
+            enable_debug_command: false,
             requirepass: String::new(),
             dir: PathBuf::from("./data"),
             shards: None,

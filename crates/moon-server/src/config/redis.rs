@@ -272,11 +272,6 @@ static RULES: &[(&str, &str, Rule)] = &[
         Ignored("directives that CONFIG SET must not change are fixed"),
     ),
     (
-        "enable-debug-command",
-        "",
-        Ignored("DEBUG has no dangerous subcommands here"),
-    ),
-    (
         "enable-module-command",
         "",
         Ignored("modules cannot be loaded"),

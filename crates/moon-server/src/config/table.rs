@@ -213,6 +213,14 @@ pub static DIRECTIVES: &[Directive] = &[
         "Refuse clients from other hosts while no password is set",
     ),
     row(
+        "enable-debug-command",
+        "",
+        "no",
+        Immutable,
+        switch!(enable_debug_command),
+        "Allow DEBUG, which tests of clients use; never in production",
+    ),
+    row(
         "requirepass",
         "",
         "",

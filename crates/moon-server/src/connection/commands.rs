@@ -14,6 +14,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Texts that more than one command answers with.
 pub(super) const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 const SYNTAX: &str = "ERR syntax error";
+const DEBUG_REFUSED: &str = "ERR DEBUG command not allowed. Start the server with \
+    enable-debug-command yes to allow it";
 const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 
 /// Checks that come before every command, in Redis's order: known, arity, authenticated, allowed
@@ -204,6 +206,9 @@ fn answer(
                     .to_owned(),
             );
         }
+        "debug" if !connection.server.config.snapshot().enable_debug_command => {
+            return Err(DEBUG_REFUSED.to_owned());
+        }
         "debug" => debug(args, &mut reply)?,
         other => unreachable!("{other} is in the command table without code in the server"),
     }
@@ -378,10 +383,14 @@ fn debug(args: Args<'_>, reply: &mut Reply<'_>) -> Result<(), String> {
             std::thread::sleep(pause);
             reply.ok();
         }
+        b"panic" if args.len() == 2 => panic!("DEBUG PANIC"),
         b"help" => help(
             reply,
             "DEBUG",
-            &[("SLEEP <seconds>", "Stop this shard for <seconds>.")],
+            &[
+                ("PANIC", "Crash the server simulating a panic."),
+                ("SLEEP <seconds>", "Stop this shard for <seconds>."),
+            ],
         ),
         _ => return Err(unknown_subcommand(args, "DEBUG")),
     }

@@ -17,7 +17,6 @@ use moon_core::{Lsn, ShardId};
 use moon_resp::{Args, OwnedArgs, Parsed, Reply, RequestParser, Span};
 use moon_shard::mailbox::DataMessage;
 use moon_shard::{Batch, BatchCommand, Running, Session, Shard, ShardMask};
-use moon_store::Key;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -29,10 +28,6 @@ use std::task::Poll;
 /// Bytes read at once. One buffer per shard is in use at a time, so its size costs nothing per
 /// connection.
 const READ_BYTES: usize = 64 << 10;
-/// A pipeline shorter than this is executed without touching its memory first.
-const WARM_COMMANDS_MIN: usize = 4;
-/// Most keys touched ahead of execution.
-const WARM_KEYS_MAX: usize = 64;
 
 thread_local! {
     static READ_BUFFERS: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
@@ -85,6 +80,13 @@ pub(super) struct Connection {
     key_positions: Vec<usize>,
     outgoing: Vec<Outgoing>,
 }
+
+/// Room for the rest of a request that has begun to come.
+const PARTIAL_ROOM: usize = 4 << 10;
+/// Room that a message for another shard gets at once: enough for a pipeline of 16.
+const OUTGOING_BYTES: usize = 2048;
+const OUTGOING_SPANS: usize = 48;
+const OUTGOING_COMMANDS: usize = 16;
 
 /// Commands collected for one other shard.
 #[derive(Default)]
@@ -142,7 +144,6 @@ impl Connection {
         let mut killed = pin!(client.killed());
         loop {
             self.server.sent(&self.shard, self.outlet.take_sent_bytes());
-            let mut buffer = self.take_buffer();
             let read = poll_fn(|cx| {
                 self.outlet.poll_send(cx);
                 if self.outlet.is_broken() {
@@ -159,22 +160,28 @@ impl Connection {
                 if self.outlet.is_overloaded() {
                     return Poll::Pending;
                 }
+                // Taken only while bytes are there: a connection that waits holds no buffer.
+                let mut buffer = self.take_buffer();
                 let read = std::pin::Pin::new(&mut self.read);
                 match tokio_util::io::poll_read_buf(read, cx, &mut buffer) {
-                    Poll::Pending => Poll::Pending,
+                    Poll::Pending => {
+                        self.return_buffer(buffer);
+                        Poll::Pending
+                    }
                     Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Close::Now)),
-                    Poll::Ready(Ok(count)) => Poll::Ready(Ok(count)),
+                    Poll::Ready(Ok(count)) => Poll::Ready(Ok((buffer, count))),
                 }
             })
             .await;
             let result = match read {
-                Ok(count) => {
+                Ok((mut buffer, count)) => {
                     self.server.received(&self.shard, &self.client, count);
-                    self.process(&mut buffer).await
+                    let result = self.process(&mut buffer).await;
+                    self.return_buffer(buffer);
+                    result
                 }
                 Err(close) => Err(close),
             };
-            self.return_buffer(buffer);
             match result {
                 Ok(()) => {}
                 Err(Close::Now) => return,
@@ -192,7 +199,11 @@ impl Connection {
     /// share.
     fn take_buffer(&mut self) -> BytesMut {
         if !self.partial.is_empty() {
-            return std::mem::take(&mut self.partial);
+            let mut partial = std::mem::take(&mut self.partial);
+            if partial.capacity() - partial.len() < PARTIAL_ROOM {
+                partial.reserve(PARTIAL_ROOM);
+            }
+            return partial;
         }
         READ_BUFFERS
             .with_borrow_mut(Vec::pop)
@@ -200,8 +211,8 @@ impl Connection {
     }
 
     fn return_buffer(&mut self, mut buffer: BytesMut) {
-        let rest_is_short = buffer.len() < READ_BYTES / 2;
-        if !rest_is_short {
+        let is_shared = buffer.capacity() >= READ_BYTES / 2;
+        if !buffer.is_empty() && (!is_shared || buffer.len() >= READ_BYTES / 2) {
             self.partial = buffer;
             return;
         }
@@ -210,7 +221,7 @@ impl Connection {
             self.partial = BytesMut::from(&buffer[..]);
             buffer.clear();
         }
-        if buffer.capacity() <= 2 * READ_BYTES {
+        if is_shared && buffer.capacity() <= 2 * READ_BYTES {
             buffer.reserve(READ_BYTES);
             READ_BUFFERS.with_borrow_mut(|buffers| buffers.push(buffer));
         }
@@ -363,9 +374,13 @@ impl Connection {
         let Some(mut running) = shard.begin() else {
             return next;
         };
-        if requests.len() - next >= WARM_COMMANDS_MIN {
-            self.warm(&running, &requests[next..], args_of);
-        }
+        running.warm(
+            self.state.db,
+            requests[next..].iter().filter_map(|request| {
+                let (request_spans, buf) = args_of(request);
+                Some((request.command?, Args::new(buf, request_spans)))
+            }),
+        );
         while let Some(request) = requests.get(next) {
             let (request_spans, buf) = args_of(request);
             let args = match &request.owned {
@@ -398,32 +413,6 @@ impl Connection {
     fn finish(&self, running: Running<'_>, next: usize) -> usize {
         running.finish();
         next
-    }
-
-    /// Touches what the local single-key commands among `requests` will look up.
-    fn warm<'b>(
-        &self,
-        running: &Running<'_>,
-        requests: &[Request],
-        args_of: &impl Fn(&Request) -> (&'b [Span], &'b [u8]),
-    ) {
-        let mut keys = [Key {
-            bytes: b"",
-            hash: 0,
-        }; WARM_KEYS_MAX];
-        let mut count = 0;
-        for request in requests.iter().take(WARM_KEYS_MAX) {
-            let Some(id) = request.command else { continue };
-            let (request_spans, buf) = args_of(request);
-            if by_id(id).scope == Scope::Keys
-                && let Some(key) = Args::new(buf, request_spans).get(1)
-                && self.shard.count().shard_of_key(key) == self.shard.id()
-            {
-                keys[count] = Key::new(key);
-                count += 1;
-            }
-        }
-        running.warm(self.state.db, &keys[..count]);
     }
 
     /// Decides who runs a request. Everything that is not plain is `Alone`.
@@ -497,6 +486,11 @@ impl Connection {
         }
         let ticket = self.outlet.gate().borrow_mut().reserve();
         let outgoing = &mut self.outgoing[to.index()];
+        if outgoing.commands.is_empty() {
+            outgoing.buf.reserve(OUTGOING_BYTES);
+            outgoing.spans.reserve(OUTGOING_SPANS);
+            outgoing.commands.reserve(OUTGOING_COMMANDS);
+        }
         let first = outgoing.spans.len();
         for arg in args.iter() {
             let start = outgoing.buf.len();

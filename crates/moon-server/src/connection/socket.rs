@@ -99,7 +99,10 @@ impl Outlet {
     /// task.
     pub(super) fn is_overloaded(&self) -> bool {
         let gate = self.gate.borrow();
-        let overloaded = gate.open().len() > UNSENT_BYTES_MAX || gate.holes() > HOLES_MAX;
+        // Replies behind a hole do not count against the shard's bound, so they are bounded here.
+        let overloaded = gate.open().len() > UNSENT_BYTES_MAX
+            || gate.holes() > HOLES_MAX
+            || gate.holes() > 0 && gate.held_bytes() > UNSENT_BYTES_MAX;
         self.awaited.set(overloaded);
         overloaded
     }

@@ -123,9 +123,11 @@ pub(super) async fn watch(connection: &mut Connection, args: Args<'_>) -> Result
     let own = ShardMask::default().with(connection.shard.id());
     if mask.is_empty() || mask == own {
         let shard = Rc::clone(&connection.shard);
+        // The barrier may have let another executor borrow the data.
+        shard.ready().await;
         let mut running = shard
             .begin()
-            .expect("the data was home and nothing awaited since");
+            .expect("the data is home and nothing awaited since");
         let now = running.now();
         for key in new {
             connection

@@ -2,7 +2,7 @@
 //! histograms are counted in buckets already, which it cannot take, so their text is appended.
 
 use super::Source;
-use crate::stats::{HistogramValue, bucket_end};
+use crate::histogram::{HistogramValue, bucket_end};
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use std::fmt::Write as _;
