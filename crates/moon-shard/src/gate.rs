@@ -176,6 +176,11 @@ impl Gate {
         self.registered = Lsn::ZERO;
     }
 
+    /// Whether the shard has this connection on its list.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.registered != Lsn::ZERO
+    }
+
     /// Bytes that wait for a commit more, and less, than the shard has counted.
     pub(crate) fn account(&mut self) -> (usize, usize) {
         let now = self.committing_bytes();

@@ -224,8 +224,15 @@ impl Shard {
 
     /// Forgets a connection. What it has executed stays executed.
     pub fn remove_session(&self, session: &dyn Session) {
-        let counted = session.gate().borrow_mut().abandon();
-        self.held_bytes.set(self.held_bytes.get() - counted);
+        let mut gate = session.gate().borrow_mut();
+        self.held_bytes.set(self.held_bytes.get() - gate.abandon());
+        if gate.is_registered() {
+            // A stuck disk must not collect connections that came and went.
+            let mut waiting = self.waiting.borrow_mut();
+            waiting.retain(|(_, other)| other.id() != session.id());
+            gate.unregister();
+        }
+        drop(gate);
         self.sessions.borrow_mut().remove(&session.id());
         self.notice_room();
     }

@@ -58,8 +58,12 @@ fn a_read_in_the_turn_of_its_write_waits_for_that_turn() {
     let world = World::new(1);
     let (client, other) = (world.client(0), world.client(0));
     world.disks[0].hold();
-    client.pipeline(&["SET a 1", "GET a", "GET none"]);
-    other.send("GET a");
+    world.settle();
+    let senders = (client.clone(), other.clone());
+    world.run(0, move |_| {
+        senders.0.pipeline(&["SET a 1", "GET a", "GET none"]);
+        senders.1.send("GET a");
+    });
     world.settle();
     assert_eq!((client.left(), other.left()), Default::default());
     assert_eq!(world.disks[0].held(), 1);
@@ -246,6 +250,30 @@ fn a_client_that_goes_away_leaves_its_writes_and_no_debt() {
     }
     let reader = world.client(1);
     reader.call(&format!("MGET {a} {b}"), "*2\r\n$1\r\n2\r\n$1\r\n1\r\n");
+}
+
+/// Clients that come, look at a dirty key and go while the disk is stuck leave nothing behind.
+#[test]
+fn a_client_that_went_away_is_not_waited_for() {
+    let world = World::new(1);
+    world.disks[0].hold();
+    let writer = world.client(0);
+    writer.send("SET a 1");
+    world.settle();
+    let readers = [0; 3].map(|_| {
+        let reader = world.client(0);
+        reader.send("GET a");
+        reader
+    });
+    world.settle();
+    for client in readers.iter().chain([&writer]) {
+        assert_eq!(client.left(), "");
+        client.close();
+    }
+    world.settle();
+    assert!(world.ask(0, |shard| shard.is_quiet()));
+    world.disks[0].release();
+    world.client(0).call("GET a", "$1\r\n1\r\n");
 }
 
 #[test]
