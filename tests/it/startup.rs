@@ -534,6 +534,21 @@ fn a_legacy_top_level_layout_is_refused_with_several_shards() {
 
 /// The default is a log that is on, in a directory that is created, and a line that says so.
 #[test]
+fn a_log_that_redis_wrote_is_not_started_beside() {
+    if is_other_server() {
+        return;
+    }
+    for name in ["appendonlydir/appendonly.aof.manifest", "appendonly.aof"] {
+        let dir = temp_dir();
+        let config = config(&dir).shards(2).append(FsyncPolicy::Always);
+        let path = dir.path().join("data").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, "file appendonly.aof.1.incr.aof seq 1 type i\n").unwrap();
+        assert_refused(&config, "is an append-only file of Redis");
+    }
+}
+
+#[test]
 fn the_effective_durability_is_printed_at_start() {
     if is_other_server() {
         return;

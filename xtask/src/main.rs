@@ -1,8 +1,8 @@
 //! The project's automation: `cargo xtask <command>`.
 //!
-//! * [`test`]: sets up what the tests need and runs them all.
+//! * [`test`](mod@test): sets up what the tests need and runs them all.
 //! * [`crash_matrix`]: kills real servers and proves that they keep what they acknowledged.
-//! * [`bench`]: measures against `redis-server`, side by side.
+//! * [`bench`](mod@bench): measures against `redis-server`, side by side.
 //! * [`tidy`]: checks of the sources that neither compiler nor clippy makes.
 //! * [`binary`]: which server program the others run.
 

@@ -88,12 +88,25 @@ struct State {
     file: Arc<dyn StorageFile>,
     /// Whether a sync of `file` failed.
     sync_failed: bool,
-    /// The unsynced tail, from the shard, once the writer is latched.
-    tail: Option<Tail>,
-    /// The segment that took the failed one's place, for the shard to write on.
-    replacement: Option<Replacement>,
+    /// How far a latched writer is on its way out.
+    way_out: WayOut,
     stop: bool,
     has_stopped: bool,
+}
+
+/// A latched writer goes through these once, in this order, or from `Replacing` back to `None`
+/// to try again. The shard takes the first and the last step, the sync thread those between. So
+/// there is never a second tail beside the one that is being replaced: it would outlive the
+/// replacement, and be written in place of the tail of a later failure.
+enum WayOut {
+    /// Not latched, or the shard has not handed its tail over yet.
+    None,
+    /// The unsynced tail, from the shard.
+    Tail(Tail),
+    /// The sync thread has the tail.
+    Replacing,
+    /// The segment that took the failed one's place, for the shard to write on.
+    Replacement(Replacement),
 }
 
 /// What the shard has in memory of a latched file.
@@ -128,8 +141,7 @@ impl Writer {
             state: Mutex::new(State {
                 file: segment.file.clone(),
                 sync_failed: false,
-                tail: None,
-                replacement: None,
+                way_out: WayOut::None,
                 stop: false,
                 has_stopped: false,
             }),
@@ -218,7 +230,13 @@ impl Writer {
     /// The replacement of a latched file, once it is there; the writer is not latched any more.
     pub(crate) fn take_replacement(&self) -> Option<Replacement> {
         let mut state = self.state();
-        let replacement = state.replacement.take()?;
+        let replacement = match std::mem::replace(&mut state.way_out, WayOut::None) {
+            WayOut::Replacement(replacement) => replacement,
+            other => {
+                state.way_out = other;
+                return None;
+            }
+        };
         self.position.store(replacement.position, Ordering::Relaxed);
         self.latched.store(false, Ordering::SeqCst);
         Some(replacement)
@@ -227,8 +245,8 @@ impl Writer {
     /// Hands the unsynced tail of a latched file to the sync thread, if it does not have it.
     pub(crate) fn offer_tail(&self, tail: impl FnOnce() -> Tail) {
         let mut state = self.state();
-        if state.tail.is_none() && state.replacement.is_none() {
-            state.tail = Some(tail());
+        if matches!(state.way_out, WayOut::None) {
+            state.way_out = WayOut::Tail(tail());
             drop(state);
             self.wake();
         }
@@ -417,11 +435,23 @@ impl Writer {
     fn try_replace(&self) -> Option<bool> {
         let (tail, sync_failed, old) = {
             let mut state = self.state();
-            match state.tail.take() {
-                Some(tail) => (tail, state.sync_failed, state.file.clone()),
-                None => return None,
+            match std::mem::replace(&mut state.way_out, WayOut::Replacing) {
+                WayOut::Tail(tail) => (tail, state.sync_failed, state.file.clone()),
+                other => {
+                    state.way_out = other;
+                    return None;
+                }
             }
         };
+        let replaced = self.replace_tail(&tail, sync_failed, &*old);
+        if !replaced {
+            self.state().way_out = WayOut::None;
+        }
+        Some(replaced)
+    }
+
+    /// Whether the shard can go on: its tail is safe, and there is a segment to write to.
+    fn replace_tail(&self, tail: &Tail, sync_failed: bool, old: &dyn StorageFile) -> bool {
         // A file that was only sealed can still prove what it has.
         let proven_in_place = !sync_failed && {
             let (total, end) = (
@@ -444,14 +474,14 @@ impl Writer {
                 shard = self.shard.0,
                 "the unsynced tail is not in memory; nothing more counts as durable"
             );
-            return Some(false);
+            return false;
         }
         let frames = if proven_in_place {
             unfinished_run(&tail.frames)
         } else {
             tail.frames.as_slice()
         };
-        Some(self.go_on_with(frames))
+        self.go_on_with(frames)
     }
 
     /// Brings `frames` to a replacement segment and offers that to the shard.
@@ -467,7 +497,7 @@ impl Writer {
                 let mut state = self.state();
                 state.file = replacement.file.clone();
                 state.sync_failed = false;
-                state.replacement = Some(replacement);
+                state.way_out = WayOut::Replacement(replacement);
                 drop(state);
                 tracing::warn!(
                     shard = self.shard.0,

@@ -6,7 +6,7 @@
 //! * [`context`]: [`Cx`], what a command's code may use: keys, reply, effects.
 //! * [`shard_set`]: [`ShardSet`], the data of one shard or of several that were borrowed.
 //! * [`effects`]: [`Effects`], the bytes that repeat a write elsewhere.
-//! * [`execute`]: [`execute::execute`], the one way a command runs, live or in replay.
+//! * [`execute`](mod@execute): [`execute::execute`], the one way a command runs, live or in replay.
 //! * [`error`]: [`CommandError`] and the texts that clients see.
 //! * [`parse`]: numbers and options out of arguments; [`long_double`], [`glob`].
 //! * [`server_commands`], [`subcommands`]: rows of what the server runs itself.

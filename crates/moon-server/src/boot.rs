@@ -31,6 +31,7 @@ use rand::TryRng as _;
 use rand::rngs::SysRng;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -55,6 +56,16 @@ pub enum BootError {
     /// A frame of the log cannot be applied.
     #[error(transparent)]
     Replay(#[from] ReplayFailed),
+    /// Redis kept a log here.
+    #[error(
+        "{} is an append-only file of Redis, which this version cannot read; a start would \
+         serve an empty database beside it. Start with another --dir, or move the file away",
+        path.display()
+    )]
+    LogOfRedis {
+        /// Its file or manifest.
+        path: PathBuf,
+    },
     /// The end of the log is torn, and the configuration forbids to cut it off.
     #[error(
         "the end of the log is torn: {bytes} bytes from LSN {from} on would be cut off, and \
@@ -109,12 +120,35 @@ pub fn scan_log(
         default_shards,
         loading,
     )?;
+    if recovery.is_new()
+        && let Some(path) = log_of_redis(config)
+    {
+        return Err(BootError::LogOfRedis { path });
+    }
     let bytes = recovery.summary().truncated_bytes;
     if bytes > 0 && !config.aof_load_truncated {
         let from = recovery.end();
         return Err(BootError::TornTail { bytes, from });
     }
     Ok(recovery)
+}
+
+/// An append-only file that Redis wrote, where ours would be or beside it.
+fn log_of_redis(config: &Config) -> Option<PathBuf> {
+    let directory = config.dir.join(&config.appenddirname);
+    let multi_part = std::fs::read_dir(&directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .find(|entry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            name.ends_with(".manifest") && name != moon_manifest::layout::MANIFEST_FILE_NAME
+        });
+    let single = config.dir.join("appendonly.aof");
+    multi_part
+        .map(|entry| entry.path())
+        .or_else(|| single.is_file().then_some(single))
 }
 
 impl moon_aof::Progress for Loading {

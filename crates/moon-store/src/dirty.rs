@@ -16,16 +16,22 @@ pub const THIS_TURN: Lsn = Lsn::MAX;
 
 /// The uncommitted keys of one shard.
 ///
+/// Keys remember the number of the turn that wrote them last, so that ending a turn is one step
+/// however many keys it wrote.
+///
 /// # Invariants
-/// * An entry is [`THIS_TURN`] from the write until [`DirtyKeys::seal`], then the frame's end.
-/// * `sealed` is ordered by LSN and names every entry that is not [`THIS_TURN`].
+/// * The number of a key is `open`, or that of a turn in `sealed`.
+/// * `sealed` holds turns with neighbouring numbers that end before `open`, in LSN order.
 #[derive(Debug, Default)]
 pub struct DirtyKeys {
     enabled: bool,
-    keys: HashMap<u64, Lsn, BuildHasherDefault<KeyIsHash>>,
+    /// The turn that wrote each key last.
+    keys: HashMap<u64, u64, BuildHasherDefault<KeyIsHash>>,
+    /// Number of the turn in progress.
+    open: u64,
     /// Hashes written by the turn in progress.
     turn: Vec<u64>,
-    /// Hashes per frame end, oldest first.
+    /// Turns that became frames, oldest first: the frame's end, and the hashes.
     sealed: VecDeque<(Lsn, Vec<u64>)>,
     /// Emptied vectors, kept so that a turn allocates nothing.
     spare: Vec<Vec<u64>>,
@@ -52,7 +58,7 @@ impl DirtyKeys {
             return;
         }
         let hash = mix(db, hash);
-        if self.keys.insert(hash, THIS_TURN) != Some(THIS_TURN) {
+        if self.keys.insert(hash, self.open) != Some(self.open) {
             self.turn.push(hash);
         }
     }
@@ -73,12 +79,23 @@ impl DirtyKeys {
         if self.keys.is_empty() && self.whole.is_empty() {
             return Lsn::ZERO;
         }
-        let key = self.keys.get(&mix(db, hash)).copied().unwrap_or(Lsn::ZERO);
+        let turn = self.keys.get(&mix(db, hash));
+        let key = turn.map_or(Lsn::ZERO, |turn| self.end_of(*turn));
         self.whole
             .iter()
             .filter(|(d, _)| *d == db)
             .map(|(_, lsn)| *lsn)
             .fold(key, Lsn::max)
+    }
+
+    /// Where the frame of a turn in the table ends.
+    fn end_of(&self, turn: u64) -> Lsn {
+        // The last sealed turn is just before the open one.
+        let behind = usize::try_from(self.open - turn).unwrap_or(usize::MAX);
+        match behind {
+            0 => THIS_TURN,
+            _ => self.sealed[self.sealed.len() - behind].0,
+        }
     }
 
     /// What a reply that looked at the whole shard depends on.
@@ -98,15 +115,13 @@ impl DirtyKeys {
             return;
         }
         self.last = self.last.max(end);
-        for hash in &self.turn {
-            self.keys.insert(*hash, end);
-        }
         for (_, lsn) in &mut self.whole {
             *lsn = (*lsn).min(end);
         }
         let next = self.spare.pop().unwrap_or_default();
         let turn = std::mem::replace(&mut self.turn, next);
         self.sealed.push_back((end, turn));
+        self.open += 1;
     }
 
     /// Everything below `committed` is safe: forgets what depended on it.
@@ -115,13 +130,14 @@ impl DirtyKeys {
             if *end > committed {
                 break;
             }
-            let (end, mut hashes) = self.sealed.pop_front().expect("the front was just seen");
+            let turn = self.open - self.sealed.len() as u64;
+            let (_, mut hashes) = self.sealed.pop_front().expect("the front was just seen");
             if self.sealed.is_empty() && self.turn.is_empty() {
                 self.keys.clear();
             } else {
                 for hash in &hashes {
                     // A later frame may have written the key again; its entry stays.
-                    if self.keys.get(hash) == Some(&end) {
+                    if self.keys.get(hash) == Some(&turn) {
                         self.keys.remove(hash);
                     }
                 }

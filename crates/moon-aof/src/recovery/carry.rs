@@ -1,11 +1,11 @@
 //! Copying what was read and not proven durable.
 //!
-//! A frame that can be read need not be on disk. After a failed sync the kernel may take the
-//! pages for clean: every read still shows the bytes, every later sync of the file succeeds
-//! without writing them, and a power loss takes them. The process that saw the failure may have
-//! been killed before it could act, and nobody tells the next one. So a sync of a file from
-//! before this start proves nothing about what lies above the durable mark, and only fresh
-//! writes to a fresh file do.
+//! `page-cache-is-not-disk`: a frame that can be read need not be on disk. After a failed sync the
+//! kernel may take the pages for clean: every read still shows the bytes, every later sync of
+//! the file succeeds without writing them, and a power loss takes them. The process that saw the
+//! failure may have been killed before it could act, and nobody tells the next one. So a sync of
+//! a file from before this start proves nothing about what lies above the durable mark, and only
+//! fresh writes to a fresh file do.
 //!
 //! The copies keep their LSNs, kinds, marks and times, and go to their shard's segment of the
 //! new generation in the order of the stream. Only the checksums change with the segment.

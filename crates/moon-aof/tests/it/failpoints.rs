@@ -52,22 +52,25 @@ fn run_child(dir: &Path, failpoint: &str) -> std::process::ExitStatus {
 
 #[test]
 fn sigkill_at_any_failpoint_loses_nothing_acknowledged() {
-    for (failpoint, recovered_min) in [
-        ("between-issue-and-write:8", 700),
-        ("mid-write:8", 700),
-        ("between-write-and-ack:8", 700),
-        ("recovery-replay:5", 2000),
-        ("recovery-mid-copy:5", 2000),
-        ("recovery-before-manifest", 2000),
-        ("recovery-after-manifest", 2000),
+    // What the process before came to. One that was killed behind its last write has everything
+    // in the files and nothing proven durable: the recovery after it copies all.
+    let (clean, killed) = (Some("none"), Some("between-write-and-ack:20"));
+    for (before, failpoint, recovered_min) in [
+        (None, "between-issue-and-write:8", 700),
+        (None, "mid-write:8", 700),
+        (None, "between-write-and-ack:8", 700),
+        (clean, "recovery-replay:5", 2000),
+        (clean, "recovery-before-manifest", 2000),
+        (clean, "recovery-after-manifest", 2000),
+        (killed, "recovery-mid-copy:1", 2000),
+        (killed, "recovery-mid-copy:20", 2000),
+        (killed, "recovery-before-manifest", 2000),
+        (killed, "recovery-after-manifest", 2000),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        if failpoint == "recovery-mid-copy:5" {
-            // All frames are written and none is proven durable.
-            let status = run_child(dir.path(), "between-write-and-ack:20");
-            assert_eq!(status.signal(), Some(9), "{failpoint}: {status}");
-        } else if failpoint.starts_with("recovery") {
-            assert!(run_child(dir.path(), "none").success());
+        if let Some(before) = before {
+            let status = run_child(dir.path(), before);
+            assert_eq!(status.success(), before == "none", "{before}: {status}");
         }
         let status = run_child(dir.path(), failpoint);
         assert_eq!(status.signal(), Some(9), "{failpoint}: {status}");

@@ -120,6 +120,32 @@ fn a_frame_behind_the_tail_of_a_replacement_is_not_durable_with_it() {
     }
 }
 
+/// One failure after the other, and a shard that ticks all the time: each tail is replaced once,
+/// and no tail by an earlier one's.
+#[test]
+fn every_one_of_many_failed_syncs_is_made_good_by_its_own_tail() {
+    for seed in 0..4 {
+        let (disk, mut log) = new(FsyncPolicy::Always, 2);
+        let mut stream = Vec::new();
+        for round in 0..30u8 {
+            disk.add_rule(Rule::once(Operation::Sync, "shard-0", Fault::Error(EIO)));
+            let frame = [b'a' + round % 26; 100];
+            for shard in [0, 1, 0] {
+                log.append(shard, &frame);
+                stream.extend(frame);
+            }
+            log.tick_until("everything is durable", |log| {
+                log.clock.durable() == log.clock.head()
+            });
+            let crashed = disk.crash(seed * 100 + u64::from(round));
+            assert!(
+                recovered(&crashed, 2) == stream,
+                "seed {seed}, round {round}"
+            );
+        }
+    }
+}
+
 /// Scenario 60.
 #[test]
 fn repeated_sync_failures_are_shown_and_the_last_sync_time_stands() {

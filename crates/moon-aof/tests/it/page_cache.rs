@@ -277,3 +277,63 @@ fn a_file_of_a_dropped_generation_is_left_alone() {
     assert_eq!(log.recovered.bytes, b"copied to the second");
     assert!(disk.snapshot()[&segment(0, 1)] == first);
 }
+
+/// The old file cannot be shortened, and what it has above the mark turns into noise.
+#[test]
+fn what_the_old_file_has_where_the_copies_begin_does_not_matter() {
+    let disk = FaultyStorage::new(1);
+    let options = options(FsyncPolicy::EverySec);
+    let mut log = open(&disk, &options, 1).unwrap();
+    log.append(0, &[b'a'; 1000]);
+    log.sync();
+    log.append(0, &[b'b'; 100]);
+    log.append(0, &[b'c'; 50]);
+    let disk = disk.kill();
+    drop(log);
+    disk.add_rule(Rule::every(Operation::Truncate, "", Fault::Error(EIO)));
+    let recovered = open(&disk, &options, 1).unwrap().recovered.bytes;
+    let kept = 64 + 1040;
+    for seed in 0..20 {
+        let disk = disk.kill();
+        let mut random = Random(seed);
+        disk.damage(&segment(0, 1), |bytes| {
+            assert!(bytes.len() > kept, "it was not shortened");
+            let noise = payload(&mut random, bytes.len() - kept);
+            bytes.truncate(kept + random.below(2) as usize * noise.len() / 2);
+            bytes.splice(kept.., noise);
+        })
+        .unwrap();
+        let log = open(&disk, &options, 1).unwrap();
+        assert!(log.recovered.bytes == recovered, "seed {seed}");
+        assert_eq!(log.summary.truncated_bytes, 0);
+        assert_eq!(disk.snapshot()[&segment(0, 1)].len(), kept, "shortened now");
+    }
+}
+
+/// A failed sync while the log runs: both the failed file and its replacement have the tail. One
+/// good copy is enough, whichever it is.
+#[test]
+fn a_bad_copy_of_a_range_that_another_segment_has_is_no_damage() {
+    let disk = FaultyStorage::new(1);
+    let options = options(FsyncPolicy::EverySec);
+    let mut log = open(&disk, &options, 1).unwrap();
+    log.append(0, &[b'a'; 24]);
+    log.sync();
+    log.append(0, &[b'b'; 24]);
+    disk.add_rule(Rule::once(Operation::Sync, "incr", Fault::Error(EIO)));
+    log.pool.set_policy(FsyncPolicy::Always);
+    let clock = log.clock.clone();
+    log.tick_until("the tail is safe", |_| clock.durable() == Lsn(48));
+    log.append(0, &[b'c'; 24]);
+    log.tick_until("the last frame is synced", |_| clock.durable() == Lsn(72));
+    let disk = disk.kill();
+    drop(log);
+    // The tail is the second frame of the failed file and the first of the replacement.
+    for (seq, at) in [(1, 64 + 64), (2, 64)] {
+        let disk = disk.kill();
+        disk.damage(&segment(0, seq), |bytes| bytes[at + 50] ^= 1)
+            .unwrap();
+        let log = open(&disk, &options, 1).unwrap();
+        assert_eq!(log.recovered.bytes.len(), 72, "generation {seq}");
+    }
+}

@@ -3,7 +3,7 @@
 //! * [`value`]: reading one value, strictly.
 //! * [`table`]: every directive this server has, with its default and its place in [`Config`].
 //! * [`redis`]: a verdict for every directive that Redis has and this server does not.
-//! * [`file`]: the redis.conf syntax, `include` too.
+//! * [`file`](mod@file): the redis.conf syntax, `include` too.
 //! * [`cli`]: flags, and flags over file over defaults.
 //! * [`runtime`]: CONFIG GET and SET, and [`Settings`], the values that hot code reads.
 //! * [`error`]: what is printed when any of this fails.

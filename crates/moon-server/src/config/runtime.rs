@@ -273,18 +273,18 @@ mod tests {
     #[test]
     fn config_set_is_all_or_nothing() {
         let config = RuntimeConfig::new(Config::default());
-        let error = set(&config, &["hz", "100", "appendfsync", "allways"]).unwrap_err();
+        let error = set(&config, &["hz", "100", "loglevel", "loud"]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "ERR CONFIG SET failed (possibly related to argument 'appendfsync') - argument(s) \
-             must be one of the following: everysec, always, no"
+            "ERR CONFIG SET failed (possibly related to argument 'loglevel') - argument(s) \
+             must be one of the following: debug, verbose, notice, warning, nothing"
         );
         assert_eq!(config.snapshot().hz, 10);
         assert_eq!(config.settings().hz.load(Relaxed), 10);
 
-        set(&config, &["hz", "100", "appendfsync", "ALWAYS"]).unwrap();
+        set(&config, &["hz", "100", "loglevel", "VERBOSE"]).unwrap();
         assert_eq!(config.settings().hz.load(Relaxed), 100);
-        assert_eq!(config.settings().appendfsync(), AppendFsync::Always);
+        assert_eq!(config.settings().loglevel(), LogLevel::Verbose);
     }
 
     #[test]

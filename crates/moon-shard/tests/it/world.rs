@@ -259,7 +259,7 @@ impl Client {
 
     fn request(&self, request: Request) {
         let sent = self.requests.send(request);
-        assert!(sent.is_ok(), "the client lives");
+        assert!(sent.is_ok(), "the client is gone");
     }
 
     /// What has left and was not taken yet.
