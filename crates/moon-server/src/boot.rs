@@ -240,6 +240,10 @@ async fn serve(config: Arc<RuntimeConfig>, default_shards: ShardCount) -> Result
         }
     }
     accepting.abort();
+    if let Some(path) = &config.snapshot().unixsocket {
+        // Whatever is in the way of removing it is for the next start to say.
+        drop(std::fs::remove_file(path));
+    }
     running.stop().await
 }
 
