@@ -282,6 +282,13 @@ fn log_recovery(recovered: &Recovered) {
             ""
         }
     );
+    if summary.unproven_bytes > 0 {
+        tracing::info!(
+            "{} bytes of them were in the files, but no sync had proven it; they were copied and \
+             synced first",
+            summary.unproven_bytes
+        );
+    }
 }
 
 fn log_ready(config: &Config, server: &Server) {
