@@ -42,6 +42,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
+/// How often the log says how far recovery is.
+const PROGRESS: Duration = Duration::from_secs(1);
 /// How long connections get to send their last replies when the server stops.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 /// How long the last syncs may take when the server stops.
@@ -197,12 +199,20 @@ async fn serve(config: Arc<RuntimeConfig>, default_shards: ShardCount) -> Result
             // Nobody listens any more only if the process is stopping.
             drop(recovered.send(recover(&snapshot, default_shards, &for_thread)));
         })?;
-    let started = tokio::select! {
-        result = recovery => result.expect("the recovery thread answers or aborts the process")?,
-        // Nothing is served yet, and recovery changes nothing that the next one cannot redo.
-        _ = terminate.recv() => return stopped_while_loading(),
-        _ = interrupt.recv() => return stopped_while_loading(),
+    tokio::pin!(recovery);
+    let first_report = tokio::time::Instant::now() + PROGRESS;
+    let mut progress = tokio::time::interval_at(first_report, PROGRESS);
+    let recovered = loop {
+        tokio::select! {
+            result = &mut recovery => break result,
+            _ = progress.tick() => tracing::info!("Loading the log: {}", loading.percent()),
+            // Nothing is served yet, and recovery changes nothing that the next one cannot redo.
+            _ = terminate.recv() => return stopped_while_loading(),
+            _ = interrupt.recv() => return stopped_while_loading(),
+        }
     };
+    let started = recovered.expect("the recovery thread answers or aborts the process")?;
+    log_recovery(&started);
     let running = Running::start(&config, started)?;
     monitored.get_or_init(|| Arc::clone(&running.server) as _);
     door.open(Arc::clone(&running.server));
@@ -230,6 +240,10 @@ async fn serve(config: Arc<RuntimeConfig>, default_shards: ShardCount) -> Result
         }
     }
     accepting.abort();
+    if let Some(path) = &config.snapshot().unixsocket {
+        // Whatever is in the way of removing it is for the next start to say.
+        drop(std::fs::remove_file(path));
+    }
     running.stop().await
 }
 
@@ -249,6 +263,32 @@ fn bind_metrics(config: &Config) -> Result<Option<TcpListener>, ListenError> {
 fn stopped_while_loading() -> Result<(), BootError> {
     tracing::warn!("Stopped during recovery; nothing was changed");
     Ok(())
+}
+
+fn log_recovery(recovered: &Recovered) {
+    let summary = &recovered.summary;
+    if summary.segments == 0 {
+        return;
+    }
+    tracing::info!(
+        "Recovered {} frames, {} bytes, up to LSN {} in {:.3} seconds{}",
+        summary.frames,
+        summary.bytes,
+        summary.end,
+        recovered.taken.as_secs_f64(),
+        if summary.clean_stop {
+            ", after a clean stop"
+        } else {
+            ""
+        }
+    );
+    if summary.unproven_bytes > 0 {
+        tracing::info!(
+            "{} bytes of them were in the files, but no sync had proven it; they were copied and \
+             synced first",
+            summary.unproven_bytes
+        );
+    }
 }
 
 fn log_ready(config: &Config, server: &Server) {

@@ -26,19 +26,29 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// The part of INFO that a client sees meanwhile.
-    fn info(&self) -> String {
+    /// How much is done, such as `12.50%`.
+    #[must_use]
+    pub fn percent(&self) -> String {
         let (done, total) = (
             self.done_bytes.load(Relaxed),
             self.total_bytes.load(Relaxed),
         );
         // Percent with two digits, as Redis prints it.
         let hundredths = (done * 10_000).checked_div(total).unwrap_or(0);
+        format!("{}.{:02}%", hundredths / 100, hundredths % 100)
+    }
+
+    /// The part of INFO that a client sees meanwhile.
+    fn info(&self) -> String {
+        let (done, total) = (
+            self.done_bytes.load(Relaxed),
+            self.total_bytes.load(Relaxed),
+        );
+        let percent = self.percent();
         format!(
             "# Persistence\r\nloading:1\r\nasync_loading:0\r\nloading_total_bytes:{total}\r\n\
-             loading_loaded_bytes:{done}\r\nloading_loaded_perc:{}.{:02}\r\n",
-            hundredths / 100,
-            hundredths % 100
+             loading_loaded_bytes:{done}\r\nloading_loaded_perc:{}\r\n",
+            percent.trim_end_matches('%')
         )
     }
 }
