@@ -12,7 +12,8 @@
 //! and boxes travel on lanes that always move.
 
 use crate::mailbox::{ControlMessage, Directory};
-use crate::shard::{Meter, Shard, access_clock, unix_now};
+use crate::running::Meter;
+use crate::shard::{Shard, access_clock, unix_now};
 use bytes::Bytes;
 use moon_commands::context::{Counts, Origin};
 use moon_commands::{CommandId, Cx, Effects, Limits, ShardSet, by_id, execute};

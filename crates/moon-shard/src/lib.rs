@@ -9,6 +9,7 @@
 //! * [`gate`]: [`Gate`], the replies of one connection, in order, held until they are safe.
 //! * [`mailbox`]: how other threads reach a shard: data messages, and a lane that always moves.
 //! * [`shard`]: [`Shard`], one shard on its thread: execution, turns, commit.
+//! * [`running`]: [`Running`], a stretch of execution there.
 //! * [`borrow`]: [`Borrowed`], the data of several shards in one executor's hands.
 //! * [`batch`]: commands that run on another shard than their connection's.
 //! * [`thread`]: the thread itself with its tasks: mailbox, committer, clock tick.
@@ -20,6 +21,7 @@ pub mod gate;
 pub mod mailbox;
 pub mod observer;
 pub mod replay;
+pub mod running;
 pub mod shard;
 pub mod thread;
 
@@ -29,5 +31,6 @@ pub use gate::{Gate, Ticket};
 pub use mailbox::{Directory, Mailbox};
 pub use observer::{NoObserver, Observer};
 pub use replay::ReplayPool;
-pub use shard::{Running, Session, SessionId, Shard, ShardConfig};
+pub use running::Running;
+pub use shard::{Session, SessionId, Shard, ShardConfig};
 pub use thread::{ShardSeed, spawn};

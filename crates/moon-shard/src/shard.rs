@@ -8,16 +8,14 @@ use crate::batch::{Batch, BatchReply, Run};
 use crate::gate::Gate;
 use crate::mailbox::{ControlMessage, Directory};
 use crate::observer::Observer;
+use crate::running::{Meter, Running};
 use bytes::{Bytes, BytesMut};
-use moon_commands::context::{Counts, Origin};
-use moon_commands::execute::Outcome;
-use moon_commands::{CommandId, Cx, Effects, Flags, Limits, Scope, ShardSet, by_id, execute};
+use moon_commands::{Effects, Limits};
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
 use moon_repl::{Clock, CommitLog, FrameKind, LogHealth};
-use moon_resp::{Args, Protocol, Reply};
-use moon_store::{AccessClock, DbIndex, Key, ShardData, THIS_TURN};
+use moon_store::{AccessClock, ShardData, THIS_TURN};
 use rand::rngs::SmallRng;
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,9 +25,6 @@ use tokio::sync::Notify;
 
 /// Names a connection on its shard.
 pub type SessionId = u64;
-
-/// A turn closes when its effects pass this, at a command boundary.
-const TURN_BYTES_MAX: usize = 1 << 20;
 
 /// The error for writes that the log cannot take.
 pub const MISCONF: &str = "MISCONF Errors writing to the AOF file: the log cannot take new writes; \
@@ -73,17 +68,15 @@ pub(crate) struct Core {
     /// `None` while it is lent.
     pub(crate) data: Option<Box<ShardData>>,
     pub(crate) log: Box<dyn CommitLog>,
-    effects: Effects,
-    rng: SmallRng,
-    limits: Arc<Limits>,
+    pub(crate) effects: Effects,
+    pub(crate) rng: SmallRng,
+    pub(crate) limits: Arc<Limits>,
     frame_memory: BytesMut,
 }
 
 /// A payload up to this size is copied into memory that frames share, so that a turn allocates
 /// nothing; a larger one becomes its frame's own.
 const SHARED_PAYLOAD_MAX: usize = 64 << 10;
-/// Most keys touched ahead of execution.
-const WARM_KEYS_MAX: usize = 64;
 /// Memory that frames share, allocated at once.
 const FRAME_MEMORY: usize = 512 << 10;
 
@@ -138,6 +131,8 @@ pub struct Shard {
     /// Somebody was told that there is no room, and waits for it.
     starved: Cell<bool>,
     last_end: Cell<Lsn>,
+    /// Whether the mailbox was woken before the connections when there was room last.
+    others_first: Cell<bool>,
     /// Size of the last batch's replies, a guess at the next one's.
     batch_reply_bytes: Cell<usize>,
     /// The second that the data's access clock stands at.
@@ -183,6 +178,7 @@ impl Shard {
             held_bytes: Cell::new(0),
             starved: Cell::new(false),
             last_end: Cell::new(Lsn::ZERO),
+            others_first: Cell::new(false),
             batch_reply_bytes: Cell::new(0),
             clock_second: Cell::new(0),
         })
@@ -294,13 +290,7 @@ impl Shard {
         }
         let refuses_writes = self.refuses_writes();
         let meter = Meter::new(&*self.observer);
-        Some(Running {
-            shard: self,
-            core,
-            now,
-            refuses_writes,
-            meter,
-        })
+        Some(Running::new(self, core, now, refuses_writes, meter))
     }
 
     /// Notes that `session` holds replies of the turn in progress.
@@ -312,7 +302,7 @@ impl Shard {
 
     /// Wakes the committer, once per turn.
     #[inline]
-    fn open_turn(&self) {
+    pub(crate) fn open_turn(&self) {
         if !self.committer_woken.replace(true) {
             self.committer.notify_one();
         }
@@ -449,8 +439,17 @@ impl Shard {
     fn notice_room(&self) {
         if self.starved.get() && self.has_room() {
             self.starved.set(false);
+            // Who is woken first takes room first: the others' commands and the shard's own
+            // connections in turn.
+            let others_first = !self.others_first.get();
+            self.others_first.set(others_first);
+            if others_first {
+                self.shared.directory.of(self.config.id).nudge();
+            }
             self.moved.notify_waiters();
-            self.shared.directory.of(self.config.id).nudge();
+            if !others_first {
+                self.shared.directory.of(self.config.id).nudge();
+            }
         }
     }
 
@@ -614,211 +613,4 @@ pub fn unix_now() -> UnixMs {
 /// The access clock at `now`: its seconds.
 pub(crate) fn access_clock(now: UnixMs) -> AccessClock {
     AccessClock::from_seconds(u64::try_from(now.0 / 1000).unwrap_or(0))
-}
-
-/// A stretch of execution on one shard: nothing else runs there until it is dropped.
-pub struct Running<'a> {
-    shard: &'a Shard,
-    core: RefMut<'a, Core>,
-    now: UnixMs,
-    refuses_writes: Option<&'static str>,
-    meter: Meter<'a>,
-}
-
-/// Commands of a pipeline that share one reading of the clock. Reading it for each of them would
-/// cost more than some of them do; their time is the mean of their group.
-const GROUP_MAX: usize = 8;
-/// The first commands of a stretch are timed one by one: those that come alone, or nearly so.
-const ALONE: u32 = 4;
-
-/// Times commands and counts what they did, for the observer.
-pub(crate) struct Meter<'a> {
-    observer: &'a dyn Observer,
-    last: Instant,
-    group: [CommandId; GROUP_MAX],
-    group_len: usize,
-    seen: u32,
-    counts: Counts,
-}
-
-impl<'a> Meter<'a> {
-    pub(crate) fn new(observer: &'a dyn Observer) -> Meter<'a> {
-        Meter {
-            observer,
-            last: Instant::now(),
-            group: [0; GROUP_MAX],
-            group_len: 0,
-            seen: 0,
-            counts: Counts::default(),
-        }
-    }
-
-    /// A command has run; `reply` is what it answered.
-    #[inline]
-    pub(crate) fn ran(&mut self, id: CommandId, outcome: Outcome, counts: Counts, reply: &[u8]) {
-        self.group[self.group_len] = id;
-        self.group_len += 1;
-        self.seen += 1;
-        self.counts.hits += counts.hits;
-        self.counts.misses += counts.misses;
-        self.counts.expired += counts.expired;
-        if outcome == Outcome::Failed {
-            self.observer.failed(id, error_text(reply));
-        }
-        if self.group_len == GROUP_MAX || self.seen <= ALONE {
-            self.read_clock();
-        }
-    }
-
-    fn read_clock(&mut self) {
-        let now = Instant::now();
-        let nanos = now.duration_since(self.last).as_nanos();
-        let each = u64::try_from(nanos).unwrap_or(u64::MAX) / self.group_len as u64;
-        self.observer.commands(&self.group[..self.group_len], each);
-        self.last = now;
-        self.group_len = 0;
-    }
-}
-
-impl Drop for Meter<'_> {
-    fn drop(&mut self) {
-        if self.group_len > 0 {
-            self.read_clock();
-        }
-        if self.seen > 0 {
-            self.observer.counts(self.counts);
-        }
-    }
-}
-
-impl Running<'_> {
-    /// Runs one data command whose keys are all here and writes its reply behind `replies`.
-    /// Returns what the reply depends on.
-    #[inline]
-    pub fn execute(
-        &mut self,
-        id: CommandId,
-        args: Args<'_>,
-        db: DbIndex,
-        protocol: Protocol,
-        replies: &mut Vec<u8>,
-    ) -> Lsn {
-        let spec = by_id(id);
-        let reply_start = replies.len();
-        let Core {
-            data,
-            effects,
-            rng,
-            limits,
-            ..
-        } = &mut *self.core;
-        let data = data
-            .as_mut()
-            .expect("the data is at home while commands run");
-        let clean = effects.is_empty();
-        let mut reply = Reply::new(replies, protocol);
-        let (outcome, depends_on, counts) = if let Some(text) = self.refuses_writes
-            && spec.is_write()
-            && !spec.flags.contains(Flags::FREES_MEMORY)
-        {
-            reply.error(text);
-            (Outcome::Failed, Lsn::ZERO, Counts::default())
-        } else {
-            let mut cx = Cx {
-                shards: ShardSet::One(data),
-                shard_count: self.shard.config.count,
-                db,
-                now: self.now,
-                origin: Origin::Client,
-                reply,
-                effects,
-                depends_on: Lsn::ZERO,
-                rng,
-                limits,
-                counts: Counts::default(),
-                keep_expired: self.refuses_writes.is_some(),
-            };
-            let before = cx.effects.len();
-            let outcome = execute(&mut cx, spec, args);
-            let wrote = cx.effects.len() != before;
-            (
-                outcome,
-                if wrote { THIS_TURN } else { cx.depends_on },
-                cx.counts,
-            )
-        };
-        if clean && !effects.is_empty() {
-            self.shard.open_turn();
-        }
-        self.meter.ran(id, outcome, counts, &replies[reply_start..]);
-        depends_on
-    }
-
-    /// Begins a transaction: what follows until [`Running::end_transaction`] is one unit of the
-    /// history.
-    pub fn begin_transaction(&mut self) {
-        self.core.effects.begin_unit();
-    }
-
-    /// Ends the transaction.
-    pub fn end_transaction(&mut self) {
-        self.core.effects.end_unit();
-    }
-
-    /// Touches the memory that `commands` will look up first, so that their cache misses overlap.
-    /// Worth it from two commands on; changes nothing.
-    pub fn warm<'b>(&self, db: DbIndex, commands: impl Iterator<Item = (CommandId, Args<'b>)>) {
-        let Some(data) = &self.core.data else { return };
-        let mut keys = [Key {
-            bytes: b"",
-            hash: 0,
-        }; WARM_KEYS_MAX];
-        let mut count = 0;
-        for (id, args) in commands.take(WARM_KEYS_MAX) {
-            if by_id(id).scope == Scope::Keys
-                && let Some(key) = args.get(1)
-                && self.shard.config.count.shard_of_key(key) == self.shard.config.id
-            {
-                keys[count] = Key::new(key);
-                count += 1;
-            }
-        }
-        if count > 1 {
-            data.dbs[usize::from(db)].warm(&keys[..count]);
-        }
-    }
-
-    /// The data itself, for what is no keyspace write, such as a watch.
-    pub fn data(&mut self) -> &mut ShardData {
-        self.core
-            .data
-            .as_mut()
-            .expect("the data is at home while commands run")
-    }
-
-    /// The time of this stretch.
-    #[must_use]
-    pub fn now(&self) -> UnixMs {
-        self.now
-    }
-
-    /// Whether the turn must end at this command boundary.
-    #[inline]
-    #[must_use]
-    pub fn turn_is_full(&self) -> bool {
-        self.core.effects.len() >= TURN_BYTES_MAX
-    }
-
-    /// Publishes the counts of keys, so that INFO is right as soon as the replies are out.
-    pub fn finish(mut self) {
-        let observer = Rc::clone(&self.shard.observer);
-        observer.data(self.data());
-    }
-}
-
-/// The text of an encoded error reply.
-fn error_text(encoded: &[u8]) -> &str {
-    let line = encoded.strip_prefix(b"-").unwrap_or(encoded);
-    let end = line.iter().position(|&b| b == b'\r').unwrap_or(line.len());
-    str::from_utf8(&line[..end]).unwrap_or("ERR")
 }

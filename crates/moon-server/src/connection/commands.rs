@@ -53,12 +53,16 @@ pub(super) fn admit(
 
 /// The text with which a data command must be refused now, if the log cannot take its effects.
 pub(super) fn refuses(connection: &Connection, spec: &CommandSpec) -> Option<&'static str> {
-    let writes = spec.is_write() && !spec.flags.contains(Flags::FREES_MEMORY);
-    if writes {
+    if grows(spec) {
         connection.shard.refuses_writes()
     } else {
         None
     }
+}
+
+/// Whether a command is one that a log which cannot be written refuses.
+pub(super) fn grows(spec: &CommandSpec) -> bool {
+    spec.is_write() && !spec.flags.contains(Flags::FREES_MEMORY)
 }
 
 /// Longest part of an unknown command that its error repeats, in bytes.

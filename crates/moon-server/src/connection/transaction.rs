@@ -197,8 +197,8 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
         .find_map(|q| commands::refuses(connection, by_id(q.id)));
     if let Some(text) = refused {
         unwatch(connection);
-        let text = format!("EXECABORT Transaction discarded because of: {text}");
-        connection.write_reply(|reply| reply.error(&text));
+        let reply = refusal(connection, text);
+        connection.write_reply(|out| out.raw(&reply));
         return Ok(());
     }
     let mut mask = ShardMask::default();
@@ -229,6 +229,13 @@ fn shown_by_watch(watch: &Watch, data: &ShardData) -> Lsn {
     data.dirty.dependency(watch.db, Key::new(&watch.key).hash)
 }
 
+fn refusal(connection: &Connection, text: &str) -> Vec<u8> {
+    let mut reply = Vec::new();
+    let text = format!("EXECABORT Transaction discarded because of: {text}");
+    Reply::new(&mut reply, connection.state.protocol).error(&text);
+    reply
+}
+
 fn null_reply(connection: &Connection) -> Vec<u8> {
     let mut reply = Vec::new();
     Reply::new(&mut reply, connection.state.protocol).null_array();
@@ -241,6 +248,15 @@ fn exec_here(connection: &mut Connection, transaction: &Transaction) -> (Vec<u8>
         .begin()
         .expect("the data is home and nothing awaited since");
     let now = running.now();
+    // As in the check before, which an await may have aged.
+    if let Some(text) = running.refuses_writes()
+        && transaction
+            .queue
+            .iter()
+            .any(|queued| commands::grows(by_id(queued.id)))
+    {
+        return (refusal(connection, text), Lsn::ZERO);
+    }
     let (mut unchanged, mut depends_on) = (true, Lsn::ZERO);
     for watch in &connection.state.watches {
         unchanged &= is_unchanged(watch, running.data(), now);

@@ -1,0 +1,247 @@
+//! A stretch of execution on one shard, and the clock that times its commands.
+
+use crate::observer::Observer;
+use crate::shard::{Core, Shard};
+use moon_commands::context::{Counts, Origin};
+use moon_commands::execute::Outcome;
+use moon_commands::{CommandId, Cx, Flags, Scope, ShardSet, by_id, execute};
+use moon_core::{Lsn, UnixMs};
+use moon_resp::{Args, Protocol, Reply};
+use moon_store::{DbIndex, Key, ShardData, THIS_TURN};
+use std::cell::RefMut;
+use std::rc::Rc;
+use std::time::Instant;
+
+/// A turn closes when its effects pass this, at a command boundary.
+const TURN_BYTES_MAX: usize = 1 << 20;
+/// Most keys touched ahead of execution.
+const WARM_KEYS_MAX: usize = 64;
+
+/// A stretch of execution on one shard: nothing else runs there until it is dropped.
+pub struct Running<'a> {
+    shard: &'a Shard,
+    core: RefMut<'a, Core>,
+    now: UnixMs,
+    refuses_writes: Option<&'static str>,
+    meter: Meter<'a>,
+}
+
+/// Commands of a pipeline that share one reading of the clock. Reading it for each of them would
+/// cost more than some of them do; their time is the mean of their group.
+const GROUP_MAX: usize = 8;
+/// The first commands of a stretch are timed one by one: those that come alone, or nearly so.
+const ALONE: u32 = 4;
+
+/// Times commands and counts what they did, for the observer.
+pub(crate) struct Meter<'a> {
+    observer: &'a dyn Observer,
+    last: Instant,
+    group: [CommandId; GROUP_MAX],
+    group_len: usize,
+    seen: u32,
+    counts: Counts,
+}
+
+impl<'a> Meter<'a> {
+    pub(crate) fn new(observer: &'a dyn Observer) -> Meter<'a> {
+        Meter {
+            observer,
+            last: Instant::now(),
+            group: [0; GROUP_MAX],
+            group_len: 0,
+            seen: 0,
+            counts: Counts::default(),
+        }
+    }
+
+    /// A command has run; `reply` is what it answered.
+    #[inline]
+    pub(crate) fn ran(&mut self, id: CommandId, outcome: Outcome, counts: Counts, reply: &[u8]) {
+        self.group[self.group_len] = id;
+        self.group_len += 1;
+        self.seen += 1;
+        self.counts.hits += counts.hits;
+        self.counts.misses += counts.misses;
+        self.counts.expired += counts.expired;
+        if outcome == Outcome::Failed {
+            self.observer.failed(id, error_text(reply));
+        }
+        if self.group_len == GROUP_MAX || self.seen <= ALONE {
+            self.read_clock();
+        }
+    }
+
+    fn read_clock(&mut self) {
+        let now = Instant::now();
+        let nanos = now.duration_since(self.last).as_nanos();
+        let each = u64::try_from(nanos).unwrap_or(u64::MAX) / self.group_len as u64;
+        self.observer.commands(&self.group[..self.group_len], each);
+        self.last = now;
+        self.group_len = 0;
+    }
+}
+
+impl Drop for Meter<'_> {
+    fn drop(&mut self) {
+        if self.group_len > 0 {
+            self.read_clock();
+        }
+        if self.seen > 0 {
+            self.observer.counts(self.counts);
+        }
+    }
+}
+
+impl<'a> Running<'a> {
+    pub(crate) fn new(
+        shard: &'a Shard,
+        core: RefMut<'a, Core>,
+        now: UnixMs,
+        refuses_writes: Option<&'static str>,
+        meter: Meter<'a>,
+    ) -> Running<'a> {
+        Running {
+            shard,
+            core,
+            now,
+            refuses_writes,
+            meter,
+        }
+    }
+
+    /// Runs one data command whose keys are all here and writes its reply behind `replies`.
+    /// Returns what the reply depends on.
+    #[inline]
+    pub fn execute(
+        &mut self,
+        id: CommandId,
+        args: Args<'_>,
+        db: DbIndex,
+        protocol: Protocol,
+        replies: &mut Vec<u8>,
+    ) -> Lsn {
+        let spec = by_id(id);
+        let reply_start = replies.len();
+        let Core {
+            data,
+            effects,
+            rng,
+            limits,
+            ..
+        } = &mut *self.core;
+        let data = data
+            .as_mut()
+            .expect("the data is at home while commands run");
+        let clean = effects.is_empty();
+        let mut reply = Reply::new(replies, protocol);
+        let (outcome, depends_on, counts) = if let Some(text) = self.refuses_writes
+            && spec.is_write()
+            && !spec.flags.contains(Flags::FREES_MEMORY)
+        {
+            reply.error(text);
+            (Outcome::Failed, Lsn::ZERO, Counts::default())
+        } else {
+            let mut cx = Cx {
+                shards: ShardSet::One(data),
+                shard_count: self.shard.config.count,
+                db,
+                now: self.now,
+                origin: Origin::Client,
+                reply,
+                effects,
+                depends_on: Lsn::ZERO,
+                rng,
+                limits,
+                counts: Counts::default(),
+                keep_expired: self.refuses_writes.is_some(),
+            };
+            let before = cx.effects.len();
+            let outcome = execute(&mut cx, spec, args);
+            let wrote = cx.effects.len() != before;
+            (
+                outcome,
+                if wrote { THIS_TURN } else { cx.depends_on },
+                cx.counts,
+            )
+        };
+        if clean && !effects.is_empty() {
+            self.shard.open_turn();
+        }
+        self.meter.ran(id, outcome, counts, &replies[reply_start..]);
+        depends_on
+    }
+
+    /// Begins a transaction: what follows until [`Running::end_transaction`] is one unit of the
+    /// history.
+    pub fn begin_transaction(&mut self) {
+        self.core.effects.begin_unit();
+    }
+
+    /// Ends the transaction.
+    pub fn end_transaction(&mut self) {
+        self.core.effects.end_unit();
+    }
+
+    /// Touches the memory that `commands` will look up first, so that their cache misses overlap.
+    /// Worth it from two commands on; changes nothing.
+    pub fn warm<'b>(&self, db: DbIndex, commands: impl Iterator<Item = (CommandId, Args<'b>)>) {
+        let Some(data) = &self.core.data else { return };
+        let mut keys = [Key {
+            bytes: b"",
+            hash: 0,
+        }; WARM_KEYS_MAX];
+        let mut count = 0;
+        for (id, args) in commands.take(WARM_KEYS_MAX) {
+            if by_id(id).scope == Scope::Keys
+                && let Some(key) = args.get(1)
+                && self.shard.config.count.shard_of_key(key) == self.shard.config.id
+            {
+                keys[count] = Key::new(key);
+                count += 1;
+            }
+        }
+        if count > 1 {
+            data.dbs[usize::from(db)].warm(&keys[..count]);
+        }
+    }
+
+    /// The data itself, for what is no keyspace write, such as a watch.
+    pub fn data(&mut self) -> &mut ShardData {
+        self.core
+            .data
+            .as_mut()
+            .expect("the data is at home while commands run")
+    }
+
+    /// The text with which writes are refused throughout this stretch, if they are.
+    #[must_use]
+    pub fn refuses_writes(&self) -> Option<&'static str> {
+        self.refuses_writes
+    }
+
+    /// The time of this stretch.
+    #[must_use]
+    pub fn now(&self) -> UnixMs {
+        self.now
+    }
+
+    /// Whether the turn must end at this command boundary.
+    #[inline]
+    #[must_use]
+    pub fn turn_is_full(&self) -> bool {
+        self.core.effects.len() >= TURN_BYTES_MAX
+    }
+
+    /// Publishes the counts of keys, so that INFO is right as soon as the replies are out.
+    pub fn finish(mut self) {
+        let observer = Rc::clone(&self.shard.observer);
+        observer.data(self.data());
+    }
+}
+
+/// The text of an encoded error reply.
+fn error_text(encoded: &[u8]) -> &str {
+    let line = encoded.strip_prefix(b"-").unwrap_or(encoded);
+    let end = line.iter().position(|&b| b == b'\r').unwrap_or(line.len());
+    str::from_utf8(&line[..end]).unwrap_or("ERR")
+}
