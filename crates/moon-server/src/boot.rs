@@ -21,6 +21,7 @@ use moon_aof::{
     ReplayError, ReplaySink, ShardLog, ShutdownError,
 };
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
+use moon_manifest::{AofManifest, AofPaths};
 use moon_repl::{Clock, CommitLog, CommitOn, FrameKind, Lane, LogHealth, MemoryLog};
 use moon_shard::mailbox::Directory;
 use moon_shard::replay::ReplayFailed;
@@ -435,6 +436,15 @@ fn gave_up(lsn: Lsn) -> ReplayError {
     format!("replay stopped before LSN {lsn}").into()
 }
 
+/// The id that recovery has just made durable.
+fn replication_id(config: &Config) -> io::Result<String> {
+    let paths = AofPaths::new(config.dir.join(&config.appenddirname));
+    let manifest =
+        AofManifest::parse(&std::fs::read(paths.manifest())?).map_err(io::Error::other)?;
+    let id = manifest.current_replication_id();
+    Ok(id.map(|id| id.as_str().to_owned()).unwrap_or_default())
+}
+
 /// Seeds a shard's random picks.
 fn random_seed() -> io::Result<u64> {
     SysRng.try_next_u64().map_err(io::Error::other)
@@ -473,6 +483,10 @@ impl Running {
             RecoveredLog::Off => (None, Vec::new()),
             RecoveredLog::On { pool, logs } => (Some(pool), logs),
         };
+        let replication_id = match &pool {
+            Some(_) => replication_id(&snapshot)?,
+            None => stats.run_id.clone(),
+        };
         let directory = Directory::new(shards);
         let server = Server::new(Parts {
             config: Arc::clone(config),
@@ -482,6 +496,7 @@ impl Running {
             directory: directory.clone(),
             shards,
             aof: pool.as_ref().map(AofWriterPool::status),
+            replication_id,
             failing_logs: Arc::default(),
         });
         let shared = Shared {

@@ -105,7 +105,7 @@ impl Server {
             rejected_connections: stats.rejected_connections(),
             turns: stats.merged(|s| &s.turn_bytes).count(),
             frames: stats.sum(|s| &s.frames),
-            replid: stats.run_id.clone(),
+            replid: self.replication_id.clone(),
             lsn_head: self.clock.head().0,
             lsn_committed: self.clock.committed().0,
             recovery_us: stats.recovery_us.load(Relaxed),

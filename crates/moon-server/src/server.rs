@@ -46,6 +46,8 @@ pub struct Server {
     pub aof: Option<Arc<AofStatus>>,
     /// One bit per shard whose log cannot take writes.
     pub failing_logs: Arc<AtomicU64>,
+    /// The id of the history, as replicas know it.
+    pub replication_id: String,
     databases: u16,
     shutdown: Mutex<Option<ShutdownRequest>>,
     shutdown_requested: Notify,
@@ -71,6 +73,8 @@ pub struct Parts {
     pub shards: ShardCount,
     /// See [`Server::aof`].
     pub aof: Option<Arc<AofStatus>>,
+    /// See [`Server::replication_id`].
+    pub replication_id: String,
     /// See [`Server::failing_logs`].
     pub failing_logs: Arc<AtomicU64>,
 }
@@ -91,6 +95,7 @@ impl Server {
             shards: parts.shards,
             aof: parts.aof,
             failing_logs: parts.failing_logs,
+            replication_id: parts.replication_id,
             databases: u16::try_from(databases).unwrap_or(u16::MAX),
             shutdown: Mutex::new(None),
             shutdown_requested: Notify::new(),
