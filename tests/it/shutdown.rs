@@ -163,7 +163,7 @@ fn a_panic_of_one_shard_ends_the_whole_process_and_loses_nothing() {
     for n in 0..200 {
         assert_eq!(
             run(&server, &format!("GET key:{n}")),
-            Reply::bulk(&n.to_string())
+            Reply::bulk(n.to_string())
         );
     }
 }
