@@ -4,7 +4,7 @@ use moon_resp::{Args, write_args, write_request};
 use moon_store::DbIndex;
 
 /// Largest buffer that is kept for the next payload.
-const ROOM_MAX: usize = 256 << 10;
+const ROOM_MAX: usize = 1 << 20;
 
 /// The effects of a turn, as requests in RESP.
 ///

@@ -29,8 +29,8 @@ pub struct Running<'a> {
 /// Commands of a pipeline that share one reading of the clock. Reading it for each of them would
 /// cost more than some of them do; their time is the mean of their group.
 const GROUP_MAX: usize = 8;
-/// The first commands of a stretch are timed one by one: those that come alone, or nearly so.
-const ALONE: u32 = 4;
+/// The first command of a stretch is timed by itself: the one that comes alone, above all.
+const ALONE: u32 = 1;
 
 /// Times commands and counts what they did, for the observer.
 pub(crate) struct Meter<'a> {

@@ -10,6 +10,7 @@ use crate::mailbox::{ControlMessage, Directory};
 use crate::observer::Observer;
 use crate::running::{Meter, Running};
 use bytes::{Bytes, BytesMut};
+use foldhash::fast::FixedState;
 use moon_commands::{Effects, Limits};
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
 use moon_repl::{Clock, CommitLog, FrameKind, LogHealth};
@@ -76,9 +77,9 @@ pub(crate) struct Core {
 
 /// A payload up to this size is copied into memory that frames share, so that a turn allocates
 /// nothing; a larger one becomes its frame's own.
-const SHARED_PAYLOAD_MAX: usize = 64 << 10;
+const SHARED_PAYLOAD_MAX: usize = 256 << 10;
 /// Memory that frames share, allocated at once.
-const FRAME_MEMORY: usize = 512 << 10;
+const FRAME_MEMORY: usize = 2 << 20;
 
 impl Core {
     /// The effects of the turn as the payload of a frame.
@@ -122,7 +123,7 @@ pub struct Shard {
     /// The data came home, or there is room again.
     moved: Notify,
     committer_woken: Cell<bool>,
-    sessions: RefCell<HashMap<SessionId, Rc<dyn Session>>>,
+    sessions: RefCell<HashMap<SessionId, Rc<dyn Session>, FixedState>>,
     turn_sessions: RefCell<Vec<Rc<dyn Session>>>,
     turn_replies: RefCell<Vec<TurnReply>>,
     /// Sessions whose first held reply waits for this LSN, in order.
