@@ -525,6 +525,7 @@ impl Connection {
                 commands: std::mem::take(&mut outgoing.commands),
             };
             let to = ShardId(u16::try_from(index).unwrap_or(u16::MAX));
+            self.outlet.cork();
             self.shard
                 .directory()
                 .of(to)

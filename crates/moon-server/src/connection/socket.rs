@@ -8,7 +8,9 @@ use moon_shard::{Gate, Session, SessionId};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
@@ -51,6 +53,11 @@ pub(super) struct Outlet {
     write: RefCell<Option<WriteHalf>>,
     /// The socket took less than there was; the task waits until it takes more.
     blocked: Cell<bool>,
+    /// Replies of other shards are about to come: what is open waits a moment, so that one system
+    /// call sends all of it.
+    corked: Cell<bool>,
+    /// On the shard's list of connections to uncork.
+    listed: Cell<bool>,
     /// Writing failed; the task must close.
     broken: Cell<bool>,
     /// The task waits for replies of other shards, or for held replies to leave.
@@ -63,6 +70,15 @@ pub(super) struct Outlet {
 
 /// More unsent bytes than this, and the connection executes nothing until its client has read.
 pub(super) const UNSENT_BYTES_MAX: usize = 1 << 20;
+
+/// Longest time for which a reply waits for those of other shards behind it. Mostly they come
+/// within microseconds, and one system call then sends them all.
+const CORK_MAX: Duration = Duration::from_millis(1);
+
+thread_local! {
+    /// Connections of this shard to uncork when [`CORK_MAX`] is over.
+    static CORKED: RefCell<Vec<Rc<Outlet>>> = const { RefCell::new(Vec::new()) };
+}
 
 /// More commands than this under way on other shards, and the connection executes nothing until
 /// they are answered: it bounds what waits in their mailboxes.
@@ -77,6 +93,8 @@ impl Outlet {
             gate: RefCell::default(),
             write: RefCell::new(Some(write)),
             blocked: Cell::new(false),
+            corked: Cell::new(false),
+            listed: Cell::new(false),
             broken: Cell::new(false),
             awaited: Cell::new(false),
             waker: RefCell::new(None),
@@ -105,6 +123,35 @@ impl Outlet {
             || gate.holes() > 0 && gate.held_bytes() > UNSENT_BYTES_MAX;
         self.awaited.set(overloaded);
         overloaded
+    }
+
+    /// Commands went to other shards. For at most [`CORK_MAX`], nothing leaves before their
+    /// replies are there.
+    pub(super) fn cork(self: &Rc<Self>) {
+        self.corked.set(true);
+        if self.listed.replace(true) {
+            return;
+        }
+        let is_first = CORKED.with_borrow_mut(|corked| {
+            corked.push(Rc::clone(self));
+            corked.len() == 1
+        });
+        if is_first {
+            tokio::task::spawn_local(async {
+                tokio::time::sleep(CORK_MAX).await;
+                for outlet in CORKED.take() {
+                    outlet.listed.set(false);
+                    outlet.uncork();
+                }
+            });
+        }
+    }
+
+    /// Sends what may leave, also if replies are missing behind it.
+    pub(super) fn uncork(&self) {
+        if self.corked.replace(false) && !self.blocked.get() {
+            self.send(None);
+        }
     }
 
     /// Bytes sent since the last call.
@@ -166,6 +213,7 @@ impl Outlet {
 
     /// Waits until `done` holds, sending meanwhile; `false` if the connection broke instead.
     pub(super) async fn wait_until(&self, mut done: impl FnMut(&Gate) -> bool) -> bool {
+        self.uncork();
         poll_fn(|cx| {
             self.poll_send(cx);
             if self.broken.get() {
@@ -204,7 +252,10 @@ impl Session for Outlet {
     }
 
     fn progressed(&self) {
-        if !self.blocked.get() {
+        if self.corked.get() && self.gate.borrow().holes() == 0 {
+            self.corked.set(false);
+        }
+        if !self.blocked.get() && !self.corked.get() {
             self.send(None);
         }
         if self.awaited.get() {
