@@ -6,15 +6,18 @@ use moon_resp::{OwnedArgs, Protocol, ReplyParser, write_request};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tempfile::TempDir;
 
 /// A private server and a connection to it; it ends with the test.
 struct Redis {
     process: Child,
-    connection: TcpStream,
+    connection: UnixStream,
     received: Vec<u8>,
+    /// Holds its socket, which no other test can meet, as it could a port.
+    _dir: TempDir,
 }
 
 impl Drop for Redis {
@@ -28,18 +31,18 @@ impl Drop for Redis {
 impl Redis {
     /// `None` if there is no `redis-server` on this machine.
     fn start() -> Option<Redis> {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = free.local_addr().expect("an address").port();
-        drop(free);
+        let dir = tempfile::tempdir().expect("a directory");
+        let socket = dir.path().join("redis.sock");
         let process = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--port", "0", "--unixsocket"])
+            .arg(&socket)
             .args(["--save", "", "--appendonly", "no", "--databases", "4"])
             .stdout(Stdio::null())
             .spawn()
             .ok()?;
         let deadline = Instant::now() + Duration::from_secs(10);
         let connection = loop {
-            match TcpStream::connect(("127.0.0.1", port)) {
+            match UnixStream::connect(&socket) {
                 Ok(connection) => break connection,
                 Err(error) => assert!(Instant::now() < deadline, "no redis-server: {error}"),
             }
@@ -51,6 +54,7 @@ impl Redis {
             process,
             connection,
             received: Vec::new(),
+            _dir: dir,
         })
     }
 
