@@ -13,12 +13,21 @@ pub fn usable() -> usize {
     quota.map_or(affinity(), |q| affinity().min(q)).max(1)
 }
 
-/// Shards of a new directory when none are asked for: one per usable core.
-///
-/// The one place to change when a benchmark says otherwise.
+/// Up to so many usable cores, one shard serves more than one per core: measured in
+/// `docs/benchmarks.md`. There is little left to divide, and every message between shards costs.
+const ONE_SHARD_CORES_MAX: usize = 2;
+
+/// Shards of a new directory when none are asked for: the better of one and one per usable core.
 #[must_use]
 pub fn default_shards() -> ShardCount {
-    let count = usable().min(usize::from(ShardCount::MAX));
+    shards_for(usable())
+}
+
+fn shards_for(cores: usize) -> ShardCount {
+    if cores <= ONE_SHARD_CORES_MAX {
+        return ShardCount::ONE;
+    }
+    let count = cores.min(usize::from(ShardCount::MAX));
     u16::try_from(count)
         .ok()
         .and_then(ShardCount::new)
@@ -146,8 +155,10 @@ mod tests {
     }
 
     #[test]
-    fn there_is_always_a_core_and_a_shard() {
+    fn the_default_is_one_shard_on_few_cores_and_one_per_core_on_more() {
         assert!(usable() >= 1);
-        assert_eq!(usize::from(default_shards().get()), usable().min(64));
+        assert_eq!(default_shards(), shards_for(usable()));
+        let counts = [1, 2, 3, 16, 1000].map(|cores| shards_for(cores).get());
+        assert_eq!(counts, [1, 1, 3, 16, 64]);
     }
 }
