@@ -261,10 +261,6 @@ pub struct ServerStats {
     pub recovery_us: AtomicU64,
     /// Bytes that recovery cut off beyond the recovered prefix; set once.
     pub recovery_truncated_bytes: AtomicU64,
-    /// Bytes of log that recovery has read so far, and has to read.
-    pub loading_done_bytes: AtomicU64,
-    /// See `loading_done_bytes`.
-    pub loading_total_bytes: AtomicU64,
     errors: Mutex<BTreeMap<String, u64>>,
     rates: Mutex<Rates>,
     baseline: Mutex<Baseline>,
@@ -293,8 +289,6 @@ impl ServerStats {
             last_save_s: AtomicU64::new(now_s),
             recovery_us: AtomicU64::new(0),
             recovery_truncated_bytes: AtomicU64::new(0),
-            loading_done_bytes: AtomicU64::new(0),
-            loading_total_bytes: AtomicU64::new(0),
             errors: Mutex::default(),
             rates: Mutex::default(),
             baseline: Mutex::default(),
