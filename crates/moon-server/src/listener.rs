@@ -5,11 +5,12 @@ use crate::config::{Config, RuntimeConfig};
 use crate::connection::{self, Socket};
 use crate::loading::WaitingRoom;
 use crate::server::Server;
+use crate::startup;
 use bytes::BytesMut;
 use moon_core::ShardId;
 use moon_shard::Shard;
 use moon_shard::mailbox::ControlMessage;
-use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
+use socket2::{SockRef, TcpKeepalive};
 use std::cell::{Cell, OnceCell};
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
@@ -136,17 +137,8 @@ fn bind_tcp(host: &str, port: u16, backlog: u32) -> io::Result<StdTcpListener> {
                 .ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?
         }
     };
-    let socket = RawSocket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    // Never SO_REUSEPORT: two servers on one port would each get some of the clients.
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
+    let socket = startup::bind_tcp(address)?;
+    // Again, with the backlog that serving wants.
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())

@@ -211,6 +211,7 @@ pub fn unavailable(error: &std::io::Error) -> bool {
 pub fn bind_tcp(addr: SocketAddr) -> std::io::Result<socket2::Socket> {
     let kind = socket2::Type::STREAM;
     let socket = socket2::Socket::new(socket2::Domain::for_address(addr), kind, None)?;
+    // Never SO_REUSEPORT: two servers on one port would each get some of the clients.
     socket.set_reuse_address(true)?;
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
