@@ -194,6 +194,9 @@ pub enum InvariantError {
     /// `seq` is the highest generation named, and generations start at 1.
     #[error("`seq` is not the highest generation named, or one is 0")]
     Seq,
+    /// What is being prepared is not in use.
+    #[error("the generation being prepared is not above the ones named")]
+    Preparing,
     /// The current id comes last and is the only one without an end.
     #[error("there are not 1 to 8 distinct replication ids of which only the last has no end")]
     ReplicationIds,

@@ -134,7 +134,8 @@ pub struct ShardManifest {
 /// and one incr of generation `seq`, and nothing of the rest but shards.
 ///
 /// * `layout` is [`AofLayout::TopLevel`] for v1 only.
-/// * `seq` is at least 1 and the highest generation that a base or incr line names.
+/// * `seq` is at least 1 and the highest generation that a base or incr line names; `preparing`
+///   is above it.
 /// * `shards` are 0..K in order, K from 1 to [`ShardCount::MAX`] in v3.
 /// * `incrs` is not empty; bases and incrs each ascend strictly by `seq`; base cuts never fall;
 ///   no incr ends before its first position.
@@ -164,6 +165,9 @@ pub struct AofManifest {
     pub clean_stop: Option<Lsn>,
     /// Set by `appendonly no`: the log ends here, and a newer dump may exist.
     pub closed_at: Option<Lsn>,
+    /// A generation that a tool is writing beside the ones in force. Nothing in its files counts
+    /// until a manifest names it; a start deletes them, frames and all.
+    pub preparing: Option<Generation>,
 }
 
 impl AofManifest {
@@ -190,6 +194,7 @@ impl AofManifest {
                 .collect(),
             clean_stop: None,
             closed_at: None,
+            preparing: None,
         }
     }
 
@@ -327,6 +332,9 @@ impl AofManifest {
         if first == Some(Generation(0)) || highest != Some(self.seq) {
             return Err(InvariantError::Seq);
         }
+        if self.preparing.is_some_and(|seq| seq <= self.seq) {
+            return Err(InvariantError::Preparing);
+        }
         Ok(())
     }
 
@@ -363,7 +371,8 @@ impl AofManifest {
         let nothing_else = self.history == 0
             && self.replication_ids.is_empty()
             && self.clean_stop.is_none()
-            && self.closed_at.is_none();
+            && self.closed_at.is_none()
+            && self.preparing.is_none();
         let no_marks = self.version != ManifestVersion::V1 || self.shards[0].max_lsn == 0;
         (one_generation && nothing_else && no_marks)
             .then_some(())

@@ -65,6 +65,7 @@ const V3_RULES: &[Rule] = &[
     rule("shard", "shard I max_lsn L", Times::Any),
     rule("clean", "clean L", Times::AtMostOnce),
     rule("closed", "closed at L", Times::AtMostOnce),
+    rule("preparing", "preparing N", Times::AtMostOnce),
 ];
 
 impl AofManifest {
@@ -199,6 +200,7 @@ struct Reader {
     shards: Vec<ShardManifest>,
     clean_stop: Option<Lsn>,
     closed_at: Option<Lsn>,
+    preparing: Option<Generation>,
 }
 
 impl Reader {
@@ -217,6 +219,7 @@ impl Reader {
             shards: Vec::new(),
             clean_stop: None,
             closed_at: None,
+            preparing: None,
         }
     }
 
@@ -300,9 +303,13 @@ impl Reader {
                 words.shape(&["clean", "_"])?;
                 self.clean_stop = Some(words.lsn(1, "the clean-stop mark")?);
             }
-            _ => {
+            ("closed", _) => {
                 words.shape(&["closed", "at", "_"])?;
                 self.closed_at = Some(words.lsn(2, "the closing mark")?);
+            }
+            _ => {
+                words.shape(&["preparing", "_"])?;
+                self.preparing = Some(Generation(words.number(1, "preparing")?));
             }
         }
         Ok(())
@@ -443,6 +450,7 @@ impl Reader {
             shards: self.shards,
             clean_stop: self.clean_stop,
             closed_at: self.closed_at,
+            preparing: self.preparing,
         })
     }
 }

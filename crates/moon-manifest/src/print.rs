@@ -70,6 +70,9 @@ impl AofManifest {
         if let Some(lsn) = self.closed_at {
             writeln!(text, "closed at {lsn}")?;
         }
+        if let Some(seq) = self.preparing {
+            writeln!(text, "preparing {seq}")?;
+        }
         let crc = crc32fast::hash(text.as_bytes());
         writeln!(text, "crc32 {crc:08x}")
     }

@@ -10,6 +10,7 @@
 //!
 //! * [`format`](mod@format): opcodes and types, shared by both directions.
 //! * [`value`]: what a key can hold, and the items of a file.
+//! * [`encode`]: the bytes of one key, apart from a file.
 //! * [`write`](mod@write): [`RdbWriter`].
 //! * [`read`](mod@read): [`RdbReader`].
 //! * `compact`: listpack, ziplist and intset, decode only.
@@ -22,6 +23,8 @@
 pub mod format;
 
 pub mod value;
+
+pub mod encode;
 
 pub mod write;
 

@@ -4,9 +4,10 @@
 //! whatever it prefers.
 
 use crate::crc64;
+use crate::encode;
 use crate::format::{
     AUX_AOF_BASE, AUX_CTIME, AUX_CUT_LSN, AUX_REDIS_BITS, AUX_REDIS_VER, AUX_USED_MEM, MAGIC, kind,
-    opcode, string,
+    opcode,
 };
 use crate::value::RdbValueRef;
 use std::io::{self, Write};
@@ -41,6 +42,7 @@ pub struct RdbInfo<'a> {
 pub struct RdbWriter<W> {
     sink: W,
     crc: u64,
+    scratch: Vec<u8>,
 }
 
 impl<W: Write> RdbWriter<W> {
@@ -49,7 +51,11 @@ impl<W: Write> RdbWriter<W> {
     /// # Errors
     /// As the sink's.
     pub fn header(sink: W, version: RdbVersion) -> io::Result<RdbWriter<W>> {
-        let mut writer = RdbWriter { sink, crc: 0 };
+        let mut writer = RdbWriter {
+            sink,
+            crc: 0,
+            scratch: Vec::new(),
+        };
         writer.put(MAGIC)?;
         writer.put(match version {
             RdbVersion::V10 => b"0010",
@@ -90,8 +96,7 @@ impl<W: Write> RdbWriter<W> {
     /// # Errors
     /// As the sink's.
     pub fn select_db(&mut self, db: u32, keys: u64, expires: u64) -> io::Result<()> {
-        self.put(&[opcode::SELECTDB])?;
-        self.len(u64::from(db))?;
+        self.select(db)?;
         self.put(&[opcode::RESIZEDB])?;
         self.len(keys)?;
         self.len(expires)
@@ -127,6 +132,23 @@ impl<W: Write> RdbWriter<W> {
                 })
             }
         }
+    }
+
+    /// Says which database the following keys belong to, without a hint.
+    ///
+    /// # Errors
+    /// As the sink's.
+    pub fn select(&mut self, db: u32) -> io::Result<()> {
+        self.put(&[opcode::SELECTDB])?;
+        self.len(u64::from(db))
+    }
+
+    /// Writes bytes that were made by [`encode`]: whole keys, or the next part of one.
+    ///
+    /// # Errors
+    /// As the sink's.
+    pub fn encoded(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.put(bytes)
     }
 
     /// Ends the file with its checksum and gives the sink back. Flushing and syncing are the
@@ -172,58 +194,27 @@ impl<W: Write> RdbWriter<W> {
         Ok(())
     }
 
-    /// A length takes 6, 14, 32 or 64 bits, big-endian; the top bits of the first byte tell.
     fn len(&mut self, len: u64) -> io::Result<()> {
-        if let Ok(short) = u16::try_from(len)
-            && short < 1 << 14
-        {
-            let [high, low] = short.to_be_bytes();
-            return match high {
-                0 if low < 64 => self.put(&[low]),
-                _ => self.put(&[0x40 | high, low]),
-            };
-        }
-        if let Ok(medium) = u32::try_from(len) {
-            self.put(&[0x80])?;
-            return self.put(&medium.to_be_bytes());
-        }
-        self.put(&[0x81])?;
-        self.put(&len.to_be_bytes())
+        self.scratch.clear();
+        encode::len(&mut self.scratch, len);
+        self.put_scratch()
     }
 
-    /// A string; what spells a 32-bit integer in the one usual way is written as that integer.
     fn string(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Some(number) = canonical_i32(bytes) else {
-            self.len(bytes.len() as u64)?;
+        self.scratch.clear();
+        if encode::string_head(&mut self.scratch, bytes) {
+            self.put_scratch()?;
             return self.put(bytes);
-        };
-        if let Ok(number) = i8::try_from(number) {
-            self.put(&[0xc0 | string::INT8])?;
-            self.put(&number.to_le_bytes())
-        } else if let Ok(number) = i16::try_from(number) {
-            self.put(&[0xc0 | string::INT16])?;
-            self.put(&number.to_le_bytes())
-        } else {
-            self.put(&[0xc0 | string::INT32])?;
-            self.put(&number.to_le_bytes())
         }
+        self.put_scratch()
     }
-}
 
-/// The number that prints as exactly these bytes.
-fn canonical_i32(bytes: &[u8]) -> Option<i32> {
-    let plain = match bytes {
-        [b'0'] => true,
-        [b'-', digits @ ..] | digits => {
-            matches!(digits, [b'1'..=b'9', ..])
-                && digits.len() <= 10
-                && digits.iter().all(u8::is_ascii_digit)
-        }
-    };
-    if !plain {
-        return None;
+    fn put_scratch(&mut self) -> io::Result<()> {
+        let scratch = std::mem::take(&mut self.scratch);
+        let result = self.put(&scratch);
+        self.scratch = scratch;
+        result
     }
-    std::str::from_utf8(bytes).ok()?.parse().ok()
 }
 
 fn invalid(what: &'static str) -> io::Error {

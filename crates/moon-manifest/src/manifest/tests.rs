@@ -131,6 +131,7 @@ fn each_broken_invariant_is_named() {
             InvariantError::IncrEnd,
         ),
         (|m| m.seq = Generation(2), InvariantError::Seq),
+        (|m| m.preparing = Some(m.seq), InvariantError::Preparing),
         (
             |m| m.replication_ids.clear(),
             InvariantError::ReplicationIds,

@@ -436,6 +436,7 @@ prop_compose! {
         max_lsns in prop::collection::vec(any::<u64>(), 1..=64),
         clean_stop in ends(),
         closed_at in ends(),
+        prepared in prop::option::of(1..1000u64),
     ) -> AofManifest {
         let mut bases: Vec<BaseLine> = Vec::new();
         for (step, bytes) in base_steps {
@@ -450,11 +451,12 @@ prop_compose! {
             incrs.push(IncrLine { seq: Generation(before + step), first, end });
         }
         let seqs = bases.iter().map(|b| b.seq).chain(incrs.iter().map(|i| i.seq));
+        let seq = seqs.max().unwrap_or_default();
         let last_id = ids.len() - 1;
         AofManifest {
             version: ManifestVersion::V3,
             layout: AofLayout::PerShard,
-            seq: seqs.max().unwrap_or_default(),
+            seq,
             history,
             replication_ids: ids
                 .into_iter()
@@ -472,6 +474,7 @@ prop_compose! {
                 .collect(),
             clean_stop,
             closed_at,
+            preparing: prepared.map(|step| Generation(seq.0 + step)),
         }
     }
 }

@@ -1,0 +1,99 @@
+//! The pieces of a key as bytes, for whoever makes them apart from the file: a snapshot encodes
+//! keys where the data lives and writes them elsewhere.
+
+use crate::format::{kind, opcode, string};
+
+/// What a value is, as the byte in front of its key says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueKind {
+    /// One string follows the key.
+    String,
+    /// A length and as many strings, from head to tail.
+    List,
+    /// A length and as many strings.
+    Set,
+    /// A length and as many pairs of strings.
+    Hash,
+}
+
+impl ValueKind {
+    fn byte(self) -> u8 {
+        match self {
+            ValueKind::String => kind::STRING,
+            ValueKind::List => kind::LIST,
+            ValueKind::Set => kind::SET,
+            ValueKind::Hash => kind::HASH,
+        }
+    }
+}
+
+/// Begins a key: its deadline in Unix milliseconds, its kind, its name. The value follows.
+pub fn entry_head(out: &mut Vec<u8>, kind: ValueKind, key: &[u8], deadline: Option<i64>) {
+    if let Some(deadline) = deadline {
+        out.push(opcode::EXPIRETIME_MS);
+        out.extend_from_slice(&deadline.to_le_bytes());
+    }
+    out.push(kind.byte());
+    string(out, key);
+}
+
+/// A length takes 6, 14, 32 or 64 bits, big-endian; the top bits of the first byte tell.
+pub fn len(out: &mut Vec<u8>, len: u64) {
+    if let Ok(short) = u16::try_from(len)
+        && short < 1 << 14
+    {
+        let [high, low] = short.to_be_bytes();
+        return match high {
+            0 if low < 64 => out.push(low),
+            _ => out.extend_from_slice(&[0x40 | high, low]),
+        };
+    }
+    if let Ok(medium) = u32::try_from(len) {
+        out.push(0x80);
+        return out.extend_from_slice(&medium.to_be_bytes());
+    }
+    out.push(0x81);
+    out.extend_from_slice(&len.to_be_bytes());
+}
+
+/// A string; what spells a 32-bit integer in the one usual way is written as that integer.
+pub fn string(out: &mut Vec<u8>, bytes: &[u8]) {
+    if string_head(out, bytes) {
+        out.extend_from_slice(bytes);
+    }
+}
+
+/// What stands in front of a string's bytes, and whether they follow: an integer is all head.
+pub fn string_head(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
+    let Some(number) = canonical_i32(bytes) else {
+        len(out, bytes.len() as u64);
+        return true;
+    };
+    if let Ok(number) = i8::try_from(number) {
+        out.push(0xc0 | string::INT8);
+        out.extend_from_slice(&number.to_le_bytes());
+    } else if let Ok(number) = i16::try_from(number) {
+        out.push(0xc0 | string::INT16);
+        out.extend_from_slice(&number.to_le_bytes());
+    } else {
+        out.push(0xc0 | string::INT32);
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+    false
+}
+
+/// The number that prints as exactly these bytes.
+fn canonical_i32(bytes: &[u8]) -> Option<i32> {
+    let plain = match bytes {
+        [b'0'] => true,
+        [b'-', digits @ ..] | digits => {
+            matches!(digits, [b'1'..=b'9', ..])
+                && digits.len() <= 10
+                && digits.iter().all(u8::is_ascii_digit)
+        }
+    };
+    if !plain {
+        return None;
+    }
+    std::str::from_utf8(bytes).ok()?.parse().ok()
+}
