@@ -1,0 +1,1 @@
+//! Starting from what users have: dumps and logs of Redis, directories of earlier versions.
