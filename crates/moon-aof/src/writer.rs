@@ -396,6 +396,17 @@ impl Writer {
         self.state().cut.filter(|cut| cut.seq == seq)
     }
 
+    /// The start of a log in generation `seq`, as a cut.
+    pub(crate) fn start_point(&self, seq: Generation) -> CutPoint {
+        CutPoint {
+            seq,
+            end: self.written_end(),
+            total: 0,
+            appended: 0,
+            intact: true,
+        }
+    }
+
     /// Whether everything the shard issued before `cut` is proven durable, or lies before a hole
     /// and waits for the bases. Asks for a sync if not.
     pub(crate) fn is_settled(&self, cut: &CutPoint) -> bool {
