@@ -16,6 +16,7 @@ mod documents;
 mod oracle;
 mod oracle_cases;
 mod protocol;
+mod rewrite;
 mod shutdown;
 mod sigkill;
 mod startup;

@@ -3,6 +3,7 @@
 
 use crate::info::{self, AofInfo, InfoSource};
 use crate::metrics::{LsnNumbers, Readiness, Source};
+use crate::persistence::PersistenceInfo;
 use crate::server::Server;
 use crate::stats::ServerStats;
 use moon_aof::AofStatus;
@@ -11,7 +12,7 @@ use moon_core::Lsn;
 use moon_repl::LogHealth;
 use moon_resp::Args;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long a mark of the history has been behind: measured ten times a second by remembering
@@ -96,9 +97,8 @@ impl Server {
             aof_inflight_bytes: stats.sum(|s| &s.inflight_bytes),
             loading: None,
             loading_start_s: 0,
-            last_save_s: stats.last_save_s.load(Relaxed),
-            changes_since_save: 0,
-            aof: self.aof.as_deref().map(|aof| self.aof_info(aof)),
+            persistence: self.persistence.info(),
+            aof: self.aof().map(|aof| self.aof_info(&aof)),
             totals: stats.totals(),
             rates: stats.rates(),
             connections_received: stats.connections_received(),
@@ -126,11 +126,10 @@ impl Server {
 
     fn aof_info(&self, aof: &AofStatus) -> AofInfo {
         let (head, durable) = (self.clock.head(), self.clock.durable());
-        let recovered = aof.recovery().bytes;
         AofInfo {
             fsync_policy: self.config.snapshot().appendfsync.word(),
-            current_size: recovered + aof.total(|s| &s.appended_bytes),
-            base_size: 0,
+            current_size: aof.current_size(),
+            base_size: aof.base_size(),
             last_write_ok: aof.health().0 == LogHealth::Healthy,
             pending_syncs: 0,
             delayed_syncs: 0,
@@ -145,6 +144,7 @@ impl Server {
     /// What is measured ten times a second.
     pub fn sample(&self) {
         let now = Instant::now();
+        self.persistence.tick();
         self.stats.sample(now);
         let head = self.clock.head();
         self.commit_lag.sample(self.clock.committed(), head, now);
@@ -171,8 +171,12 @@ impl Source for Server {
         &self.stats
     }
 
-    fn aof(&self) -> Option<&AofStatus> {
-        self.aof.as_deref()
+    fn aof(&self) -> Option<Arc<AofStatus>> {
+        self.persistence.aof().map(|aof| aof.status())
+    }
+
+    fn persistence(&self) -> PersistenceInfo {
+        self.persistence.info()
     }
 
     fn command_name(&self, id: u16) -> Option<&str> {
@@ -193,7 +197,7 @@ impl Source for Server {
         if self.is_stopping() {
             return Readiness::NotReady("stopping".to_owned());
         }
-        match self.aof.as_deref().map(AofStatus::health) {
+        match self.aof().map(|aof| aof.health()) {
             Some((LogHealth::AppendFailing, shard)) => {
                 let shard = shard.map_or_else(String::new, |s| s.to_string());
                 Readiness::NotReady(format!("the log cannot be written ({shard})"))

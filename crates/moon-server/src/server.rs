@@ -2,9 +2,9 @@
 
 use crate::clients::{ClientHandle, Clients};
 use crate::config::{Config, RuntimeConfig, Settings};
+use crate::persistence::Persistence;
 use crate::report::Lag;
 use crate::stats::ServerStats;
-use moon_aof::AofStatus;
 use moon_commands::{CommandId, Limits};
 use moon_core::ShardCount;
 use moon_repl::Clock;
@@ -22,8 +22,10 @@ use tokio::sync::{Notify, watch};
 pub struct ShutdownRequest {
     /// Do not wait for lagging replicas.
     pub now: bool,
-    /// Stop even if the last sync fails.
+    /// Stop even if the last snapshot cannot be written.
     pub force: bool,
+    /// Whether to write a snapshot; `None` does if there are save points.
+    pub save: Option<bool>,
 }
 
 /// The server, shared by its threads.
@@ -42,8 +44,8 @@ pub struct Server {
     pub directory: Directory,
     /// Number of shards.
     pub shards: ShardCount,
-    /// The log; `None` with `appendonly no`.
-    pub aof: Option<Arc<AofStatus>>,
+    /// Snapshots, and the log.
+    pub persistence: Arc<Persistence>,
     /// One bit per shard whose log cannot take writes.
     pub failing_logs: Arc<AtomicU64>,
     /// The id of the history, as replicas know it.
@@ -71,8 +73,8 @@ pub struct Parts {
     pub directory: Directory,
     /// See [`Server::shards`].
     pub shards: ShardCount,
-    /// See [`Server::aof`].
-    pub aof: Option<Arc<AofStatus>>,
+    /// See [`Server::persistence`].
+    pub persistence: Arc<Persistence>,
     /// See [`Server::replication_id`].
     pub replication_id: String,
     /// See [`Server::failing_logs`].
@@ -93,7 +95,7 @@ impl Server {
             clock: parts.clock,
             directory: parts.directory,
             shards: parts.shards,
-            aof: parts.aof,
+            persistence: parts.persistence,
             failing_logs: parts.failing_logs,
             replication_id: parts.replication_id,
             databases: u16::try_from(databases).unwrap_or(u16::MAX),
@@ -244,6 +246,13 @@ impl Server {
     pub fn begin_stop(&self) {
         self.stopping.store(true, Relaxed);
         self.clients.kill_all();
+    }
+
+    /// The stop did not come off: connections are taken again.
+    pub fn resume(&self) {
+        let mut shutdown = self.shutdown.lock().unwrap_or_else(PoisonError::into_inner);
+        *shutdown = None;
+        self.stopping.store(false, Relaxed);
     }
 
     /// Connections are gone: the shards' threads end.
