@@ -103,6 +103,11 @@ impl ManifestFile {
         self.shards
     }
 
+    /// What the last successful replacement wrote.
+    pub(crate) fn current(&self) -> AofManifest {
+        self.lock().manifest.clone()
+    }
+
     /// Creates the segments of the next generation and replaces the manifest by one that names
     /// them and is changed by `change`. Returns the segments in shard order. With an `end` of
     /// `first`, readers ignore whatever is written to them until another manifest takes it away.

@@ -18,6 +18,7 @@
 //! A segment with frames from the cut on is never superseded, because a log that does not change
 //! to the new segments makes the cut fail.
 
+mod archive;
 mod generations;
 
 use crate::error::RewriteError;
@@ -73,6 +74,8 @@ pub struct RewriteSummary {
     pub base_bytes: u64,
     /// Files removed.
     pub removed_files: usize,
+    /// Superseded generations moved to the archive directory.
+    pub archived: usize,
 }
 
 impl Rewrite {
@@ -223,11 +226,13 @@ impl Rewrite {
             self.manifest().remove_if_there(&path);
             removed_files += 1;
         }
+        let archived = self.archive();
         Ok(RewriteSummary {
             generation: self.generation,
             cut: cut.at,
             base_bytes,
             removed_files,
+            archived,
         })
     }
 
@@ -266,6 +271,10 @@ impl Rewrite {
             };
             if stop.load(Ordering::SeqCst) {
                 return Err(RewriteError::Interrupted);
+            }
+            if writer.is_stuck() {
+                let shard = writer.shard;
+                return Err(RewriteError::Refused { shard });
             }
             if writer.has_stopped() {
                 return Err(RewriteError::Stopped);
@@ -335,10 +344,42 @@ impl Rewrite {
         let intact = points
             .zip(&cut.points)
             .all(|(now, then)| now.unwrap_or(*then).intact);
-        let shared = &self.log.shared;
-        Retention {
-            keep: usize::try_from(shared.keep_generations).unwrap_or(usize::MAX),
-            intact,
+        let wanted = self.keep() > 0 || self.log.shared.archive_dir.is_some();
+        if !intact && wanted {
+            tracing::warn!(
+                cut = cut.at.0,
+                "the log before the rewrite is not kept, because its files do not have all of it"
+            );
+        }
+        // What goes to the archive stays named until it is there.
+        let keep = match self.log.shared.archive_dir {
+            Some(_) => usize::MAX,
+            None => self.keep(),
+        };
+        Retention { keep, intact }
+    }
+
+    fn keep(&self) -> usize {
+        usize::try_from(self.log.shared.keep_generations).unwrap_or(usize::MAX)
+    }
+
+    /// Moves what is not kept to the archive; how many generations. The new generation is in force,
+    /// so an error ends nothing: what could not be moved stays named, and is tried again after the
+    /// next rewrite.
+    fn archive(&self) -> usize {
+        let Some(dir) = &self.log.shared.archive_dir else {
+            return 0;
+        };
+        match archive::archive_surplus(self.manifest(), dir, self.keep()) {
+            Ok(moved) => moved,
+            Err(error) => {
+                tracing::error!(
+                    dir = %dir.display(),
+                    error = %error,
+                    "cannot archive superseded generations of the append-only log; they stay"
+                );
+                0
+            }
         }
     }
 
