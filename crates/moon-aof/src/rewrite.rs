@@ -217,13 +217,14 @@ impl Rewrite {
         }
         let appended = cut.points.iter().map(|point| point.appended).sum();
         self.log.shared.status.set_size(base_bytes, appended);
+        self.manifest().remove_left_over();
         let mut removed_files = 0;
         for epoch in &superseded {
             removed_files += self.remove(epoch);
         }
         for path in self.replaces.take().unwrap_or_default() {
             failpoint::hit("rewrite-mid-delete");
-            self.manifest().remove_if_there(&path);
+            self.manifest().remove_for_good(&path);
             removed_files += 1;
         }
         let archived = self.archive();
@@ -328,9 +329,8 @@ impl Rewrite {
                 Ok(dropped)
             }
             Err(ReplaceError { source, unsure }) => {
-                // If the new manifest may be the one on disk, the bases must stay until the old
-                // one surely is.
-                self.named = unsure && (pending || self.manifest().update(|_| {}).is_err());
+                // If the new manifest may be the one on disk, the bases must stay.
+                self.named = unsure;
                 Err(RewriteError::Manifest { source })
             }
         }
@@ -389,7 +389,7 @@ impl Rewrite {
         for file in &files {
             failpoint::hit("rewrite-mid-delete");
             let path = generations::path(self.manifest().paths(), *file);
-            self.manifest().remove_if_there(&path);
+            self.manifest().remove_for_good(&path);
         }
         files.len()
     }
@@ -407,7 +407,7 @@ impl Drop for Rewrite {
         if !self.named && self.generation > Generation(0) {
             for shard in self.manifest().shards().ids() {
                 let path = self.manifest().paths().base(shard, self.generation);
-                self.manifest().remove_if_there(&path);
+                self.manifest().remove_for_good(&path);
             }
         }
         self.log.shared.rewriting.store(false, Ordering::SeqCst);

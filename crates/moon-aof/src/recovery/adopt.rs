@@ -170,7 +170,7 @@ impl Recovery {
         failpoint::hit("recovery-after-manifest");
         self.tidy(&[]);
         for path in self.files_before() {
-            file.remove_if_there(&path);
+            file.remove_for_good(&path);
         }
         self.start_writers(clock, file, fresh, DirLock(lock))
     }

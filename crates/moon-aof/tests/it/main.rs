@@ -12,4 +12,5 @@ mod harness;
 mod page_cache;
 mod real;
 mod rewrite;
+mod rewrite_failures;
 mod tails;

@@ -2,14 +2,14 @@
 //! of every shard holds the whole stream below the cut, so that base and log together are the
 //! stream again.
 
-use crate::harness::{Open, STREAM_KEY, open, options, payload, segment, wait_until};
-use moon_aof::faulty::{Fault, Operation, Random, Rule};
+use crate::harness::{Open, STREAM_KEY, open, options, payload, segment};
+use moon_aof::faulty::{Fault, Random, Rule};
 use moon_aof::{
     AofOptions, FaultyStorage, FsyncPolicy, RdbFile, RdbFileInfo, RewriteError, RewriteSummary,
 };
 use moon_core::{Lsn, ShardId};
 use moon_rdb::encode;
-use moon_repl::{CommitLog, LogHealth};
+use moon_repl::CommitLog;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -225,11 +225,16 @@ impl Model {
         };
         let log = open(&disk, options, 2).unwrap_or_else(|error| panic!("{what}: {error}"));
         let found = log.recovered.bytes.len();
-        assert!(may.starts_with(&log.recovered.bytes), "{what}: not a prefix");
+        assert!(
+            may.starts_with(&log.recovered.bytes),
+            "{what}: not a prefix"
+        );
         assert!(found >= must, "{what}: {found} of {must} bytes");
         let mut world = World::of(log);
         assert_eq!(leftovers(&disk), Vec::<PathBuf>::new(), "{what}");
-        world.rewrite().unwrap_or_else(|error| panic!("{what}: {error}"));
+        world
+            .rewrite()
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
         world.log.sync();
         // Another seed than above: a disk's random bytes follow from it.
         world.expect(&disk.crash(seed ^ 0xffff_0000), options, what);
