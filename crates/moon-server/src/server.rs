@@ -9,10 +9,10 @@ use moon_commands::{CommandId, Limits};
 use moon_core::ShardCount;
 use moon_repl::Clock;
 use moon_resp::RequestLimits;
-use moon_shard::Shard;
 use moon_shard::mailbox::{ControlMessage, Directory};
+use moon_shard::{FailingLogs, Shard};
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
@@ -44,8 +44,8 @@ pub struct Server {
     pub shards: ShardCount,
     /// The log; `None` with `appendonly no`.
     pub aof: Option<Arc<AofStatus>>,
-    /// One bit per shard whose log cannot take writes.
-    pub failing_logs: Arc<AtomicU64>,
+    /// The shards whose logs cannot take writes.
+    pub failing_logs: Arc<FailingLogs>,
     /// The id of the history, as replicas know it.
     pub replication_id: String,
     databases: u16,
@@ -76,7 +76,7 @@ pub struct Parts {
     /// See [`Server::replication_id`].
     pub replication_id: String,
     /// See [`Server::failing_logs`].
-    pub failing_logs: Arc<AtomicU64>,
+    pub failing_logs: Arc<FailingLogs>,
 }
 
 impl Server {

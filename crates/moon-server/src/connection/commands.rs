@@ -8,6 +8,7 @@ use crate::server::ShutdownRequest;
 use moon_commands::{CommandId, CommandSpec, Flags, by_id, docs, subcommands};
 use moon_core::Lsn;
 use moon_resp::{Args, Protocol, Reply};
+use moon_shard::Misconf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -45,14 +46,14 @@ pub(super) fn admit(
     if in_transaction && spec.flags.contains(Flags::NO_MULTI) {
         return Err("ERR Command not allowed inside a transaction".to_owned());
     }
-    if let Some(text) = refuses(connection, spec) {
-        return Err(text.to_owned());
+    if let Some(misconf) = refuses(connection, spec) {
+        return Err(misconf.to_string());
     }
     Ok((id, spec))
 }
 
-/// The text with which a data command must be refused now, if the log cannot take its effects.
-pub(super) fn refuses(connection: &Connection, spec: &CommandSpec) -> Option<&'static str> {
+/// The error with which a data command must be refused now, if the log cannot take its effects.
+pub(super) fn refuses(connection: &Connection, spec: &CommandSpec) -> Option<Misconf> {
     if grows(spec) {
         connection.shard.refuses_writes()
     } else {

@@ -652,9 +652,10 @@ impl Connection {
         args: Args<'_>,
     ) -> Result<(), Close> {
         self.barrier().await?;
-        if let Some(text) = commands::refuses(self, by_id(id)) {
-            self.server.note_refusal(&self.shard, Some(id), text);
-            self.write_reply(|reply| reply.error(text));
+        if let Some(misconf) = commands::refuses(self, by_id(id)) {
+            let text = misconf.to_string();
+            self.server.note_refusal(&self.shard, Some(id), &text);
+            self.write_reply(|reply| reply.error(&text));
             return Ok(());
         }
         let mut borrowed = self.shard.borrow(mask).await;
