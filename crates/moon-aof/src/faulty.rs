@@ -446,6 +446,9 @@ impl Storage for FaultyStorage {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut inner = self.0.lock();
+        if inner.halted {
+            return Err(io::Error::from_raw_os_error(5));
+        }
         inner.find(path)?;
         let (dir, name) = split(path)?;
         inner.dir(dir)?.change(NameChange::Remove(name));
@@ -593,6 +596,12 @@ impl StorageFile for Handle {
             inner.files[self.file].change(Change::Len(offset + len));
         }
         Ok(())
+    }
+
+    fn is_in_place(&self) -> io::Result<bool> {
+        let mut inner = self.disk.lock();
+        let path = inner.files[self.file].path.clone();
+        Ok(inner.find(&path).ok() == Some(self.file))
     }
 
     fn len(&self) -> io::Result<u64> {

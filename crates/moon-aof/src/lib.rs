@@ -15,7 +15,7 @@
 //! * [`pool`]: all of them together.
 //! * `manifest_file`: the one place that replaces the manifest.
 //! * [`recovery`]: from files to a running log, with `scan` (one segment) and `plan` (all).
-//! * [`status`], [`error`]: what it tells.
+//! * [`status`], [`error`], `trouble`: what it tells.
 //! * `failpoint`: where tests kill it.
 
 pub mod frame;
@@ -40,13 +40,14 @@ mod scan;
 pub mod error;
 mod failpoint;
 pub mod status;
+mod trouble;
 
 pub use error::{RecoverError, ReplayError, ShutdownError};
 pub use faulty::FaultyStorage;
 pub use log::ShardLog;
 pub use policy::FsyncPolicy;
-pub use pool::AofWriterPool;
+pub use pool::{AofHandle, AofWriterPool};
 pub use real::RealStorage;
 pub use recovery::{AofOptions, NoProgress, Progress, Recovery, ReplaySink};
-pub use status::{AofStatus, RecoverySummary};
+pub use status::{AofStatus, LogFailure, RecoverySummary};
 pub use storage::{Storage, StorageFile};

@@ -7,8 +7,9 @@
 //! * A generation number is used once, even if the attempt that took it failed.
 
 use crate::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
-use crate::storage::{Storage, StorageFile, replace_file, write_all_at};
+use crate::storage::{Storage, StorageFile, read_whole, replace_file, write_all_at};
 use moon_core::{Generation, Lsn, ShardCount, ShardId};
+use moon_manifest::manifest::MANIFEST_BYTES_MAX;
 use moon_manifest::{AofManifest, AofPaths, IncrLine};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -70,13 +71,45 @@ impl ManifestFile {
         let mut state = self.lock();
         state.seq = state.seq.next();
         let seq = state.seq;
-        let segments = self.create_segments(seq, state.manifest.history)?;
-        let mut next = state.manifest.clone();
-        change(&mut next);
-        next.seq = seq;
-        next.incrs.push(IncrLine { seq, first, end });
-        self.replace(&mut state, next)?;
-        Ok(segments)
+        let created = self.create_segments(seq, state.manifest.history);
+        let named = created.and_then(|segments| {
+            let mut next = state.manifest.clone();
+            change(&mut next);
+            next.seq = seq;
+            next.incrs.push(IncrLine { seq, first, end });
+            self.replace(&mut state, next)?;
+            Ok(segments)
+        });
+        if named.is_err() {
+            self.discard(seq);
+        }
+        named
+    }
+
+    /// Whether no generation after `seq` was ever tried.
+    pub(crate) fn is_newest(&self, seq: Generation) -> bool {
+        self.lock().seq == seq
+    }
+
+    /// Removes what a failed attempt left of a generation, so that a disk which fails for long
+    /// does not collect files. Nobody has written to them.
+    fn discard(&self, seq: Generation) {
+        let text = read_whole(
+            &*self.storage,
+            &self.paths.manifest(),
+            MANIFEST_BYTES_MAX + 1,
+        );
+        let on_disk = text.ok().and_then(|text| AofManifest::parse(&text).ok());
+        // The new manifest may be there although its directory could not be synced. Then, and if
+        // nobody can tell, the files stay: a named file that is missing stops the next start.
+        let named = on_disk.is_none_or(|m| m.incrs.iter().any(|line| line.seq == seq));
+        if named {
+            return;
+        }
+        for shard in self.shards.ids() {
+            // What cannot be removed holds no frame, and the next start removes it.
+            drop(self.storage.remove(&self.paths.incr(shard, seq)));
+        }
     }
 
     /// Replaces the manifest by a changed one.

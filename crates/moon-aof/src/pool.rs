@@ -64,10 +64,16 @@ impl AofWriterPool {
     /// Changes `appendfsync` at run time. A switch to `always` may be answered once the durable
     /// mark has reached the head at the switch.
     pub fn set_policy(&self, policy: FsyncPolicy) {
-        self.shared.policy.store(policy.as_byte(), Ordering::SeqCst);
-        self.clock.set_commit_on(policy.commit_on());
-        for writer in &self.writers {
-            writer.wake();
+        set_policy(&self.shared, &self.clock, &self.writers, policy);
+    }
+
+    /// A handle for whoever changes the running log or looks at it.
+    #[must_use]
+    pub fn handle(&self) -> AofHandle {
+        AofHandle {
+            clock: self.clock.clone(),
+            shared: self.shared.clone(),
+            writers: self.writers.clone(),
         }
     }
 
@@ -133,6 +139,41 @@ impl AofWriterPool {
             return Err(ShutdownError::NotDurable { shard });
         }
         Ok(())
+    }
+}
+
+/// A handle on the running log, for any thread. It keeps nothing alive that a stop must end.
+#[derive(Clone)]
+pub struct AofHandle {
+    clock: Arc<Clock>,
+    shared: Arc<Shared>,
+    writers: Vec<Arc<Writer>>,
+}
+
+impl AofHandle {
+    /// The numbers of the log.
+    #[must_use]
+    pub fn status(&self) -> Arc<AofStatus> {
+        self.shared.status.clone()
+    }
+
+    /// The policy in force.
+    #[must_use]
+    pub fn policy(&self) -> FsyncPolicy {
+        self.shared.policy()
+    }
+
+    /// As [`AofWriterPool::set_policy`].
+    pub fn set_policy(&self, policy: FsyncPolicy) {
+        set_policy(&self.shared, &self.clock, &self.writers, policy);
+    }
+}
+
+fn set_policy(shared: &Shared, clock: &Clock, writers: &[Arc<Writer>], policy: FsyncPolicy) {
+    shared.policy.store(policy.as_byte(), Ordering::SeqCst);
+    clock.set_commit_on(policy.commit_on());
+    for writer in writers {
+        writer.wake();
     }
 }
 

@@ -60,6 +60,9 @@ pub struct AofOptions {
     pub mark_after: Duration,
     /// First pause between two attempts to replace a segment whose sync failed.
     pub retry_after: Duration,
+    /// How long a sync runs before writes that go on meanwhile count as delayed. Two seconds, as
+    /// in Redis.
+    pub slow_sync: Duration,
 }
 
 impl Default for AofOptions {
@@ -73,6 +76,7 @@ impl Default for AofOptions {
             sync_interval: Duration::from_secs(1),
             mark_after: Duration::from_secs(1),
             retry_after: Duration::from_secs(1),
+            slow_sync: Duration::from_secs(2),
         }
     }
 }

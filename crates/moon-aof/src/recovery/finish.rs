@@ -346,6 +346,7 @@ impl Recovery {
             status: Arc::new(AofStatus::new(self.shards, self.summary.clone())),
             sync_interval: options.sync_interval,
             retry_after: options.retry_after,
+            slow_sync: options.slow_sync,
             preallocate: options.preallocate,
             sync_early: (options.unsynced_max / 2).max(1),
         });
