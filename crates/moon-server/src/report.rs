@@ -127,14 +127,22 @@ impl Server {
     fn aof_info(&self, aof: &AofStatus) -> AofInfo {
         let (head, durable) = (self.clock.head(), self.clock.durable());
         let recovered = aof.recovery().bytes;
+        let running: Vec<Duration> = aof
+            .shards()
+            .iter()
+            .filter_map(|s| s.syncing_for())
+            .collect();
         AofInfo {
             fsync_policy: self.config.snapshot().appendfsync.word(),
             current_size: recovered + aof.total(|s| &s.appended_bytes),
             base_size: 0,
-            last_write_ok: aof.health().0 == LogHealth::Healthy,
-            pending_syncs: 0,
-            delayed_syncs: 0,
+            last_write_ok: aof.failure().is_none(),
+            pending_syncs: running.len() as u64,
+            delayed_syncs: aof.total(|s| &s.delayed_fsyncs),
             sync_failures: aof.total(|s| &s.fsync_failures),
+            append_failures: aof.total(|s| &s.append_failures),
+            failure: aof.failure(),
+            sync_running_ms: millis(running.into_iter().max().unwrap_or_default()),
             lsn_written: self.clock.written().0,
             lsn_durable: durable.0,
             ms_at_risk: millis(self.durable_lag.age(durable, head, Instant::now())),
@@ -193,17 +201,18 @@ impl Source for Server {
         if self.is_stopping() {
             return Readiness::NotReady("stopping".to_owned());
         }
-        match self.aof.as_deref().map(AofStatus::health) {
-            Some((LogHealth::AppendFailing, shard)) => {
-                let shard = shard.map_or_else(String::new, |s| s.to_string());
-                Readiness::NotReady(format!("the log cannot be written ({shard})"))
-            }
-            Some((LogHealth::SyncFailing, shard)) => {
-                let shard = shard.map_or_else(String::new, |s| s.to_string());
-                Readiness::NotReady(format!("the log cannot be synced ({shard})"))
-            }
-            _ => Readiness::Ready,
-        }
+        let Some(failure) = self.aof.as_deref().and_then(AofStatus::failure) else {
+            return Readiness::Ready;
+        };
+        let verb = match failure.health {
+            LogHealth::Healthy => return Readiness::Ready,
+            LogHealth::AppendFailing => "written",
+            LogHealth::SyncFailing => "synced",
+        };
+        Readiness::NotReady(format!(
+            "the log cannot be {verb} ({}): {}",
+            failure.shard, failure.cause
+        ))
     }
 
     fn memory_bytes(&self) -> u64 {

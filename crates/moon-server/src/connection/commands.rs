@@ -99,13 +99,14 @@ pub(super) async fn run(
         "watch" => return transaction::watch(connection, args).await,
         "shutdown" => return shutdown(connection, args),
         _ => {
-            if spec.name == "info" {
-                // What it shows must not run ahead of the log, nor lag behind this connection.
+            if matches!(spec.name, "info" | "config") {
+                // What it shows, or makes durable, must not lag behind this connection.
                 connection.barrier().await?;
                 connection.shard.end_turn();
             }
             let mut out = Vec::new();
             let depends_on = run_in_transaction(connection, id, args, &mut out);
+            connection.durable_first().await?;
             connection.write_dependent_reply(depends_on, |reply| reply.raw(&out));
         }
     }
@@ -337,7 +338,11 @@ fn reset(connection: &mut Connection) {
     connection.client.reset();
 }
 
-fn config(connection: &Connection, args: Args<'_>, reply: &mut Reply<'_>) -> Result<(), String> {
+fn config(
+    connection: &mut Connection,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<(), String> {
     let spec = subcommands::resolve("config", args).map_err(|e| e.text().to_owned())?;
     match subcommands::own_name(spec) {
         "get" => {
@@ -351,7 +356,8 @@ fn config(connection: &Connection, args: Args<'_>, reply: &mut Reply<'_>) -> Res
         }
         "set" => {
             let pairs: Vec<&[u8]> = args.from(2).iter().collect();
-            connection.server.config_set(&pairs)?;
+            let durable_first = connection.server.config_set(&pairs)?;
+            connection.state.durable_first = connection.state.durable_first.max(durable_first);
             reply.ok();
         }
         "resetstat" => {

@@ -217,8 +217,16 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
     } else {
         exec_borrowed(connection, &transaction, mask).await
     };
-    let (reply, depends_on) = depends_on;
+    let (reply, mut depends_on) = depends_on;
     unwatch(connection);
+    if connection.state.durable_first > Lsn::ZERO {
+        // The turn may end while this waits, so the reply takes its LSN before.
+        let end = connection.shard.end_turn();
+        if depends_on == THIS_TURN {
+            depends_on = end;
+        }
+        connection.durable_first().await?;
+    }
     connection.write_dependent_reply(depends_on, |out| out.raw(&reply));
     connection.flush();
     Ok(())
