@@ -157,6 +157,12 @@ pub fn sections(args: &[&[u8]]) -> Vec<Section> {
     SECTIONS.iter().filter(wanted).map(|row| row.0).collect()
 }
 
+/// Whether one of the sections tells of data, so that it must not run ahead of the log.
+#[must_use]
+pub fn shows_data(sections: &[Section]) -> bool {
+    sections.contains(&Section::Keyspace)
+}
+
 /// The text of INFO for these sections.
 #[must_use]
 pub fn render(source: &InfoSource, sections: &[Section]) -> String {

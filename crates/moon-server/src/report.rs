@@ -1,7 +1,7 @@
 //! What the server says about itself: the numbers behind INFO and `/metrics`, gathered when
 //! somebody asks.
 
-use crate::info::{self, AofInfo, InfoSource};
+use crate::info::{self, AofInfo, InfoSource, Section};
 use crate::metrics::{LsnNumbers, Readiness, Source};
 use crate::server::Server;
 use crate::stats::ServerStats;
@@ -9,7 +9,6 @@ use moon_aof::AofStatus;
 use moon_commands::{all, by_id};
 use moon_core::Lsn;
 use moon_repl::LogHealth;
-use moon_resp::Args;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -55,11 +54,10 @@ fn millis(duration: Duration) -> u64 {
 }
 
 impl Server {
-    /// The text of INFO for the sections that `args` name.
+    /// The text of INFO for these sections.
     #[must_use]
-    pub fn info(&self, args: Args<'_>) -> String {
-        let names: Vec<&[u8]> = args.iter().collect();
-        info::render(&self.info_source(), &info::sections(&names))
+    pub fn info(&self, sections: &[Section]) -> String {
+        info::render(&self.info_source(), sections)
     }
 
     fn info_source(&self) -> InfoSource {

@@ -4,6 +4,7 @@ use super::pipeline::{Close, Connection};
 use super::session::{ReplyMode, SessionState};
 use super::{client_command, transaction};
 use crate::clients::{Flags as ClientFlags, filter};
+use crate::info;
 use crate::server::ShutdownRequest;
 use moon_commands::{CommandId, CommandSpec, Flags, by_id, docs, subcommands};
 use moon_core::Lsn;
@@ -124,7 +125,10 @@ pub(super) fn run_in_transaction(
     let started = std::time::Instant::now();
     let name = by_id(id).name;
     let depends_on = match name {
-        "info" => connection.shard.clock().head(),
+        // Only the counts of keys tell of data. What says how the disk is must not wait for it.
+        "info" if info::shows_data(&info_sections(connection, args)) => {
+            connection.shard.clock().head()
+        }
         _ => Lsn::ZERO,
     };
     let start = out.len();
@@ -183,7 +187,8 @@ fn answer(
         "command" => docs::command_reply(&mut reply, args).map_err(|e| e.text().to_owned())?,
         "config" => config(connection, args, &mut reply)?,
         "info" => {
-            let text = connection.server.info(args.from(1));
+            let sections = info_sections(connection, args);
+            let text = connection.server.info(&sections);
             reply.verbatim("txt", text.as_bytes());
         }
         "time" => {
@@ -219,6 +224,17 @@ fn answer(
         other => unreachable!("{other} is in the command table without code in the server"),
     }
     Ok(())
+}
+
+/// The sections of INFO that can be answered now: the one that tells of data would have to wait
+/// for a log that fails, and everything else with it.
+fn info_sections(connection: &Connection, args: Args<'_>) -> Vec<info::Section> {
+    let names: Vec<&[u8]> = args.from(1).iter().collect();
+    let mut sections = info::sections(&names);
+    if connection.shard.refuses_writes().is_some() {
+        sections.retain(|section| !info::shows_data(&[*section]));
+    }
+    sections
 }
 
 fn integer(arg: &[u8]) -> Result<i64, String> {
