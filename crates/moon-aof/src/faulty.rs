@@ -152,6 +152,8 @@ enum NameChange {
 struct Handle {
     disk: Arc<Disk>,
     file: usize,
+    /// The name it was opened by.
+    path: PathBuf,
 }
 
 struct LockGuard {
@@ -401,6 +403,7 @@ impl Storage for FaultyStorage {
         Ok(Arc::new(Handle {
             disk: self.0.clone(),
             file,
+            path: path.to_owned(),
         }))
     }
 
@@ -430,6 +433,7 @@ impl Storage for FaultyStorage {
         Ok(Arc::new(Handle {
             disk: self.0.clone(),
             file,
+            path: path.to_owned(),
         }))
     }
 
@@ -600,8 +604,7 @@ impl StorageFile for Handle {
 
     fn is_in_place(&self) -> io::Result<bool> {
         let mut inner = self.disk.lock();
-        let path = inner.files[self.file].path.clone();
-        Ok(inner.find(&path).ok() == Some(self.file))
+        Ok(inner.find(&self.path).ok() == Some(self.file))
     }
 
     fn len(&self) -> io::Result<u64> {
