@@ -154,6 +154,8 @@ enum NameChange {
 struct Handle {
     disk: Arc<Disk>,
     file: usize,
+    /// The name it was opened by.
+    path: PathBuf,
 }
 
 struct LockGuard {
@@ -409,6 +411,7 @@ impl Storage for FaultyStorage {
         Ok(Arc::new(Handle {
             disk: self.0.clone(),
             file,
+            path: path.to_owned(),
         }))
     }
 
@@ -438,6 +441,7 @@ impl Storage for FaultyStorage {
         Ok(Arc::new(Handle {
             disk: self.0.clone(),
             file,
+            path: path.to_owned(),
         }))
     }
 
@@ -606,6 +610,11 @@ impl StorageFile for Handle {
             inner.files[self.file].change(Change::Len(offset + len));
         }
         Ok(())
+    }
+
+    fn is_in_place(&self) -> io::Result<bool> {
+        let mut inner = self.disk.lock();
+        Ok(inner.find(&self.path).ok() == Some(self.file))
     }
 
     fn len(&self) -> io::Result<u64> {

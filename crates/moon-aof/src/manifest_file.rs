@@ -159,6 +159,11 @@ impl ManifestFile {
         }
     }
 
+    /// Whether no generation after `seq` was ever tried.
+    pub(crate) fn is_newest(&self, seq: Generation) -> bool {
+        self.lock().seq == seq
+    }
+
     /// Replaces the manifest by a changed one.
     pub(crate) fn update(&self, change: impl FnOnce(&mut AofManifest)) -> io::Result<()> {
         Ok(self.update_at(Points::default(), change)?)

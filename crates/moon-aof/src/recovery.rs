@@ -74,6 +74,9 @@ pub struct AofOptions {
     /// Whether a log that `appendonly no` closed may be used: the caller has made sure that no
     /// newer dump exists.
     pub use_closed: bool,
+    /// How long a sync runs before writes that go on meanwhile count as delayed. Two seconds, as
+    /// in Redis.
+    pub slow_sync: Duration,
 }
 
 impl Default for AofOptions {
@@ -90,6 +93,7 @@ impl Default for AofOptions {
             keep_generations: 0,
             archive_dir: None,
             use_closed: false,
+            slow_sync: Duration::from_secs(2),
         }
     }
 }

@@ -20,11 +20,12 @@ use crate::policy::FsyncPolicy;
 use crate::segment::SegmentHeader;
 use crate::status::{AofStatus, ShardStatus};
 use crate::storage::{StorageFile, write_all_at};
+use crate::trouble::{Failure, Trouble};
 use bytes::Bytes;
 pub(crate) use cuts::CutPoint;
 use cuts::Retired;
 use moon_core::{Generation, Lsn, ShardId};
-use moon_repl::{Lane, LogHealth};
+use moon_repl::{Lane, OsError};
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
@@ -37,7 +38,7 @@ use std::time::{Duration, Instant};
 const ZEROS_MAX: u64 = 1 << 20;
 
 /// Longest pause between two attempts to replace a failed segment.
-const RETRY_MAX: Duration = Duration::from_secs(30);
+const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// A frame as it is kept in memory until it is safe.
 #[derive(Clone, Debug)]
@@ -56,6 +57,7 @@ pub(crate) struct Shared {
     pub(crate) status: Arc<AofStatus>,
     pub(crate) sync_interval: Duration,
     pub(crate) retry_after: Duration,
+    pub(crate) slow_sync: Duration,
     pub(crate) preallocate: u64,
     pub(crate) keep_generations: u32,
     pub(crate) archive_dir: Option<PathBuf>,
@@ -99,6 +101,7 @@ pub(crate) struct Writer {
     hole: AtomicBool,
     /// Somebody waits for a sync, whatever the policy says.
     sync_wanted: AtomicBool,
+    trouble: Trouble,
     state: Mutex<State>,
     stopped: Condvar,
     thread: OnceLock<Thread>,
@@ -124,6 +127,9 @@ struct State {
     stuck: bool,
     /// How far a latched writer is on its way out.
     way_out: WayOut,
+    /// A segment that a durable manifest names and that could not be filled: for the next attempt,
+    /// so that a disk which stays full does not collect segments.
+    spare: Option<FreshSegment>,
     stop: bool,
     has_stopped: bool,
 }
@@ -174,6 +180,7 @@ impl Writer {
             latched: AtomicBool::new(false),
             hole: AtomicBool::new(false),
             sync_wanted: AtomicBool::new(false),
+            trouble: Trouble::default(),
             state: Mutex::new(State {
                 file: segment.file.clone(),
                 seq: segment.header.seq,
@@ -185,6 +192,7 @@ impl Writer {
                 sealed: false,
                 stuck: false,
                 way_out: WayOut::None,
+                spare: None,
                 stop: false,
                 has_stopped: false,
             }),
@@ -265,12 +273,31 @@ impl Writer {
     }
 
     /// Nothing more may be written to the file, because it could not be cut to whole frames.
-    pub(crate) fn seal(&self) {
+    pub(crate) fn seal(&self, error: &io::Error) {
         let mut state = self.state();
         state.sealed = true;
         self.latched.store(true, Ordering::SeqCst);
         drop(state);
-        self.status().set_health(LogHealth::SyncFailing);
+        self.failed(Failure::Cut, error);
+    }
+
+    /// Shows a failure wherever people look.
+    pub(crate) fn failed(&self, failure: Failure, error: &io::Error) {
+        if let Some(health) = failure.health() {
+            self.status().set_cause(OsError::from(error));
+            self.status().set_health(health);
+        }
+        self.trouble.tell(self.shard, failure, Some(error));
+    }
+
+    /// The sync that runs takes very long.
+    pub(crate) fn sync_is_slow(&self) {
+        self.trouble.tell(self.shard, Failure::SlowSync, None);
+    }
+
+    /// All failures are over.
+    pub(crate) fn works_again(&self) {
+        self.trouble.over(self.shard);
     }
 
     /// The replacement of a latched file, once it is there; the writer is not latched any more.
@@ -357,6 +384,7 @@ impl Writer {
     /// segment. Ends when told to.
     pub(crate) fn run(&self) {
         let mut last_sync = Instant::now();
+        let mut last_look = Instant::now();
         let mut retry = Retry::new(self.shared.retry_after);
         loop {
             let stop = self.state().stop;
@@ -381,6 +409,13 @@ impl Writer {
                     last_sync = Instant::now();
                     if self.unsynced() > 0 {
                         self.sync();
+                    }
+                }
+                if last_look.elapsed() >= self.shared.sync_interval {
+                    last_look = Instant::now();
+                    let file = self.state().file.clone();
+                    if self.is_gone(&file) {
+                        self.gone();
                     }
                 }
                 // After the sync: replies may wait for that, and for this nobody does.
@@ -419,7 +454,8 @@ impl Writer {
         }
     }
 
-    fn sync(&self) {
+    /// Syncs what there is; whether it is proven then.
+    fn sync(&self) -> bool {
         // The total first: the end loaded after it covers at least as much, and both were
         // stored after their writes had returned. What a cut retires after that is not in them,
         // and what one has retired before is synced first.
@@ -430,16 +466,31 @@ impl Writer {
             (state.file.clone(), !state.retired.is_empty())
         };
         if retired && !self.sync_retired() {
-            return;
+            return false;
         }
-        let started = Instant::now();
-        match file.sync_data() {
+        let (synced, taken) = self.status().during_sync(|| file.sync_data());
+        match synced {
+            // It reached the disk, and nobody will find it there.
+            Ok(()) if self.is_gone(&file) => self.gone(),
             Ok(()) => {
-                self.status().sync_finished(started.elapsed());
+                self.status().sync_finished(taken);
                 self.proven(end, total);
+                return true;
             }
             Err(error) => self.sync_failed(&error),
         }
+        false
+    }
+
+    /// Whether somebody took away the file that the shard writes to.
+    fn is_gone(&self, file: &Arc<dyn StorageFile>) -> bool {
+        // One that is superseded meanwhile may be removed or archived.
+        matches!(file.is_in_place(), Ok(false)) && Arc::ptr_eq(&self.state().file, file)
+    }
+
+    fn gone(&self) {
+        self.latched.store(true, Ordering::SeqCst);
+        self.failed(Failure::Gone, &gone_error());
     }
 
     /// Everything up to `end` is on disk, unless there is a hole.
@@ -456,13 +507,7 @@ impl Writer {
         self.state().sync_failed = true;
         self.latched.store(true, Ordering::SeqCst);
         self.status().fsync_failures.fetch_add(1, Ordering::Relaxed);
-        self.status().set_health(LogHealth::SyncFailing);
-        tracing::error!(
-            shard = self.shard.0,
-            error = %error,
-            "fsync of the append-only file failed; writes stop until its unsynced tail is safe \
-             in a replacement segment"
-        );
+        self.failed(Failure::Sync, error);
     }
 
     /// Bytes by which the file is prepared ahead.
@@ -534,11 +579,14 @@ impl Writer {
 
     /// Whether the shard can go on: its tail is safe, and there is a segment to write to.
     fn replace_tail(&self, tail: &Tail, sync_failed: bool) -> bool {
+        let old = self.state().file.clone();
+        if matches!(old.is_in_place(), Ok(false)) {
+            // A new segment beside files that are not there would be a log with a hole.
+            self.failed(Failure::Gone, &gone_error());
+            return false;
+        }
         // A file that was only sealed can still prove what it has.
-        let proven_in_place = !sync_failed && {
-            self.sync();
-            !self.state().sync_failed
-        };
+        let proven_in_place = !sync_failed && self.sync();
         if !proven_in_place && !tail.complete {
             return false;
         }
@@ -581,7 +629,7 @@ impl Writer {
                 true
             }
             Err(error) => {
-                tracing::error!(shard = self.shard.0, error = %error, "cannot replace the failed segment");
+                self.failed(Failure::Replace, &error);
                 false
             }
         }
@@ -589,34 +637,22 @@ impl Writer {
 
     /// Writes `frames` to the segment of a new generation and syncs it.
     fn replace(&self, frames: &[KeptFrame]) -> io::Result<Replacement> {
-        let durable = self.lane.clock().durable();
-        let segments = self
-            .shared
-            .manifest
-            .start_generation(durable, None, |_| {})?;
-        let mut segments = segments.into_iter();
-        let segment = segments
-            .nth(self.shard.index())
-            .ok_or(io::ErrorKind::NotFound)?;
-        let seeds = segment.header.seeds();
-        let mut position = FreshSegment::START;
-        for frame in frames {
-            let mut header = frame.header;
-            header.payload_crc = seeds.payload_crc(&frame.payload);
-            let pad = crate::frame::padding(u64::from(header.len));
-            write_all_at(
-                &*segment.file,
-                &[&header.encode(seeds), &frame.payload, pad],
-                position,
-            )?;
-            position += header.bytes_in_file();
-        }
-        let started = Instant::now();
-        if let Err(error) = segment.file.sync_data() {
+        let segment = self.segment_for_tail()?;
+        let position = match write_frames(&segment, frames) {
+            Ok(position) => position,
+            Err(error) => {
+                if segment.file.truncate(FreshSegment::START).is_ok() {
+                    self.state().spare = Some(segment);
+                }
+                return Err(error);
+            }
+        };
+        let (synced, taken) = self.status().during_sync(|| segment.file.sync_data());
+        if let Err(error) = synced {
             self.status().fsync_failures.fetch_add(1, Ordering::Relaxed);
             return Err(error);
         }
-        self.status().sync_finished(started.elapsed());
+        self.status().sync_finished(taken);
         self.allocated.store(position, Ordering::SeqCst);
         Ok(Replacement {
             file: segment.file,
@@ -624,6 +660,51 @@ impl Writer {
             position,
         })
     }
+
+    /// An empty segment of this shard that a durable manifest names.
+    fn segment_for_tail(&self) -> io::Result<FreshSegment> {
+        let spare = self.state().spare.take();
+        // A newer generation may supersede it, and it could be gone like any other file.
+        let usable = |spare: &FreshSegment| {
+            self.shared.manifest.is_newest(spare.header.seq)
+                && !matches!(spare.file.is_in_place(), Ok(false))
+        };
+        if let Some(spare) = spare.filter(usable) {
+            return Ok(spare);
+        }
+        let durable = self.lane.clock().durable();
+        let segments = self
+            .shared
+            .manifest
+            .start_generation(durable, None, |_| {})?;
+        let mut segments = segments.into_iter();
+        let segment = segments.nth(self.shard.index());
+        segment.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+/// Writes `frames` to an empty segment and returns where they end.
+fn write_frames(segment: &FreshSegment, frames: &[KeptFrame]) -> io::Result<u64> {
+    let seeds = segment.header.seeds();
+    let mut position = FreshSegment::START;
+    for frame in frames {
+        let mut header = frame.header;
+        header.payload_crc = seeds.payload_crc(&frame.payload);
+        let pad = crate::frame::padding(u64::from(header.len));
+        write_all_at(
+            &*segment.file,
+            &[&header.encode(seeds), &frame.payload, pad],
+            position,
+        )?;
+        position += header.bytes_in_file();
+    }
+    Ok(position)
+}
+
+/// What Linux says of a name that is not there.
+fn gone_error() -> io::Error {
+    const ENOENT: i32 = 2;
+    io::Error::from_raw_os_error(ENOENT)
 }
 
 /// When to try again to replace a failed segment: the pause doubles.

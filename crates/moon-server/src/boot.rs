@@ -9,7 +9,7 @@
 //! and no mark published before [`Recovery::finish`] has returned.
 
 use crate::clients::Clients;
-use crate::config::{AppendFsync, Config, RuntimeConfig};
+use crate::config::{Config, RuntimeConfig};
 use crate::listener::{Door, ListenError, Listeners};
 use crate::loading::{Progress as Loading, WaitingRoom};
 use crate::observer::StatsObserver;
@@ -17,12 +17,12 @@ use crate::server::{Parts, Server, limits_of};
 use crate::stats::ServerStats;
 use bytes::Bytes;
 use moon_aof::{
-    AofOptions, AofWriterPool, FsyncPolicy, RealStorage, RecoverError, Recovery, RecoverySummary,
-    ReplayError, ReplaySink, ShardLog, ShutdownError,
+    AofOptions, AofWriterPool, RealStorage, RecoverError, Recovery, RecoverySummary, ReplayError,
+    ReplaySink, ShardLog, ShutdownError,
 };
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
 use moon_manifest::{AofManifest, AofPaths};
-use moon_repl::{Clock, CommitLog, CommitOn, FrameKind, Lane, LogHealth, MemoryLog};
+use moon_repl::{Clock, CommitLog, CommitOn, FrameKind, Lane, LogHealth, MemoryLog, OsError};
 use moon_shard::mailbox::Directory;
 use moon_shard::replay::ReplayFailed;
 use moon_shard::shard::{Shared, unix_now};
@@ -96,11 +96,7 @@ pub enum BootError {
 pub fn aof_options(config: &Config) -> AofOptions {
     AofOptions {
         dir: config.dir.join(&config.appenddirname),
-        policy: match config.appendfsync {
-            AppendFsync::Always => FsyncPolicy::Always,
-            AppendFsync::Everysec => FsyncPolicy::EverySec,
-            AppendFsync::No => FsyncPolicy::No,
-        },
+        policy: config.appendfsync.policy(),
         preallocate: config.aof_preallocate_size,
         unsynced_max: config.inflight_max_bytes,
         ..AofOptions::default()
@@ -496,6 +492,7 @@ impl Running {
             directory: directory.clone(),
             shards,
             aof: pool.as_ref().map(AofWriterPool::status),
+            log: pool.as_ref().map(AofWriterPool::handle),
             replication_id,
             failing_logs: Arc::default(),
         });
@@ -617,6 +614,10 @@ impl CommitLog for LentLog {
         self.log
             .as_ref()
             .map_or(LogHealth::Healthy, CommitLog::health)
+    }
+
+    fn cause(&self) -> Option<OsError> {
+        self.log.as_ref().and_then(CommitLog::cause)
     }
 
     fn bytes_at_risk(&self) -> u64 {

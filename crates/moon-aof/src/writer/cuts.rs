@@ -12,10 +12,10 @@
 use super::{State, WayOut, Writer};
 use crate::manifest_file::FreshSegment;
 use crate::storage::StorageFile;
+use crate::trouble::Failure;
 use moon_core::{Generation, Lsn};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
 
 /// A segment that a cut took out of use.
 pub(super) struct Retired {
@@ -120,13 +120,13 @@ impl Writer {
             let Some((file, end, total)) = next else {
                 return true;
             };
-            let started = Instant::now();
-            if let Err(error) = file.sync_data() {
+            let (synced, taken) = self.status().during_sync(|| file.sync_data());
+            if let Err(error) = synced {
                 self.state().retired_failed = true;
                 self.sync_failed(&error);
                 return false;
             }
-            self.status().sync_finished(started.elapsed());
+            self.status().sync_finished(taken);
             // Only this thread takes one away, and a cut that leaves a hole, which comes after a
             // failed sync.
             self.state().retired.pop_front();
@@ -144,11 +144,7 @@ impl Writer {
         } else {
             state.stuck = true;
         }
-        tracing::error!(
-            shard = self.shard.0,
-            "the unsynced tail is not in memory; nothing more counts as durable until the log is \
-             rewritten"
-        );
+        self.trouble.tell(self.shard, Failure::TailLost, None);
         goes_on
     }
 }

@@ -4,6 +4,7 @@
 
 mod crash;
 mod damage;
+mod disk_faults;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod failures;
