@@ -24,7 +24,7 @@ mod generations;
 use crate::error::RewriteError;
 use crate::failpoint;
 use crate::handle::{AofHandle, DirLock};
-use crate::manifest_file::{ManifestFile, Points, ReplaceError};
+use crate::manifest_file::{FreshSegment, ManifestFile, Points, ReplaceError};
 use crate::rdb_file::{Finished, RdbFile, RdbFileInfo};
 use crate::writer::CutPoint;
 use generations::{Epoch, Retention};
@@ -216,7 +216,9 @@ impl Rewrite {
             writer.fill_hole(point);
         }
         let appended = cut.points.iter().map(|point| point.appended).sum();
-        self.log.shared.status.set_size(base_bytes, appended);
+        let headers = cut.points.len() as u64 * FreshSegment::START;
+        let status = &self.log.shared.status;
+        status.set_size(base_bytes + headers, appended);
         self.manifest().remove_left_over();
         let mut removed_files = 0;
         for epoch in &superseded {

@@ -153,7 +153,9 @@ pub(crate) fn leftovers(disk: &FaultyStorage) -> Vec<PathBuf> {
     };
     let in_question = |path: &PathBuf| {
         let text = path.to_string_lossy();
-        text.ends_with(".tmp") || (text.contains("/moon.aof.") && text.contains("/shard-"))
+        let file =
+            text.ends_with(".tmp") || text.contains("/moon.aof.") && text.contains("/shard-");
+        text.starts_with(crate::harness::DIR) && file
     };
     files
         .into_keys()
