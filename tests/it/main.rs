@@ -12,6 +12,7 @@
 mod support;
 
 mod clients;
+mod disk;
 mod documents;
 mod oracle;
 mod oracle_cases;

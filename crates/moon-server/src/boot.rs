@@ -22,7 +22,7 @@ use moon_aof::{AofWriterPool, RecoverError, ShardLog, ShutdownError};
 use moon_commands::load::LoadError;
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
 use moon_manifest::{AofManifest, AofPaths};
-use moon_repl::{CommitLog, FrameKind, Lane, LogHealth, MemoryLog};
+use moon_repl::{CommitLog, FrameKind, Lane, LogHealth, MemoryLog, OsError};
 use moon_shard::mailbox::Directory;
 use moon_shard::replay::ReplayFailed;
 use moon_shard::shard::{Shared, unix_now};
@@ -485,6 +485,10 @@ impl CommitLog for LentLog {
         self.log
             .as_ref()
             .map_or(LogHealth::Healthy, CommitLog::health)
+    }
+
+    fn cause(&self) -> Option<OsError> {
+        self.log.as_ref().and_then(CommitLog::cause)
     }
 
     fn bytes_at_risk(&self) -> u64 {

@@ -3,6 +3,8 @@
 
 use crate::persistence::PersistenceInfo;
 use crate::stats::{CommandTotals, DbTotals, RatesNow, Totals};
+use moon_aof::LogFailure;
+use moon_repl::LogHealth;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -77,6 +79,11 @@ pub struct AofInfo {
     pub pending_syncs: u64,
     pub delayed_syncs: u64,
     pub sync_failures: u64,
+    pub append_failures: u64,
+    /// The failure that stops writes now.
+    pub failure: Option<LogFailure>,
+    /// Age of the longest sync that runs now, in milliseconds.
+    pub sync_running_ms: u64,
     pub lsn_written: u64,
     pub lsn_durable: u64,
     /// Age of the oldest acknowledged byte that a power loss would cost now, in milliseconds.
@@ -149,6 +156,12 @@ pub fn sections(args: &[&[u8]]) -> Vec<Section> {
                 })
     };
     SECTIONS.iter().filter(wanted).map(|row| row.0).collect()
+}
+
+/// Whether one of the sections tells of data, so that it must not run ahead of the log.
+#[must_use]
+pub fn shows_data(sections: &[Section]) -> bool {
+    sections.contains(&Section::Keyspace)
 }
 
 /// The text of INFO for these sections.
@@ -336,6 +349,11 @@ fn persistence(i: &InfoSource, s: &mut String) {
             "aof_delayed_fsync": a.delayed_syncs,
             "moon_aof_fsync_policy": a.fsync_policy,
             "moon_aof_sync_failures": a.sync_failures,
+            "moon_aof_append_failures": a.append_failures,
+            "moon_aof_sync_running_seconds": thousandths(a.sync_running_ms),
+            "moon_aof_failing": a.failure.map_or("no", |f| failing_word(f.health)),
+            "moon_aof_failing_shard": a.failure.map_or(-1, |f| i32::from(f.shard.0)),
+            "moon_aof_failing_error": a.failure.map_or_else(String::new, |f| f.cause.to_string()),
         );
     }
     durability(i, s);
@@ -357,6 +375,21 @@ fn seconds_or_none(taken: Option<Duration>) -> i64 {
     })
 }
 
+/// What of the log does not work, in one word.
+#[must_use]
+pub fn failing_word(health: LogHealth) -> &'static str {
+    match health {
+        LogHealth::Healthy => "no",
+        LogHealth::AppendFailing => "append",
+        LogHealth::SyncFailing => "sync",
+    }
+}
+
+/// Milliseconds as seconds.
+fn thousandths(ms: u64) -> String {
+    format!("{}.{:03}", ms / 1000, ms % 1000)
+}
+
 /// How safe the data is now.
 fn durability(i: &InfoSource, s: &mut String) {
     let (written, durable, ms, holding) = match &i.aof {
@@ -375,7 +408,7 @@ fn durability(i: &InfoSource, s: &mut String) {
         "moon_lsn_durable": durable,
         "moon_bytes_uncommitted": i.lsn_head.saturating_sub(i.lsn_committed),
         "moon_bytes_at_risk": i.lsn_head.saturating_sub(durable),
-        "moon_seconds_at_risk": format_args!("{}.{:03}", ms / 1000, ms % 1000),
+        "moon_seconds_at_risk": thousandths(ms),
         "moon_holding_up_shard": holding.map_or(-1, i32::from),
         "moon_recovery_seconds": seconds(i.recovery_us),
         "moon_recovery_truncated_bytes": i.recovery_truncated_bytes,

@@ -5,6 +5,7 @@ use moon_server::config::{self, Config, Outcome, RuntimeConfig};
 use moon_server::loading::Progress;
 use moon_server::startup::{self, Refusal};
 use moon_server::{cores, logging, recover};
+use nix::sys::signal::{SigSet, Signal};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ const UNCLEAN: u8 = 1;
 
 fn main() -> ExitCode {
     abort_on_panic();
+    outlive_file_size_limit();
     let args: Vec<String> = std::env::args_os()
         .skip(1)
         .map(|a| a.to_string_lossy().into_owned())
@@ -43,6 +45,16 @@ fn main() -> ExitCode {
             ExitCode::from(REFUSED)
         }
         Err(Stop::Unclean) => ExitCode::from(UNCLEAN),
+    }
+}
+
+/// A file that grows beyond RLIMIT_FSIZE gives an error like a full disk, instead of killing the
+/// process. Every thread made later inherits this.
+fn outlive_file_size_limit() {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGXFSZ);
+    if let Err(error) = signals.thread_block() {
+        eprintln!("cannot block SIGXFSZ: {error}; a file size limit would end the server");
     }
 }
 

@@ -3,14 +3,14 @@
 //! Nothing is served, no LSN issued and no mark published before [`recover`] has returned.
 
 use crate::boot::BootError;
-use crate::config::{AppendFsync, Config};
+use crate::config::Config;
 use crate::loading::Progress as Loading;
 use crate::server::limits_of;
 use bytes::Bytes;
 use moon_aof::recovery::BaseFile;
 use moon_aof::{
-    AofOptions, AofWriterPool, FsyncPolicy, RealStorage, Recovery, RecoverySummary, ReplayError,
-    ReplaySink, ShardLog,
+    AofOptions, AofWriterPool, RealStorage, Recovery, RecoverySummary, ReplayError, ReplaySink,
+    ShardLog,
 };
 use moon_commands::load::{LoadExpired, load_rdb};
 use moon_commands::{Limits, ShardSet};
@@ -32,11 +32,7 @@ use std::time::{Duration, Instant};
 pub fn aof_options(config: &Config) -> AofOptions {
     AofOptions {
         dir: config.dir.join(&config.appenddirname),
-        policy: match config.appendfsync {
-            AppendFsync::Always => FsyncPolicy::Always,
-            AppendFsync::Everysec => FsyncPolicy::EverySec,
-            AppendFsync::No => FsyncPolicy::No,
-        },
+        policy: config.appendfsync.policy(),
         preallocate: config.aof_preallocate_size,
         unsynced_max: config.inflight_max_bytes,
         keep_generations: config.aof_keep_generations,

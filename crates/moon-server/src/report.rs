@@ -1,7 +1,7 @@
 //! What the server says about itself: the numbers behind INFO and `/metrics`, gathered when
 //! somebody asks.
 
-use crate::info::{self, AofInfo, InfoSource};
+use crate::info::{self, AofInfo, InfoSource, Section};
 use crate::metrics::{LsnNumbers, Readiness, Source};
 use crate::persistence::PersistenceInfo;
 use crate::server::Server;
@@ -10,7 +10,6 @@ use moon_aof::AofStatus;
 use moon_commands::{all, by_id};
 use moon_core::Lsn;
 use moon_repl::LogHealth;
-use moon_resp::Args;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -56,11 +55,10 @@ fn millis(duration: Duration) -> u64 {
 }
 
 impl Server {
-    /// The text of INFO for the sections that `args` name.
+    /// The text of INFO for these sections.
     #[must_use]
-    pub fn info(&self, args: Args<'_>) -> String {
-        let names: Vec<&[u8]> = args.iter().collect();
-        info::render(&self.info_source(), &info::sections(&names))
+    pub fn info(&self, sections: &[Section]) -> String {
+        info::render(&self.info_source(), sections)
     }
 
     fn info_source(&self) -> InfoSource {
@@ -126,14 +124,22 @@ impl Server {
 
     fn aof_info(&self, aof: &AofStatus) -> AofInfo {
         let (head, durable) = (self.clock.head(), self.clock.durable());
+        let running: Vec<Duration> = aof
+            .shards()
+            .iter()
+            .filter_map(|s| s.syncing_for())
+            .collect();
         AofInfo {
             fsync_policy: self.config.snapshot().appendfsync.word(),
             current_size: aof.current_size(),
             base_size: aof.base_size(),
-            last_write_ok: aof.health().0 == LogHealth::Healthy,
-            pending_syncs: 0,
-            delayed_syncs: 0,
+            last_write_ok: aof.failure().is_none(),
+            pending_syncs: running.len() as u64,
+            delayed_syncs: aof.total(|s| &s.delayed_fsyncs),
             sync_failures: aof.total(|s| &s.fsync_failures),
+            append_failures: aof.total(|s| &s.append_failures),
+            failure: aof.failure(),
+            sync_running_ms: millis(running.into_iter().max().unwrap_or_default()),
             lsn_written: self.clock.written().0,
             lsn_durable: durable.0,
             ms_at_risk: millis(self.durable_lag.age(durable, head, Instant::now())),
@@ -197,17 +203,18 @@ impl Source for Server {
         if self.is_stopping() {
             return Readiness::NotReady("stopping".to_owned());
         }
-        match self.aof().map(|aof| aof.health()) {
-            Some((LogHealth::AppendFailing, shard)) => {
-                let shard = shard.map_or_else(String::new, |s| s.to_string());
-                Readiness::NotReady(format!("the log cannot be written ({shard})"))
-            }
-            Some((LogHealth::SyncFailing, shard)) => {
-                let shard = shard.map_or_else(String::new, |s| s.to_string());
-                Readiness::NotReady(format!("the log cannot be synced ({shard})"))
-            }
-            _ => Readiness::Ready,
-        }
+        let Some(failure) = self.aof().and_then(|aof| aof.failure()) else {
+            return Readiness::Ready;
+        };
+        let verb = match failure.health {
+            LogHealth::Healthy => return Readiness::Ready,
+            LogHealth::AppendFailing => "written",
+            LogHealth::SyncFailing => "synced",
+        };
+        Readiness::NotReady(format!(
+            "the log cannot be {verb} ({}): {}",
+            failure.shard, failure.cause
+        ))
     }
 
     fn memory_bytes(&self) -> u64 {

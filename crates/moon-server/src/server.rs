@@ -5,14 +5,15 @@ use crate::config::{Config, RuntimeConfig, Settings};
 use crate::persistence::Persistence;
 use crate::report::Lag;
 use crate::stats::ServerStats;
+use moon_aof::{AofHandle, FsyncPolicy};
 use moon_commands::{CommandId, Limits};
-use moon_core::ShardCount;
+use moon_core::{Lsn, ShardCount};
 use moon_repl::Clock;
 use moon_resp::RequestLimits;
-use moon_shard::Shard;
 use moon_shard::mailbox::{ControlMessage, Directory};
+use moon_shard::{FailingLogs, Shard};
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
@@ -46,8 +47,8 @@ pub struct Server {
     pub shards: ShardCount,
     /// Snapshots, and the log.
     pub persistence: Arc<Persistence>,
-    /// One bit per shard whose log cannot take writes.
-    pub failing_logs: Arc<AtomicU64>,
+    /// The shards whose logs cannot take writes.
+    pub failing_logs: Arc<FailingLogs>,
     /// The id of the history, as replicas know it.
     pub replication_id: String,
     databases: u16,
@@ -78,7 +79,7 @@ pub struct Parts {
     /// See [`Server::replication_id`].
     pub replication_id: String,
     /// See [`Server::failing_logs`].
-    pub failing_logs: Arc<AtomicU64>,
+    pub failing_logs: Arc<FailingLogs>,
 }
 
 impl Server {
@@ -192,14 +193,23 @@ impl Server {
         self.stats.record_error(error_code(text));
     }
 
-    /// CONFIG SET.
+    /// CONFIG SET. Returns what must be durable before the client is told that it is done: zero,
+    /// or for `appendfsync always` all that was written before.
     ///
     /// # Errors
     /// The error reply; nothing has changed.
-    pub fn config_set(&self, pairs: &[&[u8]]) -> Result<(), String> {
-        self.config
-            .set(pairs, |_, _, _| Ok(()))
-            .map_err(|e| e.to_string())?;
+    pub fn config_set(&self, pairs: &[&[u8]]) -> Result<Lsn, String> {
+        let mut durable_first = Lsn::ZERO;
+        let apply = |_: &Config, next: &Config, names: &[&'static str]| {
+            if names.contains(&"appendfsync")
+                && let Some(log) = self.persistence.aof()
+            {
+                durable_first = self.set_fsync_policy(log, next.appendfsync.policy());
+                tracing::info!("{}", next.durability_line());
+            }
+            Ok(())
+        };
+        self.config.set(pairs, apply).map_err(|e| e.to_string())?;
         let limits = Arc::new(limits_of(&self.config.snapshot()));
         for shard in self.shards.ids() {
             let limits = Arc::clone(&limits);
@@ -208,7 +218,16 @@ impl Server {
                 .of(shard)
                 .send_control(ControlMessage::Run(set));
         }
-        Ok(())
+        Ok(durable_first)
+    }
+
+    fn set_fsync_policy(&self, log: &AofHandle, policy: FsyncPolicy) -> Lsn {
+        log.set_policy(policy);
+        // Read after the switch: whatever is issued later waits for its sync by itself.
+        match policy {
+            FsyncPolicy::Always => self.clock.head(),
+            FsyncPolicy::EverySec | FsyncPolicy::No => Lsn::ZERO,
+        }
     }
 
     /// Ends connections that said nothing for longer than `timeout`.

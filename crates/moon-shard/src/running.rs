@@ -1,5 +1,6 @@
 //! A stretch of execution on one shard, and the clock that times its commands.
 
+use crate::misconf::Misconf;
 use crate::observer::Observer;
 use crate::shard::{Core, Shard};
 use moon_commands::context::{Counts, Origin};
@@ -22,7 +23,7 @@ pub struct Running<'a> {
     shard: &'a Shard,
     core: RefMut<'a, Core>,
     now: UnixMs,
-    refuses_writes: Option<&'static str>,
+    refuses_writes: Option<Misconf>,
     meter: Meter<'a>,
 }
 
@@ -98,7 +99,7 @@ impl<'a> Running<'a> {
         shard: &'a Shard,
         core: RefMut<'a, Core>,
         now: UnixMs,
-        refuses_writes: Option<&'static str>,
+        refuses_writes: Option<Misconf>,
         meter: Meter<'a>,
     ) -> Running<'a> {
         Running {
@@ -135,11 +136,11 @@ impl<'a> Running<'a> {
             .expect("the data is at home while commands run");
         let clean = effects.is_empty();
         let mut reply = Reply::new(replies, protocol);
-        let (outcome, depends_on, counts) = if let Some(text) = self.refuses_writes
+        let (outcome, depends_on, counts) = if let Some(misconf) = self.refuses_writes
             && spec.is_write()
             && !spec.flags.contains(Flags::FREES_MEMORY)
         {
-            reply.error(text);
+            reply.error(&misconf.to_string());
             (Outcome::Failed, Lsn::ZERO, Counts::default())
         } else {
             let mut cx = Cx {
@@ -224,9 +225,9 @@ impl<'a> Running<'a> {
             .expect("the data is at home while commands run")
     }
 
-    /// The text with which writes are refused throughout this stretch, if they are.
+    /// The error with which writes are refused throughout this stretch, if they are.
     #[must_use]
-    pub fn refuses_writes(&self) -> Option<&'static str> {
+    pub fn refuses_writes(&self) -> Option<Misconf> {
         self.refuses_writes
     }
 

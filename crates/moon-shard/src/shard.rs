@@ -7,29 +7,25 @@
 use crate::batch::{Batch, BatchReply, Run};
 use crate::gate::Gate;
 use crate::mailbox::{ControlMessage, Directory};
+use crate::misconf::{FailingLogs, Misconf};
 use crate::observer::Observer;
 use crate::running::{Meter, Running};
 use bytes::{Bytes, BytesMut};
 use foldhash::fast::FixedState;
 use moon_commands::{Effects, Limits};
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
-use moon_repl::{Clock, CommitLog, FrameKind, LogHealth};
+use moon_repl::{Clock, CommitLog, FrameKind};
 use moon_store::{AccessClock, ShardData, THIS_TURN};
 use rand::rngs::SmallRng;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
 /// Names a connection on its shard.
 pub type SessionId = u64;
-
-/// The error for writes that the log cannot take.
-pub const MISCONF: &str = "MISCONF Errors writing to the AOF file: the log cannot take new writes; \
-    commands that free memory and reads still run. See INFO persistence and the server log";
 
 /// A connection, as its shard sees it.
 pub trait Session {
@@ -59,9 +55,8 @@ pub struct Shared {
     pub directory: Directory,
     /// The clock of the history.
     pub clock: Arc<Clock>,
-    /// One bit per shard whose log cannot take writes. One is enough to stop the acks of all, so
-    /// new writes are refused everywhere.
-    pub failing_logs: Arc<AtomicU64>,
+    /// The shards whose logs cannot take writes.
+    pub failing_logs: Arc<FailingLogs>,
 }
 
 /// What execution changes.
@@ -300,11 +295,11 @@ impl Shard {
         }
     }
 
-    /// The text with which a write must be refused now, if the log cannot take it.
+    /// The error with which a write must be refused now, if the log cannot take it.
     #[inline]
     #[must_use]
-    pub fn refuses_writes(&self) -> Option<&'static str> {
-        (self.shared.failing_logs.load(Ordering::Relaxed) != 0).then_some(MISCONF)
+    pub fn refuses_writes(&self) -> Option<Misconf> {
+        self.shared.failing_logs.refusal()
     }
 
     /// Starts to execute commands here; `None` while the data is away.
@@ -379,24 +374,15 @@ impl Shard {
     pub(crate) fn append(&self, core: &mut Core, kind: FrameKind, payload: Bytes) -> Lsn {
         let bytes = payload.len();
         let end = core.log.append(kind, payload, unix_now());
-        self.note_health(core.log.health());
+        self.note_health(&*core.log);
         self.last_end.set(end);
         self.observer.frame(bytes, end);
         end
     }
 
-    fn note_health(&self, health: LogHealth) {
-        let bit = 1u64 << self.config.id.0;
-        let failing = self.shared.failing_logs.load(Ordering::Relaxed) & bit != 0;
-        match health {
-            LogHealth::Healthy if failing => {
-                self.shared.failing_logs.fetch_and(!bit, Ordering::Relaxed);
-            }
-            LogHealth::AppendFailing | LogHealth::SyncFailing if !failing => {
-                self.shared.failing_logs.fetch_or(bit, Ordering::Relaxed);
-            }
-            _ => {}
-        }
+    fn note_health(&self, log: &dyn CommitLog) {
+        let failing = &self.shared.failing_logs;
+        failing.note(self.config.id, log.health(), log.cause());
     }
 
     /// Lets out what `session` may send, and remembers what it waits for otherwise.
@@ -599,12 +585,11 @@ impl Shard {
 
     /// What the log does now and then.
     pub(crate) fn tick(&self) {
-        let health = {
+        {
             let mut core = self.core.borrow_mut();
             core.log.tick(unix_now());
-            core.log.health()
-        };
-        self.note_health(health);
+            self.note_health(&*core.log);
+        }
         self.open_gates();
     }
 

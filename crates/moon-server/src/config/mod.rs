@@ -21,6 +21,7 @@ pub use error::{ConfigError, Origin};
 pub use runtime::{RuntimeConfig, SetError, Settings};
 pub use value::Invalid;
 
+use moon_aof::FsyncPolicy;
 use moon_core::ShardCount;
 use std::path::PathBuf;
 
@@ -44,6 +45,16 @@ impl AppendFsync {
     #[must_use]
     pub fn word(self) -> &'static str {
         APPENDFSYNC_WORDS[self as usize]
+    }
+
+    /// The same for the log.
+    #[must_use]
+    pub fn policy(self) -> FsyncPolicy {
+        match self {
+            AppendFsync::Always => FsyncPolicy::Always,
+            AppendFsync::Everysec => FsyncPolicy::EverySec,
+            AppendFsync::No => FsyncPolicy::No,
+        }
     }
 }
 

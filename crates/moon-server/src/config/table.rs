@@ -273,7 +273,7 @@ pub static DIRECTIVES: &[Directive] = &[
         "appendfsync",
         "",
         "everysec",
-        Immutable,
+        Runtime,
         (set_appendfsync, |c| c.appendfsync.word().to_owned()),
         "When the log is synced: always (before the reply), everysec, no",
     ),

@@ -4,10 +4,12 @@ use super::pipeline::{Close, Connection};
 use super::session::{ReplyMode, SessionState};
 use super::{client_command, transaction};
 use crate::clients::{Flags as ClientFlags, filter};
+use crate::info;
 use crate::server::ShutdownRequest;
 use moon_commands::{CommandId, CommandSpec, Flags, by_id, docs, subcommands};
 use moon_core::Lsn;
 use moon_resp::{Args, Protocol, Reply};
+use moon_shard::Misconf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -45,14 +47,14 @@ pub(super) fn admit(
     if in_transaction && spec.flags.contains(Flags::NO_MULTI) {
         return Err("ERR Command not allowed inside a transaction".to_owned());
     }
-    if let Some(text) = refuses(connection, spec) {
-        return Err(text.to_owned());
+    if let Some(misconf) = refuses(connection, spec) {
+        return Err(misconf.to_string());
     }
     Ok((id, spec))
 }
 
-/// The text with which a data command must be refused now, if the log cannot take its effects.
-pub(super) fn refuses(connection: &Connection, spec: &CommandSpec) -> Option<&'static str> {
+/// The error with which a data command must be refused now, if the log cannot take its effects.
+pub(super) fn refuses(connection: &Connection, spec: &CommandSpec) -> Option<Misconf> {
     if grows(spec) {
         connection.shard.refuses_writes()
     } else {
@@ -99,13 +101,14 @@ pub(super) async fn run(
         "shutdown" => return shutdown(connection, args),
         "save" => return save(connection, id).await,
         _ => {
-            if spec.name == "info" {
-                // What it shows must not run ahead of the log, nor lag behind this connection.
+            if matches!(spec.name, "info" | "config") {
+                // What it shows, or makes durable, must not lag behind this connection.
                 connection.barrier().await?;
                 connection.shard.end_turn();
             }
             let mut out = Vec::new();
             let depends_on = run_in_transaction(connection, id, args, &mut out);
+            connection.durable_first().await?;
             connection.write_dependent_reply(depends_on, |reply| reply.raw(&out));
         }
     }
@@ -123,7 +126,10 @@ pub(super) fn run_in_transaction(
     let started = std::time::Instant::now();
     let name = by_id(id).name;
     let depends_on = match name {
-        "info" => connection.shard.clock().head(),
+        // Only the counts of keys tell of data. What says how the disk is must not wait for it.
+        "info" if info::shows_data(&info_sections(connection, args)) => {
+            connection.shard.clock().head()
+        }
         _ => Lsn::ZERO,
     };
     let start = out.len();
@@ -182,7 +188,8 @@ fn answer(
         "command" => docs::command_reply(&mut reply, args).map_err(|e| e.text().to_owned())?,
         "config" => config(connection, args, &mut reply)?,
         "info" => {
-            let text = connection.server.info(args.from(1));
+            let sections = info_sections(connection, args);
+            let text = connection.server.info(&sections);
             reply.verbatim("txt", text.as_bytes());
         }
         "time" => {
@@ -220,6 +227,17 @@ fn answer(
         other => unreachable!("{other} is in the command table without code in the server"),
     }
     Ok(())
+}
+
+/// The sections of INFO that can be answered now: the one that tells of data would have to wait
+/// for a log that fails, and everything else with it.
+fn info_sections(connection: &Connection, args: Args<'_>) -> Vec<info::Section> {
+    let names: Vec<&[u8]> = args.from(1).iter().collect();
+    let mut sections = info::sections(&names);
+    if connection.shard.refuses_writes().is_some() {
+        sections.retain(|section| !info::shows_data(&[*section]));
+    }
+    sections
 }
 
 fn integer(arg: &[u8]) -> Result<i64, String> {
@@ -339,7 +357,11 @@ fn reset(connection: &mut Connection) {
     connection.client.reset();
 }
 
-fn config(connection: &Connection, args: Args<'_>, reply: &mut Reply<'_>) -> Result<(), String> {
+fn config(
+    connection: &mut Connection,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<(), String> {
     let spec = subcommands::resolve("config", args).map_err(|e| e.text().to_owned())?;
     match subcommands::own_name(spec) {
         "get" => {
@@ -353,7 +375,8 @@ fn config(connection: &Connection, args: Args<'_>, reply: &mut Reply<'_>) -> Res
         }
         "set" => {
             let pairs: Vec<&[u8]> = args.from(2).iter().collect();
-            connection.server.config_set(&pairs)?;
+            let durable_first = connection.server.config_set(&pairs)?;
+            connection.state.durable_first = connection.state.durable_first.max(durable_first);
             reply.ok();
         }
         "resetstat" => {
