@@ -132,6 +132,11 @@ impl DbWalk {
         !self.pending.is_empty()
     }
 
+    #[cfg(test)]
+    pub(crate) fn marks_len(&self) -> usize {
+        self.marks.len()
+    }
+
     /// Whether a flushed database still has keys that the walk passed before the flush.
     pub(crate) fn must_free(&self) -> bool {
         self.is_flushed && self.freed.is_some_and(|freed| self.has_passed(freed))
@@ -213,14 +218,18 @@ impl Db {
             self.write_open(usize::MAX);
             return;
         }
-        if let Some(index) = walk.pending_at(key) {
-            walk.pending.swap_remove(index);
-        } else if walk.has_passed(at) || self.table.find(key).is_none() {
-            return;
-        } else if !walk.marks.insert(Mark::new(at, key.bytes)) {
-            return;
-        }
-        if let Some(entry) = self.table.find(key) {
+        let is_due = match walk.pending_at(key) {
+            Some(index) => {
+                walk.pending.swap_remove(index);
+                true
+            }
+            None => {
+                !walk.has_passed(at)
+                    && self.table.find(key).is_some()
+                    && walk.marks.insert(Mark::new(at, key.bytes))
+            }
+        };
+        if is_due && let Some(entry) = self.table.find(key) {
             let deadline = deadline(&self.expires, entry, key);
             encode_entry(walk.outbox.whole(), key.bytes, &entry.value, deadline);
             walk.done += 1;
@@ -357,9 +366,11 @@ impl Db {
         true
     }
 
-    /// Writes the next piece of the open key.
+    /// Writes the next piece of the open key, if there is one.
     pub(crate) fn walk_piece(&mut self) {
-        if let Some(walk) = &mut self.walk {
+        if let Some(walk) = &mut self.walk
+            && walk.is_open()
+        {
             let len_max = walk.outbox.piece().len() + walk.limits.piece_bytes;
             self.write_open(len_max);
         }
