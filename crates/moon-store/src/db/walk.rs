@@ -19,6 +19,9 @@ use crate::shard::DbIndex;
 use crate::table::Keyed;
 use std::collections::BTreeSet;
 
+/// Values whose memory is requested before the walk comes to them.
+const PREFETCHED: usize = 16;
+
 /// Sizes that shape the walk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WalkLimits {
@@ -270,8 +273,16 @@ impl Db {
         // After a merge the segment begins before the position.
         let is_part = start < from;
         let has_marks = walk.has_marks_before(next);
+        let mut ahead = entries.clone();
+        ahead
+            .by_ref()
+            .take(PREFETCHED)
+            .for_each(|e| e.value.prefetch());
         let mut encoded = 0;
         for entry in entries {
+            if let Some(later) = ahead.next() {
+                later.value.prefetch();
+            }
             let name = entry.key();
             if is_part || has_marks {
                 let at = position(entry.hash());
