@@ -9,10 +9,13 @@
 use crate::context::Limits;
 use crate::shard_set::ShardSet;
 use moon_core::{ShardCount, UnixMs};
-use moon_rdb::{RdbEntry, RdbError, RdbFault, RdbItem, RdbLimits, RdbReader, RdbValue};
+use moon_rdb::{
+    RdbEntry, RdbEntryRef, RdbError, RdbFault, RdbItemRef, RdbLimits, RdbReadValue, RdbReader,
+    RdbValue,
+};
 use moon_store::{
-    Change, DbIndex, End, Hash, Key, List, NodeLimit, PackLimits, STRING_LEN_MAX, Set, SetLimits,
-    ShardData, Value,
+    Change, DbIndex, Deadline, End, Hash, Key, List, NodeLimit, PackLimits, STRING_LEN_MAX, Set,
+    SetLimits, ShardData, Value,
 };
 use std::fmt;
 use std::io::Read;
@@ -120,12 +123,29 @@ pub enum LoadError {
         /// The key.
         key: Vec<u8>,
     },
+    /// A library of functions, which this server does not have.
+    #[error(
+        "the functions that begin with {}, which this server does not have",
+        Shown(head)
+    )]
+    Functions {
+        /// The first line of their code, which names engine and library.
+        head: Vec<u8>,
+    },
     /// The file says which LSN it was cut at, but not in digits.
     #[error("the file's cut LSN is {}, which is no number", Shown(text))]
     BadCutLsn {
         /// What it says.
         text: Vec<u8>,
     },
+}
+
+impl LoadError {
+    fn function(code: &[u8]) -> LoadError {
+        let head = code.split(|byte| *byte == b'\n').next();
+        let head = head.unwrap_or_default().to_vec();
+        LoadError::Functions { head }
+    }
 }
 
 /// Bytes as text, shortened.
@@ -158,30 +178,74 @@ pub fn load_entry(
     entry: RdbEntry,
     limits: &Limits,
 ) -> Result<(), LoadError> {
-    let db = entry.db;
-    let Some(shard) = shards.get(shard_count.shard_of_key(&entry.key)) else {
-        return Err(LoadError::WrongShard { key: entry.key });
+    let place = Place {
+        db: entry.db,
+        key: &entry.key,
+        deadline: entry.deadline.map(UnixMs),
     };
-    let Some(index) = database(shard, db) else {
-        return Err(LoadError::NoSuchDatabase {
-            db,
-            databases: shard.dbs.len(),
-            key: entry.key,
+    place.put(&mut shards, shard_count, || {
+        owned_value(&entry.value, limits)
+    })
+}
+
+/// As [`load_entry`], out of the reader's buffers.
+#[inline]
+fn load_entry_ref(
+    shards: &mut ShardSet<'_>,
+    shard_count: ShardCount,
+    entry: &RdbEntryRef<'_>,
+    limits: &Limits,
+) -> Result<(), LoadError> {
+    let place = Place {
+        db: entry.db,
+        key: entry.key,
+        deadline: entry.deadline.map(UnixMs),
+    };
+    place.put(shards, shard_count, || read_value(entry.value, limits))
+}
+
+/// Where a value goes.
+struct Place<'a> {
+    db: u32,
+    key: &'a [u8],
+    deadline: Deadline,
+}
+
+impl Place<'_> {
+    /// Stores what `make` returns, unless something is wrong.
+    #[inline]
+    fn put(
+        &self,
+        shards: &mut ShardSet<'_>,
+        shard_count: ShardCount,
+        make: impl FnOnce() -> Result<Value, ValueFault>,
+    ) -> Result<(), LoadError> {
+        let Some(shard) = shards.get(shard_count.shard_of_key(self.key)) else {
+            return Err(LoadError::WrongShard { key: self.key() });
+        };
+        let Some(index) = database(shard, self.db) else {
+            return Err(LoadError::NoSuchDatabase {
+                db: self.db,
+                databases: shard.dbs.len(),
+                key: self.key(),
+            });
+        };
+        let value = make().map_err(|fault| fault.at(self.db, self.key()))?;
+        let deadline = self.deadline;
+        let is_new = (shard.db(index)).update(Key::new(self.key), |there, _| match there {
+            Some(_) => (Change::Keep, false),
+            None => (Change::Store(value, deadline), true),
         });
-    };
-    let deadline = entry.deadline.map(UnixMs);
-    let value = match value(entry.value, limits) {
-        Ok(value) => value,
-        Err(fault) => return Err(fault.at(db, entry.key)),
-    };
-    let is_new = (shard.db(index)).update(Key::new(&entry.key), |there, _| match there {
-        Some(_) => (Change::Keep, false),
-        None => (Change::Store(value, deadline), true),
-    });
-    if is_new {
-        return Ok(());
+        if is_new {
+            return Ok(());
+        }
+        let key = self.key();
+        Err(LoadError::DuplicateKey { db: self.db, key })
     }
-    Err(LoadError::DuplicateKey { db, key: entry.key })
+
+    fn key(&self) -> Vec<u8> {
+        self.key.to_vec()
+    }
 }
 
 /// The index of a database, if the shard has it.
@@ -210,13 +274,14 @@ pub fn load_rdb(
     let mut summary = LoadSummary::default();
     let mut reader = RdbReader::with_limits(source, rdb_limits);
     let mut next_progress = PROGRESS_BYTES;
-    while let Some(item) = reader.next() {
+    while let Some(item) = reader.next_ref() {
         match item.map_err(unsupported)? {
-            RdbItem::Aux { key, value } => aux(&mut summary, &key, value)?,
-            RdbItem::SelectDb(_) | RdbItem::ResizeDb { .. } => {}
-            RdbItem::Entry(entry) if has_expired(&entry, expired) => summary.expired += 1,
-            RdbItem::Entry(entry) => {
-                load_entry(shards.reborrow(), shard_count, entry, limits)?;
+            RdbItemRef::Aux { key, value } => aux(&mut summary, key, value)?,
+            RdbItemRef::SelectDb(_) | RdbItemRef::ResizeDb { .. } => {}
+            RdbItemRef::Function(code) => return Err(LoadError::function(code)),
+            RdbItemRef::Entry(entry) if has_expired(&entry, expired) => summary.expired += 1,
+            RdbItemRef::Entry(entry) => {
+                load_entry_ref(&mut shards, shard_count, &entry, limits)?;
                 summary.keys += 1;
             }
         }
@@ -240,7 +305,7 @@ fn unsupported(error: RdbError) -> LoadError {
     }
 }
 
-fn has_expired(entry: &RdbEntry, expired: LoadExpired) -> bool {
+fn has_expired(entry: &RdbEntryRef<'_>, expired: LoadExpired) -> bool {
     match (expired, entry.deadline) {
         (LoadExpired::Drop(now), Some(deadline)) => deadline <= now.0,
         _ => false,
@@ -248,17 +313,21 @@ fn has_expired(entry: &RdbEntry, expired: LoadExpired) -> bool {
 }
 
 /// Takes note of what the file says about itself. Names that mean nothing here are ignored.
-fn aux(summary: &mut LoadSummary, key: &[u8], value: Vec<u8>) -> Result<(), LoadError> {
+fn aux(summary: &mut LoadSummary, key: &[u8], value: &[u8]) -> Result<(), LoadError> {
     use moon_rdb::format::{AUX_AOF_BASE, AUX_CTIME, AUX_CUT_LSN, AUX_REDIS_VER};
     if key == AUX_CUT_LSN {
-        match number(&value) {
+        match number(value) {
             Some(lsn) => summary.cut_lsn = Some(lsn),
-            None => return Err(LoadError::BadCutLsn { text: value }),
+            None => {
+                return Err(LoadError::BadCutLsn {
+                    text: value.to_vec(),
+                });
+            }
         }
     } else if key == AUX_REDIS_VER {
-        summary.redis_ver = Some(String::from_utf8_lossy(&value).into_owned());
+        summary.redis_ver = Some(String::from_utf8_lossy(value).into_owned());
     } else if key == AUX_CTIME {
-        summary.ctime_s = number(&value);
+        summary.ctime_s = number(value);
     } else if key == AUX_AOF_BASE {
         summary.aof_base = value == b"1";
     }
@@ -287,20 +356,39 @@ impl ValueFault {
 }
 
 /// The value in the form in which commands would have made it.
-fn value(value: RdbValue, limits: &Limits) -> Result<Value, ValueFault> {
+#[inline]
+fn read_value(value: RdbReadValue<'_>, limits: &Limits) -> Result<Value, ValueFault> {
     match value {
-        RdbValue::String(bytes) => {
-            check_bytes(&bytes, STRING_LEN_MAX)?;
-            Ok(Value::string(&bytes))
-        }
-        RdbValue::List(elements) => list(&elements, limits),
-        RdbValue::Set(members) => set(members, limits),
-        RdbValue::Hash(fields) => hash(fields, limits),
+        RdbReadValue::String(bytes) => string(bytes),
+        RdbReadValue::List(elements) => list(elements.iter(), limits),
+        RdbReadValue::Set(members) => set(members.iter(), limits),
+        RdbReadValue::Hash(fields) => hash(fields.pairs(), limits),
     }
 }
 
-fn list(elements: &[Vec<u8>], limits: &Limits) -> Result<Value, ValueFault> {
-    if elements.is_empty() {
+/// As [`read_value`].
+fn owned_value(value: &RdbValue, limits: &Limits) -> Result<Value, ValueFault> {
+    match value {
+        RdbValue::String(bytes) => string(bytes),
+        RdbValue::List(elements) => list(elements.iter().map(Vec::as_slice), limits),
+        RdbValue::Set(members) => set(members.iter().map(Vec::as_slice), limits),
+        RdbValue::Hash(fields) => {
+            let pairs = fields.iter().map(|(f, v)| (f.as_slice(), v.as_slice()));
+            hash(pairs, limits)
+        }
+    }
+}
+
+fn string(bytes: &[u8]) -> Result<Value, ValueFault> {
+    check_bytes(bytes, STRING_LEN_MAX)?;
+    Ok(Value::string(bytes))
+}
+
+fn list<'a>(
+    elements: impl ExactSizeIterator<Item = &'a [u8]>,
+    limits: &Limits,
+) -> Result<Value, ValueFault> {
+    if elements.len() == 0 {
         return Err(ValueFault::Empty);
     }
     let limit = NodeLimit::from_setting(limits.list_max_listpack_size);
@@ -312,7 +400,10 @@ fn list(elements: &[Vec<u8>], limits: &Limits) -> Result<Value, ValueFault> {
     Ok(Value::List(Box::new(list)))
 }
 
-fn set(members: Vec<Vec<u8>>, limits: &Limits) -> Result<Value, ValueFault> {
+fn set<'a>(
+    members: impl ExactSizeIterator<Item = &'a [u8]>,
+    limits: &Limits,
+) -> Result<Value, ValueFault> {
     let limits = SetLimits {
         intset_entries: limits.set_max_intset_entries,
         pack: PackLimits {
@@ -320,21 +411,26 @@ fn set(members: Vec<Vec<u8>>, limits: &Limits) -> Result<Value, ValueFault> {
             value_bytes: limits.set_max_listpack_value,
         },
     };
-    let Some(first) = members.first() else {
+    let count = members.len();
+    let mut members = members.peekable();
+    let Some(first) = members.peek() else {
         return Err(ValueFault::Empty);
     };
-    let mut set = Set::for_first(first, members.len(), limits);
+    let mut set = Set::for_first(first, count, limits);
     for member in members {
-        check_bytes(&member, ELEMENT_BYTES_MAX)?;
-        if !set.add(&member, limits) {
-            return Err(ValueFault::Duplicate(member));
+        check_bytes(member, ELEMENT_BYTES_MAX)?;
+        if !set.add(member, limits) {
+            return Err(ValueFault::Duplicate(member.to_vec()));
         }
     }
     Ok(Value::Set(Box::new(set)))
 }
 
-fn hash(fields: Vec<(Vec<u8>, Vec<u8>)>, limits: &Limits) -> Result<Value, ValueFault> {
-    if fields.is_empty() {
+fn hash<'a>(
+    fields: impl ExactSizeIterator<Item = (&'a [u8], &'a [u8])>,
+    limits: &Limits,
+) -> Result<Value, ValueFault> {
+    if fields.len() == 0 {
         return Err(ValueFault::Empty);
     }
     let limits = PackLimits {
@@ -343,10 +439,10 @@ fn hash(fields: Vec<(Vec<u8>, Vec<u8>)>, limits: &Limits) -> Result<Value, Value
     };
     let mut hash = Hash::default();
     for (field, value) in fields {
-        check_bytes(&field, ELEMENT_BYTES_MAX)?;
-        check_bytes(&value, ELEMENT_BYTES_MAX)?;
-        if !hash.set(&field, &value, limits) {
-            return Err(ValueFault::Duplicate(field));
+        check_bytes(field, ELEMENT_BYTES_MAX)?;
+        check_bytes(value, ELEMENT_BYTES_MAX)?;
+        if !hash.set(field, value, limits) {
+            return Err(ValueFault::Duplicate(field.to_vec()));
         }
     }
     Ok(Value::Hash(Box::new(hash)))

@@ -222,6 +222,18 @@ fn a_type_that_there_is_not_is_named_with_its_key() {
 }
 
 #[test]
+fn functions_are_refused_by_their_name() {
+    let mut writer = RdbWriter::header(Vec::new(), RdbVersion::V11).unwrap();
+    writer.function(b"#!lua name=lib\nreturn 1").unwrap();
+    let bytes = writer.finish().unwrap();
+    let error = load(&mut shard(), &bytes, LoadExpired::Keep).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the functions that begin with \"#!lua name=lib\", which this server does not have"
+    );
+}
+
+#[test]
 fn a_cut_that_is_no_number_is_refused() {
     let mut writer = RdbWriter::header(Vec::new(), RdbVersion::V11).unwrap();
     writer.aux(b"moon-cut-lsn", b"soon").unwrap();
