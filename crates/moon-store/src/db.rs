@@ -232,8 +232,11 @@ impl Db {
                     Change::Store(value, to) => {
                         let mut packed = PackedKey::new(key.bytes, self.clock);
                         packed.set_has_deadline(to.is_some());
-                        let entry = slot.insert(Entry { key: packed, value });
+                        let entry = Entry { key: packed, value };
+                        // Asked before the entry moves: in the table it would have to wait for
+                        // the slot's cache line.
                         self.heap += entry.memory();
+                        slot.insert(entry);
                         Some(to)
                     }
                 };
