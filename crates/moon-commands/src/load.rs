@@ -8,23 +8,21 @@
 
 use crate::context::Limits;
 use crate::shard_set::ShardSet;
-use moon_core::{ShardCount, UnixMs};
+use batch::Batch;
+use moon_core::{ShardCount, ShardId, UnixMs};
 use moon_rdb::{
     RdbEntry, RdbEntryRef, RdbError, RdbFault, RdbItemRef, RdbLimits, RdbReadValue, RdbReader,
-    RdbValue,
 };
-use moon_store::{
-    Change, DbIndex, Deadline, End, Hash, Key, List, NodeLimit, PackLimits, STRING_LEN_MAX, Set,
-    SetLimits, ShardData, Value,
-};
+use moon_store::{Change, Db, DbIndex, Deadline, Key, ShardData, Value};
 use std::fmt;
 use std::io::Read;
+use values::{ValueFault, owned_value, read_value};
+
+mod batch;
+mod values;
 
 /// Bytes read between two reports of progress.
 const PROGRESS_BYTES: u64 = 1 << 20;
-
-/// Longest element of a list, set or hash: a length of 32 bits counts its framing too.
-const ELEMENT_BYTES_MAX: usize = STRING_LEN_MAX - 64;
 
 /// What to do with keys whose deadline has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,25 +181,9 @@ pub fn load_entry(
         key: &entry.key,
         deadline: entry.deadline.map(UnixMs),
     };
-    place.put(&mut shards, shard_count, || {
-        owned_value(&entry.value, limits)
-    })
-}
-
-/// As [`load_entry`], out of the reader's buffers.
-#[inline]
-fn load_entry_ref(
-    shards: &mut ShardSet<'_>,
-    shard_count: ShardCount,
-    entry: &RdbEntryRef<'_>,
-    limits: &Limits,
-) -> Result<(), LoadError> {
-    let place = Place {
-        db: entry.db,
-        key: entry.key,
-        deadline: entry.deadline.map(UnixMs),
-    };
-    place.put(shards, shard_count, || read_value(entry.value, limits))
+    let (shard, index) = place.find(&mut shards, shard_count.shard_of_key(place.key))?;
+    let value = owned_value(&entry.value, limits).map_err(|fault| place.fault(fault))?;
+    place.store(shard.db(index), Key::new(place.key), value)
 }
 
 /// Where a value goes.
@@ -212,35 +194,47 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Stores what `make` returns, unless something is wrong.
+    /// The database of the shard in hand that the key belongs to, and its index.
     #[inline]
-    fn put(
+    fn find<'s>(
         &self,
-        shards: &mut ShardSet<'_>,
-        shard_count: ShardCount,
-        make: impl FnOnce() -> Result<Value, ValueFault>,
-    ) -> Result<(), LoadError> {
-        let Some(shard) = shards.get(shard_count.shard_of_key(self.key)) else {
+        shards: &'s mut ShardSet<'_>,
+        owner: ShardId,
+    ) -> Result<(&'s mut ShardData, DbIndex), LoadError> {
+        let Some(shard) = shards.get(owner) else {
             return Err(LoadError::WrongShard { key: self.key() });
         };
-        let Some(index) = database(shard, self.db) else {
-            return Err(LoadError::NoSuchDatabase {
+        match database(shard, self.db) {
+            Some(index) => Ok((shard, index)),
+            None => Err(LoadError::NoSuchDatabase {
                 db: self.db,
                 databases: shard.dbs.len(),
                 key: self.key(),
-            });
-        };
-        let value = make().map_err(|fault| fault.at(self.db, self.key()))?;
-        let deadline = self.deadline;
-        let is_new = (shard.db(index)).update(Key::new(self.key), |there, _| match there {
+            }),
+        }
+    }
+
+    /// Stores the value, unless the key is there.
+    #[inline]
+    fn store(&self, database: &mut Db, key: Key<'_>, value: Value) -> Result<(), LoadError> {
+        let is_new = database.update(key, |there, _| match there {
             Some(_) => (Change::Keep, false),
-            None => (Change::Store(value, deadline), true),
+            None => (Change::Store(value, self.deadline), true),
         });
         if is_new {
             return Ok(());
         }
         let key = self.key();
         Err(LoadError::DuplicateKey { db: self.db, key })
+    }
+
+    fn fault(&self, fault: ValueFault) -> LoadError {
+        let (db, key) = (self.db, self.key());
+        match fault {
+            ValueFault::Empty => LoadError::Empty { db, key },
+            ValueFault::Duplicate(element) => LoadError::DuplicateElement { db, key, element },
+            ValueFault::TooLong(bytes) => LoadError::TooLong { db, key, bytes },
+        }
     }
 
     fn key(&self) -> Vec<u8> {
@@ -263,7 +257,7 @@ fn database(shard: &ShardData, db: u32) -> Option<DbIndex> {
 /// # Errors
 /// [`LoadError`]; nothing that was loaded may be used then.
 pub fn load_rdb(
-    mut shards: ShardSet<'_>,
+    shards: ShardSet<'_>,
     shard_count: ShardCount,
     source: impl Read,
     rdb_limits: RdbLimits,
@@ -271,28 +265,96 @@ pub fn load_rdb(
     expired: LoadExpired,
     progress: &mut dyn FnMut(u64),
 ) -> Result<LoadSummary, LoadError> {
-    let mut summary = LoadSummary::default();
+    let mut loader = Loader {
+        shards,
+        shard_count,
+        limits,
+        batches: shard_count.ids().map(|_| Batch::default()).collect(),
+        db: 0,
+        summary: LoadSummary::default(),
+    };
     let mut reader = RdbReader::with_limits(source, rdb_limits);
     let mut next_progress = PROGRESS_BYTES;
     while let Some(item) = reader.next_ref() {
         match item.map_err(unsupported)? {
-            RdbItemRef::Aux { key, value } => aux(&mut summary, key, value)?,
-            RdbItemRef::SelectDb(_) | RdbItemRef::ResizeDb { .. } => {}
+            RdbItemRef::Aux { key, value } => aux(&mut loader.summary, key, value)?,
+            RdbItemRef::SelectDb(db) => loader.select(db)?,
+            RdbItemRef::ResizeDb { .. } => {}
             RdbItemRef::Function(code) => return Err(LoadError::function(code)),
-            RdbItemRef::Entry(entry) if has_expired(&entry, expired) => summary.expired += 1,
-            RdbItemRef::Entry(entry) => {
-                load_entry_ref(&mut shards, shard_count, &entry, limits)?;
-                summary.keys += 1;
+            RdbItemRef::Entry(entry) if has_expired(&entry, expired) => {
+                loader.summary.expired += 1;
             }
+            RdbItemRef::Entry(entry) => loader.entry(&entry)?,
         }
         if reader.offset() >= next_progress {
             progress(reader.offset());
             next_progress = reader.offset() + PROGRESS_BYTES;
         }
     }
+    loader.flush()?;
+    let mut summary = loader.summary;
     summary.bytes = reader.offset();
     progress(summary.bytes);
     Ok(summary)
+}
+
+/// Where the entries of one file go.
+struct Loader<'a> {
+    shards: ShardSet<'a>,
+    shard_count: ShardCount,
+    limits: &'a Limits,
+    /// Short strings that wait, per shard; all of the selected database.
+    batches: Vec<Batch>,
+    /// The selected database.
+    db: u32,
+    summary: LoadSummary,
+}
+
+impl Loader<'_> {
+    fn select(&mut self, db: u32) -> Result<(), LoadError> {
+        self.flush()?;
+        self.db = db;
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: &RdbEntryRef<'_>) -> Result<(), LoadError> {
+        self.summary.keys += 1;
+        let place = Place {
+            db: entry.db,
+            key: entry.key,
+            deadline: entry.deadline.map(UnixMs),
+        };
+        let owner = self.shard_count.shard_of_key(place.key);
+        let (shard, index) = place.find(&mut self.shards, owner)?;
+        let batch = &mut self.batches[owner.index()];
+        if let RdbReadValue::String(string) = entry.value
+            && batch.admits(place.key, string)
+        {
+            batch.push(place.key, place.deadline, string);
+            return match batch.is_full() {
+                true => batch.flush(shard, self.db, index),
+                false => Ok(()),
+            };
+        }
+        let value = read_value(entry.value, self.limits).map_err(|fault| place.fault(fault))?;
+        place.store(shard.db(index), Key::new(place.key), value)
+    }
+
+    /// Puts everything that waits where it belongs.
+    fn flush(&mut self) -> Result<(), LoadError> {
+        // A database that there is not has nothing waiting for it.
+        let Ok(index) = DbIndex::try_from(self.db) else {
+            return Ok(());
+        };
+        for (id, batch) in self.shard_count.ids().zip(&mut self.batches) {
+            if let Some(shard) = self.shards.get(id)
+                && database(shard, self.db).is_some()
+            {
+                batch.flush(shard, self.db, index)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The reader's word about a type becomes the loader's, with the key in front.
@@ -336,123 +398,6 @@ fn aux(summary: &mut LoadSummary, key: &[u8], value: &[u8]) -> Result<(), LoadEr
 
 fn number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
-}
-
-/// What is wrong with a value.
-enum ValueFault {
-    Empty,
-    Duplicate(Vec<u8>),
-    TooLong(usize),
-}
-
-impl ValueFault {
-    fn at(self, db: u32, key: Vec<u8>) -> LoadError {
-        match self {
-            ValueFault::Empty => LoadError::Empty { db, key },
-            ValueFault::Duplicate(element) => LoadError::DuplicateElement { db, key, element },
-            ValueFault::TooLong(bytes) => LoadError::TooLong { db, key, bytes },
-        }
-    }
-}
-
-/// The value in the form in which commands would have made it.
-#[inline]
-fn read_value(value: RdbReadValue<'_>, limits: &Limits) -> Result<Value, ValueFault> {
-    match value {
-        RdbReadValue::String(bytes) => string(bytes),
-        RdbReadValue::List(elements) => list(elements.iter(), limits),
-        RdbReadValue::Set(members) => set(members.iter(), limits),
-        RdbReadValue::Hash(fields) => hash(fields.pairs(), limits),
-    }
-}
-
-/// As [`read_value`].
-fn owned_value(value: &RdbValue, limits: &Limits) -> Result<Value, ValueFault> {
-    match value {
-        RdbValue::String(bytes) => string(bytes),
-        RdbValue::List(elements) => list(elements.iter().map(Vec::as_slice), limits),
-        RdbValue::Set(members) => set(members.iter().map(Vec::as_slice), limits),
-        RdbValue::Hash(fields) => {
-            let pairs = fields.iter().map(|(f, v)| (f.as_slice(), v.as_slice()));
-            hash(pairs, limits)
-        }
-    }
-}
-
-fn string(bytes: &[u8]) -> Result<Value, ValueFault> {
-    check_bytes(bytes, STRING_LEN_MAX)?;
-    Ok(Value::string(bytes))
-}
-
-fn list<'a>(
-    elements: impl ExactSizeIterator<Item = &'a [u8]>,
-    limits: &Limits,
-) -> Result<Value, ValueFault> {
-    if elements.len() == 0 {
-        return Err(ValueFault::Empty);
-    }
-    let limit = NodeLimit::from_setting(limits.list_max_listpack_size);
-    let mut list = List::default();
-    for element in elements {
-        check_bytes(element, ELEMENT_BYTES_MAX)?;
-        list.push(End::Right, element, limit);
-    }
-    Ok(Value::List(Box::new(list)))
-}
-
-fn set<'a>(
-    members: impl ExactSizeIterator<Item = &'a [u8]>,
-    limits: &Limits,
-) -> Result<Value, ValueFault> {
-    let limits = SetLimits {
-        intset_entries: limits.set_max_intset_entries,
-        pack: PackLimits {
-            entries: limits.set_max_listpack_entries,
-            value_bytes: limits.set_max_listpack_value,
-        },
-    };
-    let count = members.len();
-    let mut members = members.peekable();
-    let Some(first) = members.peek() else {
-        return Err(ValueFault::Empty);
-    };
-    let mut set = Set::for_first(first, count, limits);
-    for member in members {
-        check_bytes(member, ELEMENT_BYTES_MAX)?;
-        if !set.add(member, limits) {
-            return Err(ValueFault::Duplicate(member.to_vec()));
-        }
-    }
-    Ok(Value::Set(Box::new(set)))
-}
-
-fn hash<'a>(
-    fields: impl ExactSizeIterator<Item = (&'a [u8], &'a [u8])>,
-    limits: &Limits,
-) -> Result<Value, ValueFault> {
-    if fields.len() == 0 {
-        return Err(ValueFault::Empty);
-    }
-    let limits = PackLimits {
-        entries: limits.hash_max_listpack_entries,
-        value_bytes: limits.hash_max_listpack_value,
-    };
-    let mut hash = Hash::default();
-    for (field, value) in fields {
-        check_bytes(field, ELEMENT_BYTES_MAX)?;
-        check_bytes(value, ELEMENT_BYTES_MAX)?;
-        if !hash.set(field, value, limits) {
-            return Err(ValueFault::Duplicate(field.to_vec()));
-        }
-    }
-    Ok(Value::Hash(Box::new(hash)))
-}
-
-fn check_bytes(bytes: &[u8], max: usize) -> Result<(), ValueFault> {
-    if bytes.len() <= max {
-        return Ok(());
-    }
-    Err(ValueFault::TooLong(bytes.len()))
 }
 
 #[cfg(test)]

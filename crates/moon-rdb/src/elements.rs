@@ -29,7 +29,7 @@ impl Elements {
     }
 
     /// All of them in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> + Clone {
         let mut start = 0;
         self.ends.iter().map(move |end| {
             let element = &self.bytes[start..*end];
@@ -39,7 +39,7 @@ impl Elements {
     }
 
     /// Every two in a row as a pair; the last of an odd number is left out.
-    pub fn pairs(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
+    pub fn pairs(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> + Clone {
         let mut start = 0;
         let (pairs, _) = self.ends.as_chunks::<2>();
         pairs.iter().map(move |[middle, end]| {

@@ -2,7 +2,7 @@
 
 use super::*;
 use moon_core::ShardId;
-use moon_rdb::{RdbInfo, RdbValueRef, RdbVersion, RdbWriter};
+use moon_rdb::{RdbInfo, RdbValue, RdbValueRef, RdbVersion, RdbWriter};
 
 const INFO: RdbInfo<'static> = RdbInfo {
     redis_ver: "7.2.0",
