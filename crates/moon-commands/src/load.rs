@@ -24,6 +24,13 @@ mod values;
 /// Bytes read between two reports of progress.
 const PROGRESS_BYTES: u64 = 1 << 20;
 
+/// Keys that one file is believed to hold before they have come: their empty table takes some
+/// 200 MB of addresses, of which a small part is touched.
+const ROOM_KEYS_MAX: u64 = 4 << 20;
+
+/// Room for fewer keys is not worth making ahead.
+const ROOM_KEYS_MIN: usize = 1024;
+
 /// What to do with keys whose deadline has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadExpired {
@@ -271,6 +278,7 @@ pub fn load_rdb(
         limits,
         batches: shard_count.ids().map(|_| Batch::default()).collect(),
         db: 0,
+        room_left: ROOM_KEYS_MAX,
         summary: LoadSummary::default(),
     };
     let mut reader = RdbReader::with_limits(source, rdb_limits);
@@ -279,7 +287,7 @@ pub fn load_rdb(
         match item.map_err(unsupported)? {
             RdbItemRef::Aux { key, value } => aux(&mut loader.summary, key, value)?,
             RdbItemRef::SelectDb(db) => loader.select(db)?,
-            RdbItemRef::ResizeDb { .. } => {}
+            RdbItemRef::ResizeDb { keys, .. } => loader.reserve(keys),
             RdbItemRef::Function(code) => return Err(LoadError::function(code)),
             RdbItemRef::Entry(entry) if has_expired(&entry, expired) => {
                 loader.summary.expired += 1;
@@ -307,6 +315,8 @@ struct Loader<'a> {
     batches: Vec<Batch>,
     /// The selected database.
     db: u32,
+    /// Keys that the file can still make room for.
+    room_left: u64,
     summary: LoadSummary,
 }
 
@@ -315,6 +325,25 @@ impl Loader<'_> {
         self.flush()?;
         self.db = db;
         Ok(())
+    }
+
+    /// Makes room for the keys that the file promises, as far as it can be believed.
+    fn reserve(&mut self, keys: u64) {
+        let keys = keys.min(self.room_left);
+        self.room_left -= keys;
+        // The base of one shard holds its keys only.
+        let parts = match &self.shards {
+            ShardSet::One(_) => 1,
+            ShardSet::Many { count, .. } => u64::from(count.get()),
+        };
+        let share = usize::try_from(keys / parts).unwrap_or(0);
+        for shard in self.shards.iter() {
+            if share >= ROOM_KEYS_MIN
+                && let Some(index) = database(shard, self.db)
+            {
+                shard.db(index).reserve(share);
+            }
+        }
     }
 
     fn entry(&mut self, entry: &RdbEntryRef<'_>) -> Result<(), LoadError> {

@@ -261,6 +261,22 @@ fn the_source_is_read_exactly_up_to_the_end_of_the_file() {
 }
 
 #[test]
+fn a_file_that_promises_too_many_keys_gets_bounded_memory() {
+    let mut writer = RdbWriter::header(Vec::new(), RdbVersion::V11).unwrap();
+    for db in [0, 1] {
+        writer.select_db(db, u64::MAX, u64::MAX).unwrap();
+        let value = RdbValueRef::String(b"v");
+        writer.entry(b"key", None, value).unwrap();
+    }
+    let bytes = writer.finish().unwrap();
+    let mut shard = shard();
+    let summary = load(&mut shard, &bytes, LoadExpired::Keep).unwrap();
+    assert_eq!(summary.keys, 2);
+    assert!(shard.memory() < 1 << 30, "{} bytes", shard.memory());
+    shard.db(0).self_check();
+}
+
+#[test]
 fn progress_never_goes_back_and_ends_at_the_length() {
     let text = "x".repeat(100_000);
     let names: Vec<String> = (0..50).map(|n| format!("key{n}")).collect();
