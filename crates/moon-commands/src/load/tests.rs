@@ -211,6 +211,24 @@ fn duplicate_members_and_fields_are_refused() {
             matches!(result, Err(LoadError::DuplicateElement { element, .. }) if element == b"1")
         );
     }
+    // Enough elements that they are told apart by their hashes.
+    for prefix in ["", "word "] {
+        let names = (0..20).map(|n| format!("{prefix}{n}").into_bytes());
+        let mut members: Vec<Vec<u8>> = names.collect();
+        let fields = |names: &[Vec<u8>]| names.iter().map(|n| (n.clone(), n.clone())).collect();
+        let good = fields(&members);
+        assert!(load_one(&mut shard(), entry(0, "s", RdbValue::Set(members.clone()))).is_ok());
+        assert!(load_one(&mut shard(), entry(0, "h", RdbValue::Hash(good))).is_ok());
+        members.push(members[7].clone());
+        let bad = fields(&members);
+        for value in [RdbValue::Set(members), RdbValue::Hash(bad)] {
+            let result = load_one(&mut shard(), entry(0, "k", value));
+            let Err(LoadError::DuplicateElement { element, .. }) = result else {
+                panic!("{result:?}");
+            };
+            assert_eq!(element, format!("{prefix}7").into_bytes());
+        }
+    }
     for value in ["short", &"long".repeat(limits.hash_max_listpack_value)] {
         let fields = ["f", "g", "f"].map(|field| (field.into(), value.into()));
         let result = load_one(&mut shard(), entry(0, "h", RdbValue::Hash(fields.to_vec())));
