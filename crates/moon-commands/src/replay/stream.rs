@@ -69,6 +69,19 @@ impl<'a> StreamReplay<'a> {
         self.replayer.stats.db
     }
 
+    /// Whether the last piece ended at the end of a request.
+    #[must_use]
+    pub fn is_between_requests(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The next byte fed stands at `offset` of its file: something else than requests lies
+    /// before it, such as a preamble or the head of a frame. Only between requests.
+    pub fn skip_to(&mut self, offset: u64) {
+        debug_assert!(self.is_between_requests(), "a request has no gap");
+        self.offset = usize::try_from(offset).unwrap_or(usize::MAX);
+    }
+
     /// How the stream stands, as if it ended here.
     #[must_use]
     pub fn end(&self) -> StreamEnd {
@@ -76,7 +89,7 @@ impl<'a> StreamReplay<'a> {
         StreamEnd {
             stats: self.replayer.stats,
             whole: whole as u64,
-            left: (self.offset + self.bytes.len() - whole) as u64,
+            left: self.offset.saturating_add(self.bytes.len()).saturating_sub(whole) as u64,
         }
     }
 
