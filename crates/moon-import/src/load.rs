@@ -10,8 +10,8 @@ use crate::source::{Source, read_bounded};
 use crate::{frames, log_file, own_log};
 use moon_commands::load::{LoadExpired, LoadSummary, load_rdb};
 use moon_commands::{Limits, ShardSet};
-use moon_core::{Generation, ShardCount, ShardId, UnixMs};
-use moon_manifest::{AofLayout, AofManifest, AofPaths};
+use moon_core::{ShardCount, ShardId, UnixMs};
+use moon_manifest::{AofManifest, AofPaths};
 use moon_rdb::RdbLimits;
 use moon_store::ShardData;
 use std::fs::{self, File};
@@ -257,7 +257,7 @@ impl Loader<'_> {
 
     fn version_1(&mut self, dir: &Path, manifest: &AofManifest) -> Result<(), ImportError> {
         let paths = AofPaths::new(dir);
-        let (base, incr) = version_1_files(&paths, manifest.layout, manifest.seq);
+        let [base, incr] = paths.version_1(manifest.layout, manifest.seq);
         expect_base(&base)?;
         self.expect_files(std::slice::from_ref(&incr), &paths.manifest())?;
         self.logs(&[base, incr])
@@ -285,16 +285,6 @@ impl Loader<'_> {
             self.rdb(&base, &mut source, LoadExpired::Keep)?;
         }
         frames::load(self, &incrs)
-    }
-}
-
-/// Where version 1 has its base and its log: at the top, or, after the migration in place, in
-/// the directory of shard 0.
-#[must_use]
-pub fn version_1_files(paths: &AofPaths, layout: AofLayout, seq: Generation) -> (PathBuf, PathBuf) {
-    match layout {
-        AofLayout::TopLevel => (paths.legacy_base(seq), paths.legacy_incr(seq)),
-        AofLayout::PerShard => (paths.base(ShardId(0), seq), paths.incr(ShardId(0), seq)),
     }
 }
 

@@ -89,7 +89,10 @@ impl<'a> StreamReplay<'a> {
         StreamEnd {
             stats: self.replayer.stats,
             whole: whole as u64,
-            left: self.offset.saturating_add(self.bytes.len()).saturating_sub(whole) as u64,
+            left: self
+                .offset
+                .saturating_add(self.bytes.len())
+                .saturating_sub(whole) as u64,
         }
     }
 
