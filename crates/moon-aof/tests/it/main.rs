@@ -9,6 +9,7 @@ mod failpoints;
 mod failures;
 mod golden;
 mod harness;
+mod migrate;
 mod page_cache;
 mod real;
 mod rewrite;
