@@ -58,7 +58,15 @@ pub enum RecoverError {
         /// Where it ends.
         at: Lsn,
     },
-    /// A segment that the manifest names does not exist.
+    /// The directory holds a log that was not closed: it must be recovered, not replaced.
+    #[error(
+        "{path} is the manifest of a log that is in force; it cannot be replaced by another state"
+    )]
+    InForce {
+        /// The manifest.
+        path: PathBuf,
+    },
+    /// A file that the manifest names does not exist.
     #[error("{path} is named by the manifest, but missing")]
     Missing {
         /// The segment.

@@ -226,6 +226,12 @@ impl FaultyStorage {
         self.0.lock().operations
     }
 
+    /// Whether a [`Fault::Halt`] was met.
+    #[must_use]
+    pub fn is_halted(&self) -> bool {
+        self.0.lock().halted
+    }
+
     /// What is on the disk after a power loss; `seed` decides what of the unsynced survives.
     #[must_use]
     pub fn crash(&self, seed: u64) -> FaultyStorage {

@@ -58,7 +58,7 @@ pub use policy::FsyncPolicy;
 pub use pool::AofWriterPool;
 pub use rdb_file::{DumpFile, RdbFile, RdbFileInfo};
 pub use real::RealStorage;
-pub use recovery::{AofOptions, NoProgress, Progress, Recovery, ReplaySink};
+pub use recovery::{AofOptions, NoProgress, Progress, Recovery, ReplaySink, open_for_rewrite};
 pub use rewrite::{Rewrite, RewriteSummary};
 pub use status::{AofStatus, RecoverySummary};
 pub use storage::{Storage, StorageFile};

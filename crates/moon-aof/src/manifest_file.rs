@@ -103,7 +103,7 @@ impl ManifestFile {
         self.shards
     }
 
-    /// The manifest in force.
+    /// What the last successful replacement wrote.
     pub(crate) fn current(&self) -> AofManifest {
         self.lock().manifest.clone()
     }
@@ -167,9 +167,38 @@ impl ManifestFile {
         change: impl FnOnce(&mut AofManifest),
     ) -> Result<(), ReplaceError> {
         let mut state = self.lock();
+        if state.foreign {
+            let source = io::ErrorKind::Unsupported.into();
+            let unsure = false;
+            return Err(ReplaceError { source, unsure });
+        }
         let mut next = state.manifest.clone();
         change(&mut next);
         self.replace(&mut state, next, points.written)
+    }
+
+    /// Creates the segments of the next generation for a log that is not in force: the manifest on
+    /// disk is another one's, and says that this generation is being prepared.
+    pub(crate) fn prepare_generation(&self) -> io::Result<Vec<FreshSegment>> {
+        let mut state = self.lock();
+        state.seq = state.seq.next();
+        state.foreign = true;
+        self.create_segments(state.seq, state.manifest.history)
+    }
+
+    /// Brings a prepared log in force. If the manifest cannot be replaced, it stays a prepared one.
+    pub(crate) fn bring_in_force(
+        &self,
+        points: Points,
+        change: impl FnOnce(&mut AofManifest),
+    ) -> Result<(), ReplaceError> {
+        let mut state = self.lock();
+        let mut next = state.manifest.clone();
+        next.seq = state.seq;
+        change(&mut next);
+        self.replace(&mut state, next, points.written)?;
+        state.foreign = false;
+        Ok(())
     }
 
     fn replace(

@@ -28,7 +28,7 @@ impl AofWriterPool {
         clock: Arc<Clock>,
         shared: Arc<Shared>,
         writers: Vec<Arc<Writer>>,
-        lock: Box<dyn Send + Sync>,
+        lock: DirLock,
     ) -> Result<AofWriterPool, (ShardId, io::Error)> {
         for writer in &writers {
             let shard = writer.shard;
@@ -39,7 +39,7 @@ impl AofWriterPool {
                 .map_err(|error| (shard, error))?;
             writer.set_thread(thread.thread().clone());
         }
-        let lock = Arc::new(DirLock(lock));
+        let lock = Arc::new(lock);
         Ok(AofWriterPool {
             handle: AofHandle::new(clock, shared, writers, &lock),
             _lock: lock,

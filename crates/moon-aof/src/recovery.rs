@@ -14,8 +14,11 @@
 //!
 //! A crash at any point leaves a directory from which the same prefix is recovered.
 
+mod adopt;
 mod carry;
 mod finish;
+
+pub use adopt::open_for_rewrite;
 
 use crate::error::{RecoverError, ReplayError};
 use crate::failpoint;
@@ -148,6 +151,8 @@ pub struct Recovery {
     shards: ShardCount,
     /// `None` for a new directory.
     manifest: Option<(AofManifest, Vec<u8>)>,
+    /// What a directory has in force that is not recovered but replaced.
+    before: Option<adopt::Before>,
     segments: Vec<Segment>,
     /// Segments without frames that no manifest names: left by a crash before the manifest that
     /// would have named them. In a directory that was being prepared, everything.
@@ -196,6 +201,7 @@ impl Recovery {
             paths,
             shards,
             manifest,
+            before: None,
             segments: Vec::new(),
             unnamed: Vec::new(),
             superseded: Vec::new(),
@@ -662,24 +668,14 @@ fn read_manifest(
     names: &[String],
     use_closed: bool,
 ) -> Result<Option<(AofManifest, Vec<u8>)>, RecoverError> {
-    let path = paths.manifest();
-    let bytes = match read_whole(storage, &path, MANIFEST_BYTES_MAX + 1) {
-        Ok(bytes) => Some(bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(source) => return Err(read_error(&path, source)),
-    };
     let legacy = || RecoverError::Legacy {
         path: paths.root().to_owned(),
     };
-    let Some(bytes) = bytes else {
+    let Some((manifest, bytes)) = read_manifest_file(storage, paths)? else {
         if is_legacy_top_level_layout(None, names) {
             return Err(legacy());
         }
         return Ok(None);
-    };
-    let manifest = match AofManifest::parse(&bytes) {
-        Ok(manifest) => manifest,
-        Err(source) => return Err(RecoverError::Manifest { path, source }),
     };
     if manifest.version != moon_manifest::ManifestVersion::V3
         || manifest.layout != AofLayout::PerShard
@@ -690,6 +686,23 @@ fn read_manifest(
         return Err(RecoverError::Closed { at });
     }
     Ok(Some((manifest, bytes)))
+}
+
+/// The manifest, of whatever version.
+fn read_manifest_file(
+    storage: &dyn Storage,
+    paths: &AofPaths,
+) -> Result<Option<(AofManifest, Vec<u8>)>, RecoverError> {
+    let path = paths.manifest();
+    let bytes = match read_whole(storage, &path, MANIFEST_BYTES_MAX + 1) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(read_error(&path, source)),
+    };
+    match AofManifest::parse(&bytes) {
+        Ok(manifest) => Ok(Some((manifest, bytes))),
+        Err(source) => Err(RecoverError::Manifest { path, source }),
+    }
 }
 
 fn shard_count(

@@ -18,6 +18,7 @@
 //! A segment with frames from the cut on is never superseded, because a log that does not change
 //! to the new segments makes the cut fail.
 
+mod archive;
 mod generations;
 
 use crate::error::RewriteError;
@@ -28,6 +29,8 @@ use crate::rdb_file::{Finished, RdbFile, RdbFileInfo};
 use crate::writer::CutPoint;
 use generations::{Epoch, Retention};
 use moon_core::{Generation, Lsn, ShardId};
+use moon_manifest::{AofManifest, IncrLine};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -50,6 +53,8 @@ pub struct Rewrite {
     lengths: Arc<[AtomicU64]>,
     /// Whether the bases may be named by the manifest on disk: then they stay.
     named: bool,
+    /// Of a log that is not in force yet: the files of what it replaces.
+    replaces: Option<Vec<PathBuf>>,
 }
 
 /// All shards' logs have changed segments.
@@ -69,6 +74,8 @@ pub struct RewriteSummary {
     pub base_bytes: u64,
     /// Files removed.
     pub removed_files: usize,
+    /// Superseded generations moved to the archive directory.
+    pub archived: usize,
 }
 
 impl Rewrite {
@@ -82,6 +89,19 @@ impl Rewrite {
         Ok(rewrite)
     }
 
+    /// The rewrite that brings a log in force which stands beside what is: its segments are those
+    /// of `generation`, and it takes the place of the files `replaces`.
+    pub(crate) fn pending(
+        log: &AofHandle,
+        generation: Generation,
+        replaces: Vec<PathBuf>,
+    ) -> Option<Rewrite> {
+        log.shared.rewriting.store(true, Ordering::SeqCst);
+        let mut rewrite = Rewrite::new(log.clone(), log.hold_directory()?, generation);
+        rewrite.replaces = Some(replaces);
+        Some(rewrite)
+    }
+
     fn new(log: AofHandle, lock: Arc<DirLock>, generation: Generation) -> Rewrite {
         let lengths = log.writers.iter().map(|_| AtomicU64::new(Finished::NOT));
         Rewrite {
@@ -91,6 +111,7 @@ impl Rewrite {
             generation,
             cut: None,
             named: false,
+            replaces: None,
         }
     }
 
@@ -134,7 +155,12 @@ impl Rewrite {
         let mut points = Vec::new();
         for writer in self.log.writers.iter() {
             let shard = writer.shard;
-            let point = writer.cut_to_generation(self.generation);
+            let point = if self.replaces.is_some() {
+                // Its log starts at the cut.
+                Some(writer.start_point(self.generation))
+            } else {
+                writer.cut_to_generation(self.generation)
+            };
             let point = point.filter(|point| point.end <= cut);
             points.push(point.ok_or(RewriteError::Refused { shard })?);
         }
@@ -195,11 +221,18 @@ impl Rewrite {
         for epoch in &superseded {
             removed_files += self.remove(epoch);
         }
+        for path in self.replaces.take().unwrap_or_default() {
+            failpoint::hit("rewrite-mid-delete");
+            self.manifest().remove_if_there(&path);
+            removed_files += 1;
+        }
+        let archived = self.archive();
         Ok(RewriteSummary {
             generation: self.generation,
             cut: cut.at,
             base_bytes,
             removed_files,
+            archived,
         })
     }
 
@@ -239,6 +272,10 @@ impl Rewrite {
             if stop.load(Ordering::SeqCst) {
                 return Err(RewriteError::Interrupted);
             }
+            if writer.is_stuck() {
+                let shard = writer.shard;
+                return Err(RewriteError::Refused { shard });
+            }
             if writer.has_stopped() {
                 return Err(RewriteError::Stopped);
             }
@@ -265,12 +302,26 @@ impl Rewrite {
         let mut dropped = Vec::new();
         let generation = self.generation;
         let retention = self.retention(cut);
-        let replaced = self.manifest().update_at(points, |manifest| {
-            dropped = generations::supersede(manifest, generation, cut.at, retention);
-            for (shard, end) in manifest.shards.iter_mut().zip(ends) {
-                shard.max_lsn = shard.max_lsn.max(end.min(durable).0);
+        let at = cut.at;
+        let pending = self.replaces.is_some();
+        let mut change = |manifest: &mut AofManifest| {
+            if pending {
+                manifest.incrs.push(IncrLine {
+                    seq: generation,
+                    first: at,
+                    end: None,
+                });
             }
-        });
+            dropped = generations::supersede(manifest, generation, at, retention);
+            for (shard, end) in manifest.shards.iter_mut().zip(&ends) {
+                shard.max_lsn = shard.max_lsn.max((*end).min(durable).0);
+            }
+        };
+        let replaced = if pending {
+            self.manifest().bring_in_force(points, &mut change)
+        } else {
+            self.manifest().update_at(points, &mut change)
+        };
         match replaced {
             Ok(()) => {
                 self.named = true;
@@ -279,7 +330,7 @@ impl Rewrite {
             Err(ReplaceError { source, unsure }) => {
                 // If the new manifest may be the one on disk, the bases must stay until the old
                 // one surely is.
-                self.named = unsure && self.manifest().update(|_| {}).is_err();
+                self.named = unsure && (pending || self.manifest().update(|_| {}).is_err());
                 Err(RewriteError::Manifest { source })
             }
         }
@@ -293,10 +344,42 @@ impl Rewrite {
         let intact = points
             .zip(&cut.points)
             .all(|(now, then)| now.unwrap_or(*then).intact);
-        let shared = &self.log.shared;
-        Retention {
-            keep: usize::try_from(shared.keep_generations).unwrap_or(usize::MAX),
-            intact,
+        let wanted = self.keep() > 0 || self.log.shared.archive_dir.is_some();
+        if !intact && wanted {
+            tracing::warn!(
+                cut = cut.at.0,
+                "the log before the rewrite is not kept, because its files do not have all of it"
+            );
+        }
+        // What goes to the archive stays named until it is there.
+        let keep = match self.log.shared.archive_dir {
+            Some(_) => usize::MAX,
+            None => self.keep(),
+        };
+        Retention { keep, intact }
+    }
+
+    fn keep(&self) -> usize {
+        usize::try_from(self.log.shared.keep_generations).unwrap_or(usize::MAX)
+    }
+
+    /// Moves what is not kept to the archive; how many generations. The new generation is in force,
+    /// so an error ends nothing: what could not be moved stays named, and is tried again after the
+    /// next rewrite.
+    fn archive(&self) -> usize {
+        let Some(dir) = &self.log.shared.archive_dir else {
+            return 0;
+        };
+        match archive::archive_surplus(self.manifest(), dir, self.keep()) {
+            Ok(moved) => moved,
+            Err(error) => {
+                tracing::error!(
+                    dir = %dir.display(),
+                    error = %error,
+                    "cannot archive superseded generations of the append-only log; they stay"
+                );
+                0
+            }
         }
     }
 

@@ -112,6 +112,12 @@ struct State {
     cut: Option<CutPoint>,
     /// Whether a sync of `file` or of a retired one failed.
     sync_failed: bool,
+    /// Whether it was a retired one's, and `file` itself is good.
+    retired_failed: bool,
+    /// Whether `file` could not be cut to whole frames: it is never written to again.
+    sealed: bool,
+    /// Whether only a cut helps: a sync of `file` failed, and its tail is not in memory.
+    stuck: bool,
     /// How far a latched writer is on its way out.
     way_out: WayOut,
     stop: bool,
@@ -195,6 +201,9 @@ impl Writer {
                 prepared: None,
                 cut: None,
                 sync_failed: false,
+                retired_failed: false,
+                sealed: false,
+                stuck: false,
                 way_out: WayOut::None,
                 stop: false,
                 has_stopped: false,
@@ -277,7 +286,10 @@ impl Writer {
 
     /// Nothing more may be written to the file, because it could not be cut to whole frames.
     pub(crate) fn seal(&self) {
+        let mut state = self.state();
+        state.sealed = true;
         self.latched.store(true, Ordering::SeqCst);
+        drop(state);
         self.status().set_health(LogHealth::SyncFailing);
     }
 
@@ -345,11 +357,7 @@ impl Writer {
         let at = state.seq;
         let next = state.prepared.take_if(|next| at < next.header.seq)?;
         if failing {
-            self.hole.store(true, Ordering::SeqCst);
-            self.latched.store(false, Ordering::SeqCst);
-            state.sync_failed = false;
-            state.way_out = WayOut::None;
-            state.retired.clear();
+            self.leave_hole(&mut state);
         } else {
             let retired = Retired {
                 file: state.file.clone(),
@@ -367,11 +375,26 @@ impl Writer {
         });
         state.file = next.file.clone();
         state.seq = next.header.seq;
+        state.sealed = false;
         self.position.store(next.position, Ordering::Relaxed);
         self.allocated.store(next.position, Ordering::SeqCst);
         drop(state);
         self.wake();
         Some(next)
+    }
+
+    /// Gives the unsynced part of the log up: the bases of a rewrite must prove it.
+    fn leave_hole(&self, state: &mut State) {
+        self.hole.store(true, Ordering::SeqCst);
+        self.latched.store(false, Ordering::SeqCst);
+        state.sync_failed = false;
+        state.retired_failed = false;
+        state.stuck = false;
+        state.way_out = WayOut::None;
+        state.retired.clear();
+        if let Some(cut) = &mut state.cut {
+            cut.intact = false;
+        }
     }
 
     // --- a rewrite's side ---
@@ -396,6 +419,17 @@ impl Writer {
         self.state().cut.filter(|cut| cut.seq == seq)
     }
 
+    /// The start of a log in generation `seq`, as a cut.
+    pub(crate) fn start_point(&self, seq: Generation) -> CutPoint {
+        CutPoint {
+            seq,
+            end: self.written_end(),
+            total: 0,
+            appended: 0,
+            intact: true,
+        }
+    }
+
     /// Whether everything the shard issued before `cut` is proven durable, or lies before a hole
     /// and waits for the bases. Asks for a sync if not.
     pub(crate) fn is_settled(&self, cut: &CutPoint) -> bool {
@@ -408,6 +442,11 @@ impl Writer {
             self.wake();
         }
         settled
+    }
+
+    /// Whether the log waits for another cut than the last one.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.state().stuck
     }
 
     /// Whether the sync thread has ended.
@@ -545,6 +584,7 @@ impl Writer {
             };
             let started = Instant::now();
             if let Err(error) = file.sync_data() {
+                self.state().retired_failed = true;
                 self.sync_failed(&error);
                 return false;
             }
@@ -651,12 +691,7 @@ impl Writer {
             match std::mem::replace(&mut state.way_out, WayOut::None) {
                 WayOut::Tail(tail) => {
                     if state.sync_failed && !tail.complete {
-                        tracing::error!(
-                            shard = self.shard.0,
-                            "the unsynced tail is not in memory; nothing more counts as durable \
-                             until the log is rewritten"
-                        );
-                        return Some(false);
+                        return Some(self.cannot_replace(&mut state));
                     }
                     state.way_out = WayOut::Replacing;
                     (tail, state.sync_failed)
@@ -672,6 +707,24 @@ impl Writer {
             self.state().way_out = WayOut::None;
         }
         Some(replaced)
+    }
+
+    /// The unsynced tail is not in memory. If it lies in segments that a cut took out of use, the
+    /// log goes on in the one it has, and the bases of that cut prove what is below it; whether
+    /// the log can go on.
+    fn cannot_replace(&self, state: &mut State) -> bool {
+        let goes_on = state.retired_failed && !state.sealed;
+        if goes_on {
+            self.leave_hole(state);
+        } else {
+            state.stuck = true;
+        }
+        tracing::error!(
+            shard = self.shard.0,
+            "the unsynced tail is not in memory; nothing more counts as durable until the log is \
+             rewritten"
+        );
+        goes_on
     }
 
     /// Whether the shard can go on: its tail is safe, and there is a segment to write to.
@@ -703,6 +756,8 @@ impl Writer {
                 state.file = replacement.file.clone();
                 state.seq = replacement.header.seq;
                 state.sync_failed = false;
+                state.retired_failed = false;
+                state.sealed = false;
                 // All of it is in the replacement; but who reads the old segments alone may miss
                 // some.
                 if !state.retired.is_empty() {

@@ -4,6 +4,7 @@
 use super::{Recovery, Segment, in_force, is_void, read_error};
 use crate::error::RecoverError;
 use crate::failpoint;
+use crate::handle::DirLock;
 use crate::log::{FRAME_MAX_LIMIT, ShardLog};
 use crate::manifest_file::{FreshSegment, ManifestFile};
 use crate::pool::AofWriterPool;
@@ -40,10 +41,10 @@ impl Recovery {
         if !self.replayed && self.summary.frames > 0 {
             return Err(RecoverError::NotReplayed);
         }
-        if clock.head() != self.end || clock.shards() != usize::from(self.shards.get()) {
-            let (clock, end) = (clock.head(), self.end);
-            return Err(RecoverError::Clock { clock, end });
+        if self.before.is_some() {
+            return Err(RecoverError::NotReplayed);
         }
+        self.check_clock(clock)?;
         let lock = self.take_directory()?;
         self.sync_segments()?;
         self.write_sidecars()?;
@@ -57,7 +58,7 @@ impl Recovery {
         let (file, fresh) = self.switch(&dropped)?;
         failpoint::hit("recovery-after-manifest");
         self.tidy(&dropped);
-        self.start_writers(clock, file, fresh, lock)
+        self.start_writers(clock, file, fresh, DirLock(lock))
     }
 
     /// Brings the recovered end to fresh segments and makes them the ones in force: the step
@@ -113,7 +114,7 @@ impl Recovery {
     }
 
     /// Creates the directories, and makes sure that nobody else uses them or did since the scan.
-    fn take_directory(&self) -> Result<Box<dyn Send + Sync>, RecoverError> {
+    pub(super) fn take_directory(&self) -> Result<Box<dyn Send + Sync>, RecoverError> {
         let root = self.paths.root();
         let wrap = |source| write_error(root, source);
         self.storage.create_dir(root).map_err(wrap)?;
@@ -133,7 +134,7 @@ impl Recovery {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(source) => return Err(read_error(&path, source)),
         };
-        if now.as_ref() != self.manifest.as_ref().map(|(_, bytes)| bytes) {
+        if now.as_ref() != self.bytes_found() {
             return Err(RecoverError::Changed { path, offset: 0 });
         }
         for shard in self.shards.ids() {
@@ -148,7 +149,7 @@ impl Recovery {
 
     /// Removes the files of a generation that was being prepared, durably, before a manifest
     /// without that line makes them look like those of a lost manifest.
-    fn remove_preparing(&self) -> Result<(), RecoverError> {
+    pub(super) fn remove_preparing(&self) -> Result<(), RecoverError> {
         for path in &self.preparing {
             self.storage
                 .remove(path)
@@ -230,7 +231,7 @@ impl Recovery {
 
     /// The manifest to go on with: marks and ids as they will be. Of its generations only the
     /// absence of any in a new directory counts.
-    fn next_manifest(&self) -> Result<AofManifest, RecoverError> {
+    pub(super) fn next_manifest(&self) -> Result<AofManifest, RecoverError> {
         let Some((manifest, _)) = &self.manifest else {
             let id = self.new_replication_id()?;
             let mut manifest = AofManifest::initialize_multi(self.shards, 1, id);
@@ -330,7 +331,7 @@ impl Recovery {
 
     /// Frees what the new manifest does not name any more. Nothing depends on it: a reader
     /// ignores what lies beyond a segment's end, and the next start tidies again.
-    fn tidy(&self, dropped: &[Generation]) {
+    pub(super) fn tidy(&self, dropped: &[Generation]) {
         for path in &self.superseded {
             self.remove(path);
         }
@@ -352,18 +353,18 @@ impl Recovery {
         }
     }
 
-    fn remove(&self, path: &Path) {
+    pub(super) fn remove(&self, path: &Path) {
         if let Err(error) = self.storage.remove(path) {
             tracing::warn!(file = %path.display(), error = %error, "cannot remove");
         }
     }
 
-    fn start_writers(
+    pub(super) fn start_writers(
         &self,
         clock: &Arc<Clock>,
         manifest: ManifestFile,
         fresh: Vec<FreshSegment>,
-        lock: Box<dyn Send + Sync>,
+        lock: DirLock,
     ) -> Result<(AofWriterPool, Vec<ShardLog>), RecoverError> {
         let options = &self.options;
         clock.set_commit_on(options.policy.commit_on());
