@@ -12,6 +12,7 @@
 //! * [`load`](mod@load): a source put into shards; `log_file` reads one log, `frames` those of
 //!   version 2, `own_log` those of version 3.
 //! * [`digest`]: whether two keyspaces are the same.
+//! * [`mod@migrate`]: a source made into a new directory.
 //! * [`error`]: what can be wrong.
 
 #![forbid(unsafe_code)]
@@ -26,6 +27,8 @@ mod log_file;
 mod own_log;
 
 pub mod digest;
+
+pub mod migrate;
 
 pub mod error;
 

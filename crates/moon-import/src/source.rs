@@ -55,7 +55,7 @@ impl Source {
     pub fn kind(&self) -> &'static str {
         match self {
             Source::Dump(_) => "RDB file",
-            Source::RedisMultiPart { .. } => "multi-part append-only log of Redis",
+            Source::RedisMultiPart { .. } => "append-only log of Redis in several parts",
             Source::RedisSingleAof(_) => "append-only log of Redis",
             Source::V1 { .. } => "append-only log of version 1",
             Source::V2 { .. } => "append-only log of version 2",
@@ -251,9 +251,13 @@ mod tests {
             (
                 "appendonlydir/a.aof.manifest",
                 "",
-                "multi-part append-only log of Redis",
+                "append-only log of Redis in several parts",
             ),
-            ("a.aof.manifest", "", "multi-part append-only log of Redis"),
+            (
+                "a.aof.manifest",
+                "",
+                "append-only log of Redis in several parts",
+            ),
         ] {
             let dir = tempfile::tempdir().unwrap();
             write(&dir.path().join(file), text);

@@ -222,11 +222,16 @@ impl Model {
         };
         let log = open(&disk, options, 2).unwrap_or_else(|error| panic!("{what}: {error}"));
         let found = log.recovered.bytes.len();
-        assert!(may.starts_with(&log.recovered.bytes), "{what}: not a prefix");
+        assert!(
+            may.starts_with(&log.recovered.bytes),
+            "{what}: not a prefix"
+        );
         assert!(found >= must, "{what}: {found} of {must} bytes");
         let mut world = World::of(log);
         assert_eq!(leftovers(&disk), Vec::<PathBuf>::new(), "{what}");
-        world.rewrite().unwrap_or_else(|error| panic!("{what}: {error}"));
+        world
+            .rewrite()
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
         world.log.sync();
         world.expect(&disk.crash(seed), options, what);
     }
