@@ -11,6 +11,9 @@
 //! `rewrite-first-manifest` (it does), `rewrite-after-cut`, `rewrite-mid-base` (at each chunk of a
 //! base), `rewrite-bases-synced`, `rewrite-second-manifest` (written, not renamed),
 //! `rewrite-after-manifest`, `rewrite-mid-delete` (before each removal of a superseded file).
+//!
+//! Of the migration of version 1 in place: `migrate-after-directory`, `migrate-after-rename` (at
+//! each of the two), `migrate-after-manifest`.
 
 /// The process dies here if the failpoint is armed and its time has come.
 #[inline(always)]

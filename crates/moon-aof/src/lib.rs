@@ -16,6 +16,7 @@
 //! * `manifest_file`: the one place that replaces the manifest.
 //! * [`handle`], [`rdb_file`], [`rewrite`]: a smaller log, while the old one goes on.
 //! * [`recovery`]: from files to a running log, with `scan` (one segment) and `plan` (all).
+//! * [`migrate`]: version 1 brought to the layout of all later ones, in place.
 //! * [`status`], [`error`], `trouble`: what it tells.
 //! * `failpoint`: where tests kill it.
 
@@ -42,6 +43,8 @@ mod plan;
 pub mod recovery;
 mod scan;
 
+pub mod migrate;
+
 pub mod error;
 mod failpoint;
 pub mod status;
@@ -51,6 +54,7 @@ pub use error::{RecoverError, ReplayError, RewriteError, ShutdownError};
 pub use faulty::FaultyStorage;
 pub use handle::AofHandle;
 pub use log::ShardLog;
+pub use migrate::{MigrateError, Migrated, migrate_in_place};
 pub use policy::FsyncPolicy;
 pub use pool::AofWriterPool;
 pub use rdb_file::{DumpFile, RdbFile, RdbFileInfo};

@@ -121,7 +121,7 @@ impl Recovery {
         if let Some(parent) = root.parent() {
             self.storage.sync_dir(parent).map_err(wrap)?;
         }
-        let path = root.join("moon.aof.lock");
+        let path = self.paths.lock();
         let lock = match self.storage.lock(&path) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return Err(RecoverError::InUse { path });
