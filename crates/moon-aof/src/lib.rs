@@ -15,6 +15,8 @@
 //! * [`pool`]: all of them together.
 //! * `manifest_file`: the one place that replaces the manifest.
 //! * [`recovery`]: from files to a running log, with `scan` (one segment) and `plan` (all).
+//! * [`inspect`]: a log seen from outside, whatever is wrong with it; [`copy`](mod@copy): files of another
+//!   directory or generation.
 //! * [`status`], [`error`]: what it tells.
 //! * `failpoint`: where tests kill it.
 
@@ -37,8 +39,12 @@ mod plan;
 pub mod recovery;
 mod scan;
 
+pub mod inspect;
+
+pub mod copy;
+
 pub mod error;
-mod failpoint;
+pub mod failpoint;
 pub mod status;
 
 pub use error::{RecoverError, ReplayError, ShutdownError};

@@ -13,6 +13,7 @@
 //! * [`docs`]: what COMMAND answers.
 //! * the commands, one module per family: [`strings`], [`keys`], [`keyspace`] with [`scan`],
 //!   [`hashes`], [`lists`], [`sets`].
+//! * [`requests`]: the requests in a payload and whose data they touch.
 //! * [`mod@replay`]: a payload applied again; [`expire`]: keys that expire unasked.
 
 mod collection;
@@ -31,6 +32,7 @@ pub mod lists;
 pub mod long_double;
 pub mod parse;
 pub mod replay;
+pub mod requests;
 pub mod scan;
 pub mod server_commands;
 pub mod sets;

@@ -3,6 +3,7 @@
 //! ```text
 //! <dir>/<appenddirname>/
 //!   moon.aof.manifest
+//!   moon.aof.lock                            held by whoever changes the directory
 //!   moon.aof.manifest.tmp                    while the manifest is being replaced
 //!   shard-0/moon.aof.<seq>.base.rdb          v2 and v3
 //!   shard-0/moon.aof.<seq>.incr.aof
@@ -21,6 +22,9 @@ pub const MANIFEST_FILE_NAME: &str = "moon.aof.manifest";
 
 /// Name under which a new manifest is written and synced before it takes the manifest's place.
 pub const MANIFEST_TEMP_FILE_NAME: &str = "moon.aof.manifest.tmp";
+
+/// Name of the lock that whoever changes the append-only directory holds.
+pub const LOCK_FILE_NAME: &str = "moon.aof.lock";
 
 /// Name of the directory for tails that recovery cut off.
 pub const TRUNCATED_DIR_NAME: &str = "truncated";
@@ -72,6 +76,12 @@ impl AofPaths {
     #[must_use]
     pub fn manifest_temp(&self) -> PathBuf {
         self.root.join(MANIFEST_TEMP_FILE_NAME)
+    }
+
+    /// The lock file of the directory.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.root.join(LOCK_FILE_NAME)
     }
 
     /// The directory of one shard.
