@@ -112,6 +112,13 @@ impl LogFiles {
         firsts.min().unwrap_or(Lsn::ZERO)
     }
 
+    /// Where a start's replay begins: the newest base's cut.
+    #[must_use]
+    pub fn start(&self) -> Lsn {
+        let base = self.manifest.newest_base();
+        base.map_or_else(|| self.first(), |base| base.cut)
+    }
+
     /// The highest durable mark of the manifest and of every frame with a good header: `D`.
     #[must_use]
     pub fn durable(&self) -> Lsn {
