@@ -5,9 +5,16 @@
 //! feature every call here is empty.
 //!
 //! Names: `between-issue-and-write`, `mid-write`, `between-write-and-ack`, `recovery-replay`,
-//! `recovery-mid-copy`, `recovery-before-manifest`, `recovery-after-manifest`; in `moon-tools`
-//! `reshard-preparing`, `reshard-mid-copy`, `reshard-before-manifest`, `reshard-after-manifest`,
-//! `reshard-mid-delete`.
+//! `recovery-mid-copy`, `recovery-before-manifest`, `recovery-after-manifest`.
+//!
+//! Of a rewrite, in its order: `rewrite-segments-created` (no manifest names them yet),
+//! `rewrite-first-manifest` (it does), `rewrite-after-cut`, `rewrite-mid-base` (at each chunk of a
+//! base), `rewrite-bases-synced`, `rewrite-second-manifest` (written, not renamed),
+//! `rewrite-after-manifest`, `rewrite-mid-delete` (before each removal of a superseded file).
+//!
+//! In `moon-tools`: `reshard-preparing` (the manifest says so, no file yet), `reshard-mid-copy` (at
+//! each unit), `reshard-before-manifest` (all is synced), `reshard-after-manifest`,
+//! `reshard-mid-delete` (before each removal of an old file).
 
 /// The process dies here if the failpoint is armed and its time has come.
 #[inline(always)]
