@@ -2,7 +2,9 @@
 
 use moon_aof::Storage;
 use moon_aof::copy::FileReader;
-use moon_rdb::{RdbEntry, RdbError, RdbItem, RdbLimits, RdbReader};
+use moon_rdb::encode::{self, ValueKind};
+use moon_rdb::value::{RdbEntryRef, RdbItemRef, RdbReadValue};
+use moon_rdb::{RdbError, RdbLimits, RdbReader};
 use std::collections::BTreeMap;
 use std::io::{self, BufReader};
 use std::path::Path;
@@ -33,6 +35,9 @@ pub enum RdbFileError {
         /// The key, escaped.
         key: String,
     },
+    /// It holds a library of functions, which this version does not keep.
+    #[error("it holds a library of functions, which this version does not have")]
+    Function,
     /// Bytes follow behind its checksum.
     #[error("{bytes} bytes follow behind its end")]
     Trailing {
@@ -50,14 +55,16 @@ pub struct RdbSummary {
     pub expires: u64,
     /// Keys per database.
     pub databases: BTreeMap<u32, u64>,
+    /// Libraries of functions.
+    pub functions: u64,
     /// Its AUX fields, in order.
     pub aux: Vec<(String, String)>,
     /// Its length up to and with the checksum.
     pub bytes: u64,
 }
 
-/// Reads a whole base and hands every item to `take`. `cut` is the position its manifest gives
-/// it. A file without a checksum is refused: every base has one.
+/// Reads a whole base and hands every item to `take`, with the file bytes read so far. `cut` is
+/// the position its manifest gives it. A file without a checksum is refused: every base has one.
 ///
 /// # Errors
 /// The first fault; items handed over before it must not be used.
@@ -65,27 +72,23 @@ pub fn read_base<E: From<RdbFileError>>(
     storage: &dyn Storage,
     path: &Path,
     cut: u64,
-    mut take: impl FnMut(BaseItem, u64) -> Result<(), E>,
+    mut take: impl FnMut(RdbItemRef<'_>, u64) -> Result<(), E>,
 ) -> Result<u64, E> {
-    let limits = RdbLimits {
-        require_checksum: true,
-        ..RdbLimits::default()
-    };
     let source = FileReader::open(storage, path).map_err(RdbFileError::Io)?;
     let file_len = source.file_len().map_err(RdbFileError::Io)?;
-    let mut reader = RdbReader::with_limits(BufReader::with_capacity(WINDOW, source), limits);
-    while let Some(item) = reader.next() {
-        let item = item.map_err(RdbFileError::Rdb)?;
-        let item = match item {
-            RdbItem::Aux { key, value } => {
-                check_cut(&key, &value, cut)?;
-                BaseItem::Aux(key, value)
-            }
-            RdbItem::SelectDb(db) => BaseItem::Select(db),
-            RdbItem::ResizeDb { keys, expires } => BaseItem::Resize(keys, expires),
-            RdbItem::Entry(entry) => BaseItem::Entry(entry),
+    let source = BufReader::with_capacity(WINDOW, source);
+    let mut reader = RdbReader::with_limits(source, RdbLimits::own());
+    loop {
+        // Bytes before the item: the item itself borrows the reader.
+        let at = reader.offset();
+        let Some(item) = reader.next_ref() else {
+            break;
         };
-        take(item, reader.offset())?;
+        let item = item.map_err(RdbFileError::Rdb)?;
+        if let RdbItemRef::Aux { key, value } = item {
+            check_cut(key, value, cut)?;
+        }
+        take(item, at)?;
     }
     let bytes = reader.offset();
     if bytes < file_len {
@@ -95,16 +98,31 @@ pub fn read_base<E: From<RdbFileError>>(
     Ok(bytes)
 }
 
-/// One item of a base.
-pub enum BaseItem {
-    /// Information about the file.
-    Aux(Vec<u8>, Vec<u8>),
-    /// The following keys belong to this database.
-    Select(u32),
-    /// About how many keys follow there, and how many of them expire.
-    Resize(u64, u64),
-    /// A key.
-    Entry(RdbEntry),
+/// The bytes of one key as they stand in a file.
+pub fn encode_entry(out: &mut Vec<u8>, entry: &RdbEntryRef<'_>) {
+    let kind = match entry.value {
+        RdbReadValue::String(_) => ValueKind::String,
+        RdbReadValue::List(_) => ValueKind::List,
+        RdbReadValue::Set(_) => ValueKind::Set,
+        RdbReadValue::Hash(_) => ValueKind::Hash,
+    };
+    encode::entry_head(out, kind, entry.key, entry.deadline);
+    match entry.value {
+        RdbReadValue::String(bytes) => encode::string(out, bytes),
+        RdbReadValue::List(elements) | RdbReadValue::Set(elements) => {
+            encode::len(out, elements.iter().count() as u64);
+            elements
+                .iter()
+                .for_each(|element| encode::string(out, element));
+        }
+        RdbReadValue::Hash(fields) => {
+            encode::len(out, fields.pairs().count() as u64);
+            for (field, value) in fields.pairs() {
+                encode::string(out, field);
+                encode::string(out, value);
+            }
+        }
+    }
 }
 
 fn check_cut(key: &[u8], value: &[u8], expected: u64) -> Result<(), RdbFileError> {
@@ -129,13 +147,8 @@ pub fn summarize(storage: &dyn Storage, path: &Path) -> Result<RdbSummary, RdbFi
     let source = FileReader::open(storage, path)?;
     let mut reader = RdbReader::new(BufReader::with_capacity(WINDOW, source));
     let mut summary = RdbSummary::default();
-    while let Some(item) = reader.next() {
-        let item = match item? {
-            RdbItem::Aux { key, value } => BaseItem::Aux(key, value),
-            RdbItem::Entry(entry) => BaseItem::Entry(entry),
-            _ => continue,
-        };
-        summary.add(item);
+    while let Some(item) = reader.next_ref() {
+        summary.add(item?);
     }
     summary.bytes = reader.offset();
     Ok(summary)
@@ -143,18 +156,19 @@ pub fn summarize(storage: &dyn Storage, path: &Path) -> Result<RdbSummary, RdbFi
 
 impl RdbSummary {
     /// Counts an item in.
-    pub fn add(&mut self, item: BaseItem) {
+    pub fn add(&mut self, item: RdbItemRef<'_>) {
         match item {
-            BaseItem::Aux(key, value) => {
+            RdbItemRef::Aux { key, value } => {
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                self.aux.push((text(&key), text(&value)));
+                self.aux.push((text(key), text(value)));
             }
-            BaseItem::Entry(entry) => {
+            RdbItemRef::Entry(entry) => {
                 self.keys += 1;
                 self.expires += u64::from(entry.deadline.is_some());
                 *self.databases.entry(entry.db).or_default() += 1;
             }
-            BaseItem::Select(_) | BaseItem::Resize(..) => {}
+            RdbItemRef::Function(_) => self.functions += 1,
+            RdbItemRef::SelectDb(_) | RdbItemRef::ResizeDb { .. } => {}
         }
     }
 }

@@ -5,7 +5,7 @@ use super::{
     Report, SegmentReport, StreamReport, Verdict, chain, verdict_of,
 };
 use crate::Progress;
-use crate::rdb::{BaseItem, RdbFileError, RdbSummary, read_base};
+use crate::rdb::{RdbFileError, RdbSummary, read_base};
 use crate::time::PointInTime;
 use moon_aof::inspect::{BadBytes, LogFiles, SegmentFile, Step, is_in_use};
 use moon_aof::{AofOptions, NoProgress, RecoverError, Recovery, Storage};
@@ -14,6 +14,7 @@ use moon_manifest::layout::{
     MANIFEST_FILE_NAME, MANIFEST_TEMP_FILE_NAME, parse_file_name, parse_shard_dir_name,
 };
 use moon_manifest::{AofManifest, AofPaths, BaseLine, FileKind, is_legacy_top_level_layout};
+use moon_rdb::value::RdbItemRef;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -314,13 +315,14 @@ pub(crate) fn read_shard_base(
     summary.bytes = read_base(storage, &path, line.cut.0, |item, at| {
         progress.advance(at - done);
         done = at;
-        if let BaseItem::Entry(entry) = &item
-            && shards.shard_of_key(&entry.key) != shard
-        {
-            let key = entry.key.escape_ascii().to_string();
-            return Err(RdbFileError::WrongShard { key });
+        match item {
+            RdbItemRef::Entry(entry) if shards.shard_of_key(entry.key) != shard => {
+                let key = entry.key.escape_ascii().to_string();
+                return Err(RdbFileError::WrongShard { key });
+            }
+            RdbItemRef::Function(_) => return Err(RdbFileError::Function),
+            item => summary.add(item),
         }
-        summary.add(item);
         Ok(())
     })?;
     Ok(summary)
