@@ -6,6 +6,8 @@
 
 mod check;
 mod progress;
+mod reshard;
+mod restore;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -19,6 +21,8 @@ const FAILED: u8 = 1;
 pub fn run(args: &[String]) -> Option<ExitCode> {
     Some(match args.first()?.as_str() {
         "check-aof" => with(args, check::run),
+        "reshard" => with(args, reshard::run),
+        "restore" => with(args, restore::run),
         _ => return None,
     })
 }

@@ -27,4 +27,10 @@ pub mod check;
 pub mod dump;
 pub mod fix;
 
+pub mod stream;
+
+pub mod reshard;
+pub mod restore;
+
 pub use progress::{NoProgress, Progress};
+pub use reshard::{ReshardError, ReshardOutcome, ReshardSummary, reshard};

@@ -164,10 +164,10 @@ fn run_fix(storage: &Arc<dyn Storage>, target: &Target, options: &Options) -> Ex
 }
 
 /// The lock of the data directory around an append-only one.
-pub(super) fn lock(dir: &Path) -> Result<Option<DirLock>, LockError> {
+pub(super) fn lock(dir: &Path) -> Result<DirLock, LockError> {
     // A path of one word has the empty path for its parent.
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-    DirLock::acquire(parent.unwrap_or(Path::new("."))).map(Some)
+    DirLock::acquire(parent.unwrap_or(Path::new(".")))
 }
 
 fn say(outcome: &FixOutcome, json: bool) -> ExitCode {
