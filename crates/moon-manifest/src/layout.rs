@@ -3,6 +3,7 @@
 //! ```text
 //! <dir>/<appenddirname>/
 //!   moon.aof.manifest
+//!   moon.aof.lock                            held by whoever changes the directory
 //!   moon.aof.manifest.tmp                    while the manifest is being replaced
 //!   moon.aof.lock                            locked by whoever uses the directory
 //!   moon.aof.preparing                       while the first manifest of version 3 is on its way
@@ -23,6 +24,9 @@ pub const MANIFEST_FILE_NAME: &str = "moon.aof.manifest";
 
 /// Name under which a new manifest is written and synced before it takes the manifest's place.
 pub const MANIFEST_TEMP_FILE_NAME: &str = "moon.aof.manifest.tmp";
+
+/// Name of the lock that whoever changes the append-only directory holds.
+pub const LOCK_FILE_NAME: &str = "moon.aof.lock";
 
 /// Name of the marker that is there while files are written for a directory whose manifest has no
 /// `preparing` line: there is none, or it is of version 1 or 2. Nothing in files that no manifest
@@ -84,16 +88,16 @@ impl AofPaths {
         self.root.join(MANIFEST_TEMP_FILE_NAME)
     }
 
+    /// The lock file of the directory.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.root.join(LOCK_FILE_NAME)
+    }
+
     /// The marker of a directory that is being prepared.
     #[must_use]
     pub fn preparing(&self) -> PathBuf {
         self.root.join(PREPARING_FILE_NAME)
-    }
-
-    /// The file whose lock says that somebody uses the directory.
-    #[must_use]
-    pub fn lock(&self) -> PathBuf {
-        self.root.join("moon.aof.lock")
     }
 
     /// The directory of one shard.
