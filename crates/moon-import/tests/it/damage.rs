@@ -2,6 +2,7 @@
 //! goes on, loaded up to the cut and reported.
 
 use crate::harness::{keys, load_into, migrate_to, options};
+use moon_core::UnixMs;
 use moon_import::error::FrameFault;
 use moon_import::{ImportError, ImportOptions};
 use std::fs;
@@ -243,6 +244,23 @@ fn what_follows_a_dump_is_refused() {
     fs::rename(&dump, &log).unwrap();
     let (data, _) = load_into(&log, 1, &options()).unwrap();
     assert!(keys(&data).contains_key(&(0, "a".to_owned())));
+}
+
+/// Keys that have expired are no data of a dump; in a log, what follows may still keep them.
+#[test]
+fn expired_keys_of_a_dump_are_left_out_and_of_a_log_kept() {
+    let dir = copy("v1");
+    let late = ImportOptions {
+        now: UnixMs(4_102_444_800_000),
+        ..options()
+    };
+    let (data, summary) = load_into(dir.path(), 1, &late).unwrap();
+    assert!(keys(&data).contains_key(&(0, "base:2".to_owned())));
+    assert_eq!(summary.expired, 0);
+    fs::remove_file(dir.path().join("moon.aof.manifest")).unwrap();
+    let (data, summary) = load_into(&dir.path().join("moon.aof.7.base.rdb"), 1, &late).unwrap();
+    assert!(!keys(&data).contains_key(&(0, "base:2".to_owned())));
+    assert_eq!(summary.expired, 1);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-pub(crate) const NOW: UnixMs = UnixMs(1_800_000_000_000);
+pub(crate) const NOW: UnixMs = UnixMs(1_700_000_000_000);
 
 pub(crate) fn options() -> ImportOptions {
     ImportOptions {
