@@ -169,6 +169,8 @@ impl NameChange {
 struct Handle {
     disk: Arc<Disk>,
     file: usize,
+    /// The name it was opened by.
+    path: PathBuf,
 }
 
 struct LockGuard {
@@ -444,6 +446,7 @@ impl Storage for FaultyStorage {
         Ok(Arc::new(Handle {
             disk: self.0.clone(),
             file,
+            path: path.to_owned(),
         }))
     }
 
@@ -473,6 +476,7 @@ impl Storage for FaultyStorage {
         Ok(Arc::new(Handle {
             disk: self.0.clone(),
             file,
+            path: path.to_owned(),
         }))
     }
 
@@ -654,6 +658,11 @@ impl StorageFile for Handle {
             inner.files[self.file].change(Change::Len(offset + len));
         }
         Ok(())
+    }
+
+    fn is_in_place(&self) -> io::Result<bool> {
+        let mut inner = self.disk.lock();
+        Ok(inner.find(&self.path).ok() == Some(self.file))
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -17,7 +17,7 @@
 //! * [`handle`], [`rdb_file`], [`rewrite`]: a smaller log, while the old one goes on.
 //! * [`recovery`]: from files to a running log, with `scan` (one segment) and `plan` (all).
 //! * [`migrate`]: version 1 brought to the layout of all later ones, in place.
-//! * [`status`], [`error`]: what it tells.
+//! * [`status`], [`error`], `trouble`: what it tells.
 //! * `failpoint`: where tests kill it.
 
 pub mod frame;
@@ -48,6 +48,7 @@ pub mod migrate;
 pub mod error;
 mod failpoint;
 pub mod status;
+mod trouble;
 
 pub use error::{RecoverError, ReplayError, RewriteError, ShutdownError};
 pub use faulty::FaultyStorage;
@@ -60,5 +61,5 @@ pub use rdb_file::{DumpFile, RdbFile, RdbFileInfo};
 pub use real::RealStorage;
 pub use recovery::{AofOptions, NoProgress, Progress, Recovery, ReplaySink, open_for_rewrite};
 pub use rewrite::{Rewrite, RewriteSummary};
-pub use status::{AofStatus, RecoverySummary};
+pub use status::{AofStatus, LogFailure, RecoverySummary};
 pub use storage::{Storage, StorageFile};

@@ -8,20 +8,28 @@
 
 use crate::context::Limits;
 use crate::shard_set::ShardSet;
-use moon_core::{ShardCount, UnixMs};
-use moon_rdb::{RdbEntry, RdbError, RdbFault, RdbItem, RdbLimits, RdbReader, RdbValue};
-use moon_store::{
-    Change, DbIndex, End, Hash, Key, List, NodeLimit, PackLimits, STRING_LEN_MAX, Set, SetLimits,
-    ShardData, Value,
+use batch::Batch;
+use moon_core::{ShardCount, ShardId, UnixMs};
+use moon_rdb::{
+    RdbEntry, RdbEntryRef, RdbError, RdbFault, RdbItemRef, RdbLimits, RdbReadValue, RdbReader,
 };
+use moon_store::{Change, Db, DbIndex, Deadline, Key, ShardData, Value};
 use std::fmt;
 use std::io::Read;
+use values::{ValueFault, owned_value, read_value};
+
+mod batch;
+mod values;
 
 /// Bytes read between two reports of progress.
 const PROGRESS_BYTES: u64 = 1 << 20;
 
-/// Longest element of a list, set or hash: a length of 32 bits counts its framing too.
-const ELEMENT_BYTES_MAX: usize = STRING_LEN_MAX - 64;
+/// Keys that one file is believed to hold before they have come: their empty table takes some
+/// 200 MB of addresses, of which a small part is touched.
+const ROOM_KEYS_MAX: u64 = 4 << 20;
+
+/// Room for fewer keys is not worth making ahead.
+const ROOM_KEYS_MIN: usize = 1024;
 
 /// What to do with keys whose deadline has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,12 +128,29 @@ pub enum LoadError {
         /// The key.
         key: Vec<u8>,
     },
+    /// A library of functions, which this server does not have.
+    #[error(
+        "the functions that begin with {}, which this server does not have",
+        Shown(head)
+    )]
+    Functions {
+        /// The first line of their code, which names engine and library.
+        head: Vec<u8>,
+    },
     /// The file says which LSN it was cut at, but not in digits.
     #[error("the file's cut LSN is {}, which is no number", Shown(text))]
     BadCutLsn {
         /// What it says.
         text: Vec<u8>,
     },
+}
+
+impl LoadError {
+    fn function(code: &[u8]) -> LoadError {
+        let head = code.split(|byte| *byte == b'\n').next();
+        let head = head.unwrap_or_default().to_vec();
+        LoadError::Functions { head }
+    }
 }
 
 /// Bytes as text, shortened.
@@ -158,30 +183,70 @@ pub fn load_entry(
     entry: RdbEntry,
     limits: &Limits,
 ) -> Result<(), LoadError> {
-    let db = entry.db;
-    let Some(shard) = shards.get(shard_count.shard_of_key(&entry.key)) else {
-        return Err(LoadError::WrongShard { key: entry.key });
+    let place = Place {
+        db: entry.db,
+        key: &entry.key,
+        deadline: entry.deadline.map(UnixMs),
     };
-    let Some(index) = database(shard, db) else {
-        return Err(LoadError::NoSuchDatabase {
-            db,
-            databases: shard.dbs.len(),
-            key: entry.key,
-        });
-    };
-    let deadline = entry.deadline.map(UnixMs);
-    let value = match value(entry.value, limits) {
-        Ok(value) => value,
-        Err(fault) => return Err(fault.at(db, entry.key)),
-    };
-    let is_new = (shard.db(index)).update(Key::new(&entry.key), |there, _| match there {
-        Some(_) => (Change::Keep, false),
-        None => (Change::Store(value, deadline), true),
-    });
-    if is_new {
-        return Ok(());
+    let (shard, index) = place.find(&mut shards, shard_count.shard_of_key(place.key))?;
+    let value = owned_value(&entry.value, limits).map_err(|fault| place.fault(fault))?;
+    place.store(shard.db(index), Key::new(place.key), value)
+}
+
+/// Where a value goes.
+struct Place<'a> {
+    db: u32,
+    key: &'a [u8],
+    deadline: Deadline,
+}
+
+impl Place<'_> {
+    /// The database of the shard in hand that the key belongs to, and its index.
+    #[inline]
+    fn find<'s>(
+        &self,
+        shards: &'s mut ShardSet<'_>,
+        owner: ShardId,
+    ) -> Result<(&'s mut ShardData, DbIndex), LoadError> {
+        let Some(shard) = shards.get(owner) else {
+            return Err(LoadError::WrongShard { key: self.key() });
+        };
+        match database(shard, self.db) {
+            Some(index) => Ok((shard, index)),
+            None => Err(LoadError::NoSuchDatabase {
+                db: self.db,
+                databases: shard.dbs.len(),
+                key: self.key(),
+            }),
+        }
     }
-    Err(LoadError::DuplicateKey { db, key: entry.key })
+
+    /// Stores the value, unless the key is there.
+    #[inline]
+    fn store(&self, database: &mut Db, key: Key<'_>, value: Value) -> Result<(), LoadError> {
+        let is_new = database.update(key, |there, _| match there {
+            Some(_) => (Change::Keep, false),
+            None => (Change::Store(value, self.deadline), true),
+        });
+        if is_new {
+            return Ok(());
+        }
+        let key = self.key();
+        Err(LoadError::DuplicateKey { db: self.db, key })
+    }
+
+    fn fault(&self, fault: ValueFault) -> LoadError {
+        let (db, key) = (self.db, self.key());
+        match fault {
+            ValueFault::Empty => LoadError::Empty { db, key },
+            ValueFault::Duplicate(element) => LoadError::DuplicateElement { db, key, element },
+            ValueFault::TooLong(bytes) => LoadError::TooLong { db, key, bytes },
+        }
+    }
+
+    fn key(&self) -> Vec<u8> {
+        self.key.to_vec()
+    }
 }
 
 /// The index of a database, if the shard has it.
@@ -199,7 +264,7 @@ fn database(shard: &ShardData, db: u32) -> Option<DbIndex> {
 /// # Errors
 /// [`LoadError`]; nothing that was loaded may be used then.
 pub fn load_rdb(
-    mut shards: ShardSet<'_>,
+    shards: ShardSet<'_>,
     shard_count: ShardCount,
     source: impl Read,
     rdb_limits: RdbLimits,
@@ -207,27 +272,118 @@ pub fn load_rdb(
     expired: LoadExpired,
     progress: &mut dyn FnMut(u64),
 ) -> Result<LoadSummary, LoadError> {
-    let mut summary = LoadSummary::default();
+    let mut loader = Loader {
+        shards,
+        shard_count,
+        limits,
+        batches: shard_count.ids().map(|_| Batch::default()).collect(),
+        db: 0,
+        room_left: ROOM_KEYS_MAX,
+        summary: LoadSummary::default(),
+    };
     let mut reader = RdbReader::with_limits(source, rdb_limits);
     let mut next_progress = PROGRESS_BYTES;
-    while let Some(item) = reader.next() {
+    while let Some(item) = reader.next_ref() {
         match item.map_err(unsupported)? {
-            RdbItem::Aux { key, value } => aux(&mut summary, &key, value)?,
-            RdbItem::SelectDb(_) | RdbItem::ResizeDb { .. } => {}
-            RdbItem::Entry(entry) if has_expired(&entry, expired) => summary.expired += 1,
-            RdbItem::Entry(entry) => {
-                load_entry(shards.reborrow(), shard_count, entry, limits)?;
-                summary.keys += 1;
+            RdbItemRef::Aux { key, value } => aux(&mut loader.summary, key, value)?,
+            RdbItemRef::SelectDb(db) => loader.select(db)?,
+            RdbItemRef::ResizeDb { keys, .. } => loader.reserve(keys),
+            RdbItemRef::Function(code) => return Err(LoadError::function(code)),
+            RdbItemRef::Entry(entry) if has_expired(&entry, expired) => {
+                loader.summary.expired += 1;
             }
+            RdbItemRef::Entry(entry) => loader.entry(&entry)?,
         }
         if reader.offset() >= next_progress {
             progress(reader.offset());
             next_progress = reader.offset() + PROGRESS_BYTES;
         }
     }
+    loader.flush()?;
+    let mut summary = loader.summary;
     summary.bytes = reader.offset();
     progress(summary.bytes);
     Ok(summary)
+}
+
+/// Where the entries of one file go.
+struct Loader<'a> {
+    shards: ShardSet<'a>,
+    shard_count: ShardCount,
+    limits: &'a Limits,
+    /// Short strings that wait, per shard; all of the selected database.
+    batches: Vec<Batch>,
+    /// The selected database.
+    db: u32,
+    /// Keys that the file can still make room for.
+    room_left: u64,
+    summary: LoadSummary,
+}
+
+impl Loader<'_> {
+    fn select(&mut self, db: u32) -> Result<(), LoadError> {
+        self.flush()?;
+        self.db = db;
+        Ok(())
+    }
+
+    /// Makes room for the keys that the file promises, as far as it can be believed.
+    fn reserve(&mut self, keys: u64) {
+        let keys = keys.min(self.room_left);
+        self.room_left -= keys;
+        // The base of one shard holds its keys only.
+        let parts = match &self.shards {
+            ShardSet::One(_) => 1,
+            ShardSet::Many { count, .. } => u64::from(count.get()),
+        };
+        let share = usize::try_from(keys / parts).unwrap_or(0);
+        for shard in self.shards.iter() {
+            if share >= ROOM_KEYS_MIN
+                && let Some(index) = database(shard, self.db)
+            {
+                shard.db(index).reserve(share);
+            }
+        }
+    }
+
+    fn entry(&mut self, entry: &RdbEntryRef<'_>) -> Result<(), LoadError> {
+        self.summary.keys += 1;
+        let place = Place {
+            db: entry.db,
+            key: entry.key,
+            deadline: entry.deadline.map(UnixMs),
+        };
+        let owner = self.shard_count.shard_of_key(place.key);
+        let (shard, index) = place.find(&mut self.shards, owner)?;
+        let batch = &mut self.batches[owner.index()];
+        if let RdbReadValue::String(string) = entry.value
+            && batch.admits(place.key, string)
+        {
+            batch.push(place.key, place.deadline, string);
+            return match batch.is_full() {
+                true => batch.flush(shard, self.db, index),
+                false => Ok(()),
+            };
+        }
+        let value = read_value(entry.value, self.limits).map_err(|fault| place.fault(fault))?;
+        place.store(shard.db(index), Key::new(place.key), value)
+    }
+
+    /// Puts everything that waits where it belongs.
+    fn flush(&mut self) -> Result<(), LoadError> {
+        // A database that there is not has nothing waiting for it.
+        let Ok(index) = DbIndex::try_from(self.db) else {
+            return Ok(());
+        };
+        for (id, batch) in self.shard_count.ids().zip(&mut self.batches) {
+            if let Some(shard) = self.shards.get(id)
+                && database(shard, self.db).is_some()
+            {
+                batch.flush(shard, self.db, index)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The reader's word about a type becomes the loader's, with the key in front.
@@ -240,7 +396,7 @@ fn unsupported(error: RdbError) -> LoadError {
     }
 }
 
-fn has_expired(entry: &RdbEntry, expired: LoadExpired) -> bool {
+fn has_expired(entry: &RdbEntryRef<'_>, expired: LoadExpired) -> bool {
     match (expired, entry.deadline) {
         (LoadExpired::Drop(now), Some(deadline)) => deadline <= now.0,
         _ => false,
@@ -248,17 +404,21 @@ fn has_expired(entry: &RdbEntry, expired: LoadExpired) -> bool {
 }
 
 /// Takes note of what the file says about itself. Names that mean nothing here are ignored.
-fn aux(summary: &mut LoadSummary, key: &[u8], value: Vec<u8>) -> Result<(), LoadError> {
+fn aux(summary: &mut LoadSummary, key: &[u8], value: &[u8]) -> Result<(), LoadError> {
     use moon_rdb::format::{AUX_AOF_BASE, AUX_CTIME, AUX_CUT_LSN, AUX_REDIS_VER};
     if key == AUX_CUT_LSN {
-        match number(&value) {
+        match number(value) {
             Some(lsn) => summary.cut_lsn = Some(lsn),
-            None => return Err(LoadError::BadCutLsn { text: value }),
+            None => {
+                return Err(LoadError::BadCutLsn {
+                    text: value.to_vec(),
+                });
+            }
         }
     } else if key == AUX_REDIS_VER {
-        summary.redis_ver = Some(String::from_utf8_lossy(&value).into_owned());
+        summary.redis_ver = Some(String::from_utf8_lossy(value).into_owned());
     } else if key == AUX_CTIME {
-        summary.ctime_s = number(&value);
+        summary.ctime_s = number(value);
     } else if key == AUX_AOF_BASE {
         summary.aof_base = value == b"1";
     }
@@ -267,96 +427,6 @@ fn aux(summary: &mut LoadSummary, key: &[u8], value: Vec<u8>) -> Result<(), Load
 
 fn number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
-}
-
-/// What is wrong with a value.
-enum ValueFault {
-    Empty,
-    Duplicate(Vec<u8>),
-    TooLong(usize),
-}
-
-impl ValueFault {
-    fn at(self, db: u32, key: Vec<u8>) -> LoadError {
-        match self {
-            ValueFault::Empty => LoadError::Empty { db, key },
-            ValueFault::Duplicate(element) => LoadError::DuplicateElement { db, key, element },
-            ValueFault::TooLong(bytes) => LoadError::TooLong { db, key, bytes },
-        }
-    }
-}
-
-/// The value in the form in which commands would have made it.
-fn value(value: RdbValue, limits: &Limits) -> Result<Value, ValueFault> {
-    match value {
-        RdbValue::String(bytes) => {
-            check_bytes(&bytes, STRING_LEN_MAX)?;
-            Ok(Value::string(&bytes))
-        }
-        RdbValue::List(elements) => list(&elements, limits),
-        RdbValue::Set(members) => set(members, limits),
-        RdbValue::Hash(fields) => hash(fields, limits),
-    }
-}
-
-fn list(elements: &[Vec<u8>], limits: &Limits) -> Result<Value, ValueFault> {
-    if elements.is_empty() {
-        return Err(ValueFault::Empty);
-    }
-    let limit = NodeLimit::from_setting(limits.list_max_listpack_size);
-    let mut list = List::default();
-    for element in elements {
-        check_bytes(element, ELEMENT_BYTES_MAX)?;
-        list.push(End::Right, element, limit);
-    }
-    Ok(Value::List(Box::new(list)))
-}
-
-fn set(members: Vec<Vec<u8>>, limits: &Limits) -> Result<Value, ValueFault> {
-    let limits = SetLimits {
-        intset_entries: limits.set_max_intset_entries,
-        pack: PackLimits {
-            entries: limits.set_max_listpack_entries,
-            value_bytes: limits.set_max_listpack_value,
-        },
-    };
-    let Some(first) = members.first() else {
-        return Err(ValueFault::Empty);
-    };
-    let mut set = Set::for_first(first, members.len(), limits);
-    for member in members {
-        check_bytes(&member, ELEMENT_BYTES_MAX)?;
-        if !set.add(&member, limits) {
-            return Err(ValueFault::Duplicate(member));
-        }
-    }
-    Ok(Value::Set(Box::new(set)))
-}
-
-fn hash(fields: Vec<(Vec<u8>, Vec<u8>)>, limits: &Limits) -> Result<Value, ValueFault> {
-    if fields.is_empty() {
-        return Err(ValueFault::Empty);
-    }
-    let limits = PackLimits {
-        entries: limits.hash_max_listpack_entries,
-        value_bytes: limits.hash_max_listpack_value,
-    };
-    let mut hash = Hash::default();
-    for (field, value) in fields {
-        check_bytes(&field, ELEMENT_BYTES_MAX)?;
-        check_bytes(&value, ELEMENT_BYTES_MAX)?;
-        if !hash.set(&field, &value, limits) {
-            return Err(ValueFault::Duplicate(field));
-        }
-    }
-    Ok(Value::Hash(Box::new(hash)))
-}
-
-fn check_bytes(bytes: &[u8], max: usize) -> Result<(), ValueFault> {
-    if bytes.len() <= max {
-        return Ok(());
-    }
-    Err(ValueFault::TooLong(bytes.len()))
 }
 
 #[cfg(test)]

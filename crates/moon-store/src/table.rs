@@ -162,6 +162,14 @@ impl<T: Keyed> Table<T> {
         }
     }
 
+    /// An empty table with memory for about `keys` entries, which is given back as they leave.
+    pub(crate) fn with_room(keys: usize) -> Self {
+        Table {
+            depth_min: 0,
+            ..Self::with_hint(keys)
+        }
+    }
+
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -397,7 +405,7 @@ impl<T: Keyed> Table<T> {
     pub(crate) fn segment_from(
         &self,
         position: u64,
-    ) -> (u64, impl Iterator<Item = &T>, Option<u64>) {
+    ) -> (u64, hash_table::Iter<'_, T>, Option<u64>) {
         let segment = &self.segments[self.segment_at(position)];
         let next = (segment.start + segment.span()).checked_add(1);
         (segment.start, segment.slots.iter(), next)
