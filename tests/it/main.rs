@@ -17,6 +17,7 @@ mod documents;
 mod oracle;
 mod oracle_cases;
 mod protocol;
+mod rewrite;
 mod shutdown;
 mod sigkill;
 mod startup;

@@ -42,6 +42,8 @@ pub enum Operation {
     Rename,
     /// Creating a file.
     Create,
+    /// Removing a file.
+    Remove,
 }
 
 /// What happens instead of the operation.
@@ -209,6 +211,12 @@ impl FaultyStorage {
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.0.lock().operations
+    }
+
+    /// Whether a [`Fault::Halt`] was met.
+    #[must_use]
+    pub fn is_halted(&self) -> bool {
+        self.0.lock().halted
     }
 
     /// What is on the disk after a power loss; `seed` decides what of the unsynced survives.
@@ -442,17 +450,19 @@ impl Storage for FaultyStorage {
         verdict?;
         let file = inner.find(from)?;
         let (dir, old) = split(from)?;
-        let (_, new) = split(to)?;
+        let (to_dir, new) = split(to)?;
+        if dir != to_dir {
+            // Every directory is a file system of its own here.
+            return Err(io::ErrorKind::CrossesDevices.into());
+        }
         inner.files[file].path = to.to_owned();
         inner.dir(dir)?.change(NameChange::Rename(old, new, file));
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut inner = self.0.lock();
-        if inner.halted {
-            return Err(io::Error::from_raw_os_error(5));
-        }
+        let (mut inner, verdict) = self.0.enter(Operation::Remove, path);
+        verdict?;
         inner.find(path)?;
         let (dir, name) = split(path)?;
         inner.dir(dir)?.change(NameChange::Remove(name));

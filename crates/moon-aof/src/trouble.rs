@@ -58,7 +58,8 @@ impl Failure {
                  it is back in its place"
             }
             Failure::TailLost => {
-                "the unsynced tail is not in memory; nothing more counts as durable"
+                "the unsynced tail is not in memory; nothing more counts as durable until the log is \
+                 rewritten"
             }
             Failure::Replace => "cannot replace the failed segment; it is tried again",
             Failure::SlowSync => {

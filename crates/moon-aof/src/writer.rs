@@ -7,6 +7,12 @@
 //! * A failed sync is never repeated on its file. The writer is *latched* until a replacement
 //!   segment holds the whole unsynced tail and is synced.
 //! * While the writer is latched, the shard writes nothing.
+//! * A segment that a cut took out of use is *retired*: it is synced before anything in the one
+//!   after it counts as durable.
+//! * A writer with a *hole* (a failed sync whose tail is not in memory, left behind at a cut)
+//!   proves nothing until the bases of that cut do.
+
+mod cuts;
 
 use crate::frame::FrameHeader;
 use crate::manifest_file::{FreshSegment, ManifestFile};
@@ -16,9 +22,13 @@ use crate::status::{AofStatus, ShardStatus};
 use crate::storage::{StorageFile, write_all_at};
 use crate::trouble::{Failure, Trouble};
 use bytes::Bytes;
-use moon_core::{Lsn, ShardId};
+pub(crate) use cuts::CutPoint;
+use cuts::Retired;
+use moon_core::{Generation, Lsn, ShardId};
 use moon_repl::{Lane, OsError};
+use std::collections::VecDeque;
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
@@ -49,6 +59,10 @@ pub(crate) struct Shared {
     pub(crate) retry_after: Duration,
     pub(crate) slow_sync: Duration,
     pub(crate) preallocate: u64,
+    pub(crate) keep_generations: u32,
+    pub(crate) archive_dir: Option<PathBuf>,
+    /// Whether a rewrite is going on: there is one at a time.
+    pub(crate) rewriting: AtomicBool,
     /// Unsynced bytes of one shard at which a sync starts early.
     pub(crate) sync_early: u64,
 }
@@ -81,6 +95,12 @@ pub(crate) struct Writer {
     /// that are written ahead must never meet a frame.
     space: Mutex<()>,
     latched: AtomicBool,
+    /// Frames of this shard were lost by a failed sync and are not in memory; a cut left them
+    /// behind. Set by the shard at the cut, taken back when the bases of a later cut prove what
+    /// is below it.
+    hole: AtomicBool,
+    /// Somebody waits for a sync, whatever the policy says.
+    sync_wanted: AtomicBool,
     trouble: Trouble,
     state: Mutex<State>,
     stopped: Condvar,
@@ -89,8 +109,22 @@ pub(crate) struct Writer {
 
 struct State {
     file: Arc<dyn StorageFile>,
-    /// Whether a sync of `file` failed.
+    /// The generation of `file`.
+    seq: Generation,
+    /// Segments before `file` that are not synced to their end, oldest first.
+    retired: VecDeque<Retired>,
+    /// The segment for the next cut.
+    prepared: Option<FreshSegment>,
+    /// The last cut.
+    cut: Option<CutPoint>,
+    /// Whether a sync of `file` or of a retired one failed.
     sync_failed: bool,
+    /// Whether it was a retired one's, and `file` itself is good.
+    retired_failed: bool,
+    /// Whether `file` could not be cut to whole frames: it is never written to again.
+    sealed: bool,
+    /// Whether only a cut helps: a sync of `file` failed, and its tail is not in memory.
+    stuck: bool,
     /// How far a latched writer is on its way out.
     way_out: WayOut,
     /// A segment that a durable manifest names and that could not be filled: for the next attempt,
@@ -144,10 +178,19 @@ impl Writer {
             allocated: AtomicU64::new(segment.position),
             space: Mutex::new(()),
             latched: AtomicBool::new(false),
+            hole: AtomicBool::new(false),
+            sync_wanted: AtomicBool::new(false),
             trouble: Trouble::default(),
             state: Mutex::new(State {
                 file: segment.file.clone(),
+                seq: segment.header.seq,
+                retired: VecDeque::new(),
+                prepared: None,
+                cut: None,
                 sync_failed: false,
+                retired_failed: false,
+                sealed: false,
+                stuck: false,
                 way_out: WayOut::None,
                 spare: None,
                 stop: false,
@@ -231,7 +274,10 @@ impl Writer {
 
     /// Nothing more may be written to the file, because it could not be cut to whole frames.
     pub(crate) fn seal(&self, error: &io::Error) {
+        let mut state = self.state();
+        state.sealed = true;
         self.latched.store(true, Ordering::SeqCst);
+        drop(state);
         self.failed(Failure::Cut, error);
     }
 
@@ -277,6 +323,19 @@ impl Writer {
             drop(state);
             self.wake();
         }
+    }
+
+    /// Whether the writer can prove nothing: latched, or with a hole.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.is_latched() || self.has_hole()
+    }
+
+    fn has_hole(&self) -> bool {
+        self.hole.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn written_end(&self) -> Lsn {
+        Lsn(self.written_end.load(Ordering::SeqCst))
     }
 
     pub(crate) fn wake(&self) {
@@ -330,6 +389,9 @@ impl Writer {
         loop {
             let stop = self.state().stop;
             let mut wait = self.shared.sync_interval;
+            if !self.is_latched() {
+                self.sync_retired();
+            }
             if self.is_latched() {
                 wait = wait.min(self.shared.retry_after);
                 if retry.is_due() {
@@ -340,8 +402,9 @@ impl Writer {
                     }
                 }
             } else {
+                let wanted = self.sync_wanted.swap(false, Ordering::SeqCst);
                 let due_in = self.due_in(last_sync);
-                let due = stop || due_in.is_zero();
+                let due = stop || wanted || due_in.is_zero();
                 if due {
                     last_sync = Instant::now();
                     if self.unsynced() > 0 {
@@ -379,6 +442,8 @@ impl Writer {
     /// How long until the policy asks for a sync.
     fn due_in(&self, last_sync: Instant) -> Duration {
         match self.shared.policy() {
+            // A sync proves nothing now: see `proven`.
+            _ if self.has_hole() => self.shared.sync_interval,
             FsyncPolicy::Always if self.unsynced() > 0 => Duration::ZERO,
             FsyncPolicy::EverySec if self.unsynced() >= self.shared.sync_early => Duration::ZERO,
             FsyncPolicy::EverySec => self
@@ -389,12 +454,20 @@ impl Writer {
         }
     }
 
-    fn sync(&self) {
+    /// Syncs what there is; whether it is proven then.
+    fn sync(&self) -> bool {
         // The total first: the end loaded after it covers at least as much, and both were
-        // stored after their writes had returned.
+        // stored after their writes had returned. What a cut retires after that is not in them,
+        // and what one has retired before is synced first.
         let total = self.written_total();
-        let end = Lsn(self.written_end.load(Ordering::SeqCst));
-        let file = self.state().file.clone();
+        let end = self.written_end();
+        let (file, retired) = {
+            let state = self.state();
+            (state.file.clone(), !state.retired.is_empty())
+        };
+        if retired && !self.sync_retired() {
+            return false;
+        }
         let (synced, taken) = self.status().during_sync(|| file.sync_data());
         match synced {
             // It reached the disk, and nobody will find it there.
@@ -402,9 +475,11 @@ impl Writer {
             Ok(()) => {
                 self.status().sync_finished(taken);
                 self.proven(end, total);
+                return true;
             }
             Err(error) => self.sync_failed(&error),
         }
+        false
     }
 
     /// Whether somebody took away the file that the shard writes to.
@@ -418,8 +493,11 @@ impl Writer {
         self.failed(Failure::Gone, &gone_error());
     }
 
-    /// Everything up to `end` is on disk.
+    /// Everything up to `end` is on disk, unless there is a hole.
     fn proven(&self, end: Lsn, total: u64) {
+        if self.has_hole() {
+            return;
+        }
         self.synced_end.fetch_max(end.0, Ordering::SeqCst);
         self.synced_total.fetch_max(total, Ordering::SeqCst);
         self.lane.finish_durable(end);
@@ -454,9 +532,10 @@ impl Writer {
         if !self.wants_space() {
             return;
         }
-        let file = self.state().file.clone();
         let step = self.space_step();
         let _space = self.space.lock().unwrap_or_else(PoisonError::into_inner);
+        // After the lock: a cut changes file and `allocated` under it.
+        let file = self.state().file.clone();
         let from = self.allocated.load(Ordering::SeqCst);
         let made = if self.shared.policy() == FsyncPolicy::Always {
             let zeros = vec![0; usize::try_from(step).unwrap_or(0)];
@@ -475,17 +554,23 @@ impl Writer {
     /// Tries once to bring a latched file's tail to safety; whether the writer can go on. `None`
     /// if the shard did not hand its tail over yet.
     fn try_replace(&self) -> Option<bool> {
-        let (tail, sync_failed, old) = {
+        let (tail, sync_failed) = {
             let mut state = self.state();
-            match std::mem::replace(&mut state.way_out, WayOut::Replacing) {
-                WayOut::Tail(tail) => (tail, state.sync_failed, state.file.clone()),
+            match std::mem::replace(&mut state.way_out, WayOut::None) {
+                WayOut::Tail(tail) => {
+                    if state.sync_failed && !tail.complete {
+                        return Some(self.cannot_replace(&mut state));
+                    }
+                    state.way_out = WayOut::Replacing;
+                    (tail, state.sync_failed)
+                }
                 other => {
                     state.way_out = other;
                     return None;
                 }
             }
         };
-        let replaced = self.replace_tail(&tail, sync_failed, &*old);
+        let replaced = self.replace_tail(&tail, sync_failed);
         if !replaced {
             self.state().way_out = WayOut::None;
         }
@@ -493,31 +578,16 @@ impl Writer {
     }
 
     /// Whether the shard can go on: its tail is safe, and there is a segment to write to.
-    fn replace_tail(&self, tail: &Tail, sync_failed: bool, old: &dyn StorageFile) -> bool {
+    fn replace_tail(&self, tail: &Tail, sync_failed: bool) -> bool {
+        let old = self.state().file.clone();
         if matches!(old.is_in_place(), Ok(false)) {
             // A new segment beside files that are not there would be a log with a hole.
             self.failed(Failure::Gone, &gone_error());
             return false;
         }
         // A file that was only sealed can still prove what it has.
-        let proven_in_place = !sync_failed && {
-            let (total, end) = (
-                self.written_total(),
-                Lsn(self.written_end.load(Ordering::SeqCst)),
-            );
-            match old.sync_data() {
-                Ok(()) => {
-                    self.proven(end, total);
-                    true
-                }
-                Err(error) => {
-                    self.sync_failed(&error);
-                    false
-                }
-            }
-        };
+        let proven_in_place = !sync_failed && self.sync();
         if !proven_in_place && !tail.complete {
-            self.trouble.tell(self.shard, Failure::TailLost, None);
             return false;
         }
         let frames = if proven_in_place {
@@ -534,13 +604,21 @@ impl Writer {
             Ok(replacement) => {
                 // Before the shard can have the replacement: what it writes to it is counted as
                 // written at once, and is not synced.
-                self.proven(
-                    Lsn(self.written_end.load(Ordering::SeqCst)),
-                    self.written_total(),
-                );
+                self.proven(self.written_end(), self.written_total());
                 let mut state = self.state();
                 state.file = replacement.file.clone();
+                state.seq = replacement.header.seq;
                 state.sync_failed = false;
+                state.retired_failed = false;
+                state.sealed = false;
+                // All of it is in the replacement; but who reads the old segments alone may miss
+                // some.
+                if !state.retired.is_empty() {
+                    state.retired.clear();
+                    if let Some(cut) = &mut state.cut {
+                        cut.intact = false;
+                    }
+                }
                 state.way_out = WayOut::Replacement(replacement);
                 drop(state);
                 tracing::warn!(

@@ -32,8 +32,15 @@ pub enum RdbFault {
         newest: u32,
     },
     /// A value type of the format that is not read here, or of no version.
-    #[error("value type {0} cannot be read by this version")]
-    UnsupportedType(u8),
+    #[error("a {type_name} (value type {kind}), which cannot be read")]
+    UnsupportedType {
+        /// The byte in front of the key.
+        kind: u8,
+        /// What it stands for.
+        type_name: &'static str,
+        /// The key.
+        key: Vec<u8>,
+    },
     /// An opcode that is not read here (functions, modules).
     #[error("opcode {0} cannot be read by this version")]
     UnsupportedOpcode(u8),

@@ -193,7 +193,13 @@ impl<R: Read> RdbReader<R> {
 
     fn entry(&mut self, kind: u8, marks: KeyMarks) -> Result<RdbEntry, RdbFault> {
         let key = self.string()?;
-        let value = self.value(kind)?;
+        let Some(value) = self.value(kind)? else {
+            return Err(RdbFault::UnsupportedType {
+                kind,
+                type_name: kind::name(kind),
+                key,
+            });
+        };
         let empty = match &value {
             RdbValue::String(_) => false,
             RdbValue::List(elements) | RdbValue::Set(elements) => elements.is_empty(),
@@ -212,8 +218,9 @@ impl<R: Read> RdbReader<R> {
         })
     }
 
-    fn value(&mut self, kind: u8) -> Result<RdbValue, RdbFault> {
-        Ok(match kind {
+    /// The value; `None` where its type is not read.
+    fn value(&mut self, kind: u8) -> Result<Option<RdbValue>, RdbFault> {
+        let value = match kind {
             kind::STRING => RdbValue::String(self.string()?),
             kind::LIST => RdbValue::List(self.strings()?),
             kind::SET => RdbValue::Set(self.strings()?),
@@ -237,8 +244,9 @@ impl<R: Read> RdbReader<R> {
                 let flat = compact::listpack(&self.string()?)?;
                 RdbValue::Hash(compact::pairs(flat).ok_or(RdbFault::BadCompact("listpack"))?)
             }
-            _ => return Err(RdbFault::UnsupportedType(kind)),
-        })
+            _ => return Ok(None),
+        };
+        Ok(Some(value))
     }
 
     /// A list in nodes: ziplists in the older form, single elements or listpacks in the newer.

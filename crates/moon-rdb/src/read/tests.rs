@@ -263,9 +263,10 @@ fn each_fault_is_named() {
                 }
             )
         }),
-        (sealed(&[7, 1, b'k']), |f| {
-            matches!(f, RdbFault::UnsupportedType(7))
-        }),
+        (
+            sealed(&[7, 1, b'k']),
+            |f| matches!(f, RdbFault::UnsupportedType { kind: 7, key, .. } if key == b"k"),
+        ),
         (sealed(&[245]), |f| {
             matches!(f, RdbFault::UnsupportedOpcode(245))
         }),
