@@ -19,4 +19,5 @@ mod protocol;
 mod shutdown;
 mod sigkill;
 mod startup;
+mod tools;
 mod transactions;

@@ -280,6 +280,12 @@ impl Work<'_> {
         for path in self.files(|found| found == seq).unwrap_or_default() {
             clean &= self.storage.remove(&path).is_ok();
         }
+        // Before the manifest forgets them: a removal that a power loss takes back would leave files
+        // that belong to nobody.
+        for shard in self.shard_dirs().unwrap_or_default() {
+            let dir = self.target.paths.shard_dir(shard);
+            clean &= self.storage.sync_dir(&dir).is_ok();
+        }
         self.remove_shard_dirs(self.log.manifest().shard_count());
         if clean && self.log.manifest().preparing.is_none() {
             drop(self.put(self.log.manifest()));
