@@ -120,6 +120,12 @@ pub fn reshard(
     }
     let (from, end) = (recovery.shards(), recovery.end());
     if from == to {
+        // It may be so by a run whose last sync failed.
+        let synced = storage.sync_dir(dir);
+        synced.map_err(|source| ReshardError::Write {
+            path: dir.to_owned(),
+            source,
+        })?;
         return Ok(ReshardOutcome::Same);
     }
     let truncated_bytes = recovery.summary().truncated_bytes;
