@@ -18,7 +18,8 @@
 //! * [`recovery`]: from files to a running log, with `scan` (one segment) and `plan` (all).
 //! * [`inspect`]: a log seen from outside, whatever is wrong with it; [`copy`](mod@copy): files of another
 //!   directory or generation.
-//! * [`status`], [`error`]: what it tells.
+//! * [`migrate`]: version 1 brought to the layout of all later ones, in place.
+//! * [`status`], [`error`], `trouble`: what it tells.
 //! * `failpoint`: where tests kill it.
 
 pub mod frame;
@@ -48,19 +49,23 @@ pub mod inspect;
 
 pub mod copy;
 
+pub mod migrate;
+
 pub mod error;
 pub mod failpoint;
 pub mod status;
+mod trouble;
 
 pub use error::{RecoverError, ReplayError, RewriteError, ShutdownError};
 pub use faulty::FaultyStorage;
 pub use handle::AofHandle;
 pub use log::ShardLog;
+pub use migrate::{MigrateError, Migrated, migrate_in_place};
 pub use policy::FsyncPolicy;
 pub use pool::AofWriterPool;
 pub use rdb_file::{DumpFile, RdbFile, RdbFileInfo};
 pub use real::RealStorage;
 pub use recovery::{AofOptions, NoProgress, Progress, Recovery, ReplaySink, open_for_rewrite};
 pub use rewrite::{Rewrite, RewriteSummary};
-pub use status::{AofStatus, RecoverySummary};
+pub use status::{AofStatus, LogFailure, RecoverySummary};
 pub use storage::{Storage, StorageFile};

@@ -5,10 +5,11 @@
 //!   moon.aof.manifest
 //!   moon.aof.lock                            held by whoever changes the directory
 //!   moon.aof.manifest.tmp                    while the manifest is being replaced
+//!   moon.aof.lock                            locked by whoever uses the directory
 //!   moon.aof.preparing                       while the first manifest of version 3 is on its way
-//!   shard-0/moon.aof.<seq>.base.rdb          v2 and v3
+//!   shard-0/moon.aof.<seq>.base.rdb          v2, v3, and v1 after that
 //!   shard-0/moon.aof.<seq>.incr.aof
-//!   moon.aof.<seq>.base.rdb                  v1 only
+//!   moon.aof.<seq>.base.rdb                  v1, until it is migrated in place
 //!   moon.aof.<seq>.incr.aof
 //!   truncated/shard-0.moon.aof.<seq>.incr.aof.<lsn>    what recovery cut off
 //! ```
@@ -24,9 +25,6 @@ pub const MANIFEST_FILE_NAME: &str = "moon.aof.manifest";
 /// Name under which a new manifest is written and synced before it takes the manifest's place.
 pub const MANIFEST_TEMP_FILE_NAME: &str = "moon.aof.manifest.tmp";
 
-/// Name of the lock that whoever changes the append-only directory holds.
-pub const LOCK_FILE_NAME: &str = "moon.aof.lock";
-
 /// Name of the marker that is there while files are written for a directory whose manifest has no
 /// `preparing` line: there is none, or it is of version 1 or 2. Nothing in files that no manifest
 /// names counts then; without the marker they belong to a manifest that is lost.
@@ -34,6 +32,9 @@ pub const PREPARING_FILE_NAME: &str = "moon.aof.preparing";
 
 /// Name of the directory for tails that recovery cut off.
 pub const TRUNCATED_DIR_NAME: &str = "truncated";
+
+/// In front of the file names of a v1 manifest whose files were migrated in place.
+pub(crate) const MIGRATED_DIR: &str = "shard-0/";
 
 /// What a file of a generation holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,16 +85,16 @@ impl AofPaths {
         self.root.join(MANIFEST_TEMP_FILE_NAME)
     }
 
-    /// The lock file of the directory.
-    #[must_use]
-    pub fn lock(&self) -> PathBuf {
-        self.root.join(LOCK_FILE_NAME)
-    }
-
     /// The marker of a directory that is being prepared.
     #[must_use]
     pub fn preparing(&self) -> PathBuf {
         self.root.join(PREPARING_FILE_NAME)
+    }
+
+    /// The file whose lock says that somebody uses the directory.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.root.join("moon.aof.lock")
     }
 
     /// The directory of one shard.
@@ -124,6 +125,15 @@ impl AofPaths {
     #[must_use]
     pub fn legacy_incr(&self, seq: Generation) -> PathBuf {
         self.root.join(file_name(FileKind::Incr, seq))
+    }
+
+    /// The base and the incr file of a v1 log: at the top, or, migrated in place, shard 0's.
+    #[must_use]
+    pub fn version_1(&self, layout: AofLayout, seq: Generation) -> [PathBuf; 2] {
+        match layout {
+            AofLayout::TopLevel => [self.legacy_base(seq), self.legacy_incr(seq)],
+            AofLayout::PerShard => [self.base(ShardId(0), seq), self.incr(ShardId(0), seq)],
+        }
     }
 
     /// The directory for tails that recovery cut off.
