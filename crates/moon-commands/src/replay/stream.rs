@@ -5,9 +5,9 @@
 //! leaves nothing behind. Memory is taken for the longest request and the longest transaction.
 
 use super::{Multi, ReplayError, ReplayStats, Replayer};
-use crate::requests::annotation_len;
 use crate::context::Limits;
 use crate::parse;
+use crate::requests::annotation_len;
 use crate::shard_set::ShardSet;
 use moon_core::{ShardCount, UnixMs};
 use moon_resp::{Args, OwnedArgs, Parsed, RequestLimits, RequestParser, Span};
