@@ -25,9 +25,6 @@ pub const MANIFEST_FILE_NAME: &str = "moon.aof.manifest";
 /// Name under which a new manifest is written and synced before it takes the manifest's place.
 pub const MANIFEST_TEMP_FILE_NAME: &str = "moon.aof.manifest.tmp";
 
-/// Name of the lock that whoever changes the append-only directory holds.
-pub const LOCK_FILE_NAME: &str = "moon.aof.lock";
-
 /// Name of the marker that is there while files are written for a directory whose manifest has no
 /// `preparing` line: there is none, or it is of version 1 or 2. Nothing in files that no manifest
 /// names counts then; without the marker they belong to a manifest that is lost.
@@ -86,12 +83,6 @@ impl AofPaths {
     #[must_use]
     pub fn manifest_temp(&self) -> PathBuf {
         self.root.join(MANIFEST_TEMP_FILE_NAME)
-    }
-
-    /// The lock file of the directory.
-    #[must_use]
-    pub fn lock(&self) -> PathBuf {
-        self.root.join(LOCK_FILE_NAME)
     }
 
     /// The marker of a directory that is being prepared.

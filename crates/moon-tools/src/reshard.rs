@@ -120,6 +120,12 @@ pub fn reshard(
     }
     let (from, end) = (recovery.shards(), recovery.end());
     if from == to {
+        // It may be so by a run whose last sync failed.
+        let synced = storage.sync_dir(dir);
+        synced.map_err(|source| ReshardError::Write {
+            path: dir.to_owned(),
+            source,
+        })?;
         return Ok(ReshardOutcome::Same);
     }
     let truncated_bytes = recovery.summary().truncated_bytes;
@@ -279,6 +285,12 @@ impl Work<'_> {
         let mut clean = true;
         for path in self.files(|found| found == seq).unwrap_or_default() {
             clean &= self.storage.remove(&path).is_ok();
+        }
+        // Before the manifest forgets them: a removal that a power loss takes back would leave files
+        // that belong to nobody.
+        for shard in self.shard_dirs().unwrap_or_default() {
+            let dir = self.target.paths.shard_dir(shard);
+            clean &= self.storage.sync_dir(&dir).is_ok();
         }
         self.remove_shard_dirs(self.log.manifest().shard_count());
         if clean && self.log.manifest().preparing.is_none() {

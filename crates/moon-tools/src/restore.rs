@@ -353,8 +353,7 @@ fn find_spans(logs: &[LogFiles]) -> Result<Vec<Span>, RestoreError> {
     let mut spans = Vec::new();
     for (index, log) in logs.iter().enumerate() {
         let bases = log.manifest().bases.iter().map(|base| Some(*base));
-        // Without a base only the beginning of the history has a known state: none.
-        let beginning = (log.first() == Lsn::ZERO).then_some(None);
+        let beginning = has_beginning(log)?.then_some(None);
         for base in bases.chain(beginning) {
             let start = base.map_or(Lsn::ZERO, |base| base.cut);
             let mut units = log.units(start)?;
@@ -377,6 +376,18 @@ fn find_spans(logs: &[LogFiles]) -> Result<Vec<Span>, RestoreError> {
     }
     spans.sort_by_key(|span| (span.start, span.end));
     Ok(spans)
+}
+
+/// Whether the log has the history from its beginning on, where the state is known without a base:
+/// nothing. A generation's first position is a lower bound and proves nothing; its first unit
+/// does. A base at the beginning says that there was something.
+fn has_beginning(log: &LogFiles) -> Result<bool, RestoreError> {
+    let bases = &log.manifest().bases;
+    if bases.is_empty() {
+        return Ok(log.first() == Lsn::ZERO);
+    }
+    let from_zero = matches!(log.units(Lsn::ZERO)?.step(), Step::Unit(_));
+    Ok(from_zero && bases.iter().all(|base| base.cut > Lsn::ZERO))
 }
 
 /// The span that reaches `upto` with the least to replay.

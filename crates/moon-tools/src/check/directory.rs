@@ -106,7 +106,9 @@ fn refusal(error: RecoverError) -> Result<Verdict, CheckError> {
         RecoverError::Read { .. } => return Err(error.into()),
         RecoverError::Legacy { .. } => (
             Outcome::Refused,
-            "bring it to this version with moon-server migrate-aof".to_owned(),
+            "bring it to this version with moon-server migrate-aof; a server with one shard brings \
+             version 1 along by itself"
+                .to_owned(),
         ),
         RecoverError::Closed { at } => (
             Outcome::Refused,
