@@ -13,6 +13,7 @@ mod generations;
 mod golden;
 mod harness;
 mod page_cache;
+mod rdb_files;
 mod real;
 mod rewrite;
 mod rewrite_failures;
