@@ -124,7 +124,6 @@ pub(super) fn run(options: &Options) -> Result<bool> {
     let rounds = options.rounds.unwrap_or(if quick { 1 } else { 3 });
     let lab = options.common.lab()?;
 
-    pin_this_thread(&load.cores.client)?;
     // On a thread of its own: servers and writers would inherit the priority.
     let is_preferred = std::thread::spawn(prefer_this_thread).join();
     let priority = if is_preferred.unwrap_or(false) {
@@ -146,6 +145,8 @@ pub(super) fn run(options: &Options) -> Result<bool> {
         if options.shards == 1 { "" } else { "s" },
     )));
 
+    // Only now: the table says how many cores the machine has.
+    pin_this_thread(&load.cores.client)?;
     let mut servers = Vec::new();
     for (name, binary) in [("redis-server", &lab.peer), ("moon-server", &lab.moon)] {
         let cores = Some(load.cores.server.clone());

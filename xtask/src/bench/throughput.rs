@@ -15,6 +15,8 @@ use moon_harness::FsyncPolicy;
 
 /// Options of `cargo xtask bench` without a subcommand.
 #[derive(Clone, Debug, clap::Args)]
+// Without a group: it would have the name of that of the command.
+#[group(skip)]
 pub(crate) struct Options {
     #[command(flatten)]
     common: Common,
