@@ -6,6 +6,11 @@
 //!
 //! Names: `between-issue-and-write`, `mid-write`, `between-write-and-ack`, `recovery-replay`,
 //! `recovery-mid-copy`, `recovery-before-manifest`, `recovery-after-manifest`.
+//!
+//! Of a rewrite, in its order: `rewrite-segments-created` (no manifest names them yet),
+//! `rewrite-first-manifest` (it does), `rewrite-after-cut`, `rewrite-mid-base` (at each chunk of a
+//! base), `rewrite-bases-synced`, `rewrite-second-manifest` (written, not renamed),
+//! `rewrite-after-manifest`, `rewrite-mid-delete` (before each removal of a superseded file).
 
 /// The process dies here if the failpoint is armed and its time has come.
 #[inline(always)]

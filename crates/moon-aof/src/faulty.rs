@@ -42,6 +42,8 @@ pub enum Operation {
     Rename,
     /// Creating a file.
     Create,
+    /// Removing a file.
+    Remove,
 }
 
 /// What happens instead of the operation.
@@ -438,14 +440,19 @@ impl Storage for FaultyStorage {
         verdict?;
         let file = inner.find(from)?;
         let (dir, old) = split(from)?;
-        let (_, new) = split(to)?;
+        let (to_dir, new) = split(to)?;
+        if dir != to_dir {
+            // Every directory is a file system of its own here.
+            return Err(io::ErrorKind::CrossesDevices.into());
+        }
         inner.files[file].path = to.to_owned();
         inner.dir(dir)?.change(NameChange::Rename(old, new, file));
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut inner = self.0.lock();
+        let (mut inner, verdict) = self.0.enter(Operation::Remove, path);
+        verdict?;
         inner.find(path)?;
         let (dir, name) = split(path)?;
         inner.dir(dir)?.change(NameChange::Remove(name));

@@ -14,6 +14,7 @@
 //! * [`log`], `writer`: a shard's end of the log, and the sync thread's.
 //! * [`pool`]: all of them together.
 //! * `manifest_file`: the one place that replaces the manifest.
+//! * [`handle`], [`rdb_file`], [`rewrite`]: a smaller log, while the old one goes on.
 //! * [`recovery`]: from files to a running log, with `scan` (one segment) and `plan` (all).
 //! * [`status`], [`error`]: what it tells.
 //! * `failpoint`: where tests kill it.
@@ -33,6 +34,10 @@ mod writer;
 mod manifest_file;
 pub mod pool;
 
+pub mod handle;
+pub mod rdb_file;
+pub mod rewrite;
+
 mod plan;
 pub mod recovery;
 mod scan;
@@ -41,12 +46,15 @@ pub mod error;
 mod failpoint;
 pub mod status;
 
-pub use error::{RecoverError, ReplayError, ShutdownError};
+pub use error::{RecoverError, ReplayError, RewriteError, ShutdownError};
 pub use faulty::FaultyStorage;
+pub use handle::AofHandle;
 pub use log::ShardLog;
 pub use policy::FsyncPolicy;
 pub use pool::AofWriterPool;
+pub use rdb_file::{DumpFile, RdbFile, RdbFileInfo};
 pub use real::RealStorage;
-pub use recovery::{AofOptions, NoProgress, Progress, Recovery, ReplaySink};
+pub use recovery::{AofOptions, NoProgress, Progress, Recovery, ReplaySink, open_for_rewrite};
+pub use rewrite::{Rewrite, RewriteSummary};
 pub use status::{AofStatus, RecoverySummary};
 pub use storage::{Storage, StorageFile};

@@ -147,9 +147,17 @@ pub fn replace_file(
     target: &Path,
     bytes: &[u8],
 ) -> io::Result<()> {
-    let file = storage.create(temporary)?;
-    write_all_at(&*file, &[bytes, &[], &[]], 0)?;
-    file.sync_data()?;
+    write_new(storage, temporary, bytes)?;
     storage.rename(temporary, target)?;
     storage.sync_dir(target.parent().unwrap_or(Path::new("/")))
+}
+
+/// Writes a whole file and syncs it; not the directory.
+///
+/// # Errors
+/// The first step that failed. Some of the file may be there then.
+pub fn write_new(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let file = storage.create(path)?;
+    write_all_at(&*file, &[bytes, &[], &[]], 0)?;
+    file.sync_data()
 }
