@@ -140,6 +140,60 @@ impl Latencies {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    /// A server that answers the request with number `stalled` only after `stall`, and the other
+    /// ones at once; it ends the client with the request `last`.
+    fn stalling_server(
+        listener: &TcpListener,
+        (stalled, stall): (usize, Duration),
+        last: usize,
+        stop: &AtomicBool,
+    ) -> std::io::Result<()> {
+        let (mut stream, _) = listener.accept()?;
+        for number in 0..=last {
+            let mut request = Vec::new();
+            while !request.ends_with(b"xx\r\n") && !request.starts_with(b"*2\r\n$3\r\nGET") {
+                let mut bytes = [0; 256];
+                let n = stream.read(&mut bytes)?;
+                if n == 0 {
+                    return Err(std::io::ErrorKind::UnexpectedEof.into());
+                }
+                request.extend_from_slice(&bytes[..n]);
+            }
+            if number == stalled {
+                std::thread::sleep(stall);
+            }
+            stop.store(number == last, Relaxed);
+            stream.write_all(if request.ends_with(b"xx\r\n") {
+                b"+OK\r\n"
+            } else {
+                b"$2\r\nxx\r\n"
+            })?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_stall_is_seen_by_every_request_that_was_due_in_it() {
+        let (stalled, stall) = (10, Duration::from_millis(50));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = Client::connect(listener.local_addr().unwrap()).unwrap();
+        let stop = AtomicBool::new(false);
+        let seen = std::thread::scope(|scope| {
+            let server = scope.spawn(|| stalling_server(&listener, (stalled, stall), 80, &stop));
+            let seen = keep_pace(client, 1000, 2, &stop).unwrap();
+            server.join().unwrap().unwrap();
+            seen
+        });
+        assert_eq!(seen.len(), 81);
+        for (later, request) in (0..40).zip(&seen[stalled..]) {
+            // The request after it was due one period later, and waited for so much less.
+            let waited = stall - PERIOD * later;
+            assert!(request.latency >= waited, "{later}: {request:?}");
+        }
+    }
 
     #[test]
     fn a_quantile_is_a_latency_that_was_seen() {
