@@ -154,6 +154,8 @@ enum NameChange {
 struct Handle {
     disk: Arc<Disk>,
     file: usize,
+    /// The name it was opened by.
+    path: PathBuf,
 }
 
 struct LockGuard {
@@ -209,6 +211,12 @@ impl FaultyStorage {
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.0.lock().operations
+    }
+
+    /// Whether a [`Fault::Halt`] was met.
+    #[must_use]
+    pub fn is_halted(&self) -> bool {
+        self.0.lock().halted
     }
 
     /// What is on the disk after a power loss; `seed` decides what of the unsynced survives.
@@ -403,6 +411,7 @@ impl Storage for FaultyStorage {
         Ok(Arc::new(Handle {
             disk: self.0.clone(),
             file,
+            path: path.to_owned(),
         }))
     }
 
@@ -432,6 +441,7 @@ impl Storage for FaultyStorage {
         Ok(Arc::new(Handle {
             disk: self.0.clone(),
             file,
+            path: path.to_owned(),
         }))
     }
 
@@ -600,6 +610,11 @@ impl StorageFile for Handle {
             inner.files[self.file].change(Change::Len(offset + len));
         }
         Ok(())
+    }
+
+    fn is_in_place(&self) -> io::Result<bool> {
+        let mut inner = self.disk.lock();
+        Ok(inner.find(&self.path).ok() == Some(self.file))
     }
 
     fn len(&self) -> io::Result<u64> {

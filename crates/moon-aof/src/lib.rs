@@ -16,7 +16,7 @@
 //! * `manifest_file`: the one place that replaces the manifest.
 //! * [`handle`], [`rdb_file`], [`rewrite`]: a smaller log, while the old one goes on.
 //! * [`recovery`]: from files to a running log, with `scan` (one segment) and `plan` (all).
-//! * [`status`], [`error`]: what it tells.
+//! * [`status`], [`error`], `trouble`: what it tells.
 //! * `failpoint`: where tests kill it.
 
 pub mod frame;
@@ -45,6 +45,7 @@ mod scan;
 pub mod error;
 mod failpoint;
 pub mod status;
+mod trouble;
 
 pub use error::{RecoverError, ReplayError, RewriteError, ShutdownError};
 pub use faulty::FaultyStorage;
@@ -56,5 +57,5 @@ pub use rdb_file::{DumpFile, RdbFile, RdbFileInfo};
 pub use real::RealStorage;
 pub use recovery::{AofOptions, NoProgress, Progress, Recovery, ReplaySink, open_for_rewrite};
 pub use rewrite::{Rewrite, RewriteSummary};
-pub use status::{AofStatus, RecoverySummary};
+pub use status::{AofStatus, LogFailure, RecoverySummary};
 pub use storage::{Storage, StorageFile};

@@ -18,12 +18,13 @@
 //! A segment with frames from the cut on is never superseded, because a log that does not change
 //! to the new segments makes the cut fail.
 
+mod archive;
 mod generations;
 
 use crate::error::RewriteError;
 use crate::failpoint;
 use crate::handle::{AofHandle, DirLock};
-use crate::manifest_file::{ManifestFile, Points, ReplaceError};
+use crate::manifest_file::{FreshSegment, ManifestFile, Points, ReplaceError};
 use crate::rdb_file::{Finished, RdbFile, RdbFileInfo};
 use crate::writer::CutPoint;
 use generations::{Epoch, Retention};
@@ -73,6 +74,8 @@ pub struct RewriteSummary {
     pub base_bytes: u64,
     /// Files removed.
     pub removed_files: usize,
+    /// Superseded generations moved to the archive directory.
+    pub archived: usize,
 }
 
 impl Rewrite {
@@ -213,21 +216,26 @@ impl Rewrite {
             writer.fill_hole(point);
         }
         let appended = cut.points.iter().map(|point| point.appended).sum();
-        self.log.shared.status.set_size(base_bytes, appended);
+        let headers = cut.points.len() as u64 * FreshSegment::START;
+        let status = &self.log.shared.status;
+        status.set_size(base_bytes + headers, appended);
+        self.manifest().remove_left_over();
         let mut removed_files = 0;
         for epoch in &superseded {
             removed_files += self.remove(epoch);
         }
         for path in self.replaces.take().unwrap_or_default() {
             failpoint::hit("rewrite-mid-delete");
-            self.manifest().remove_if_there(&path);
+            self.manifest().remove_for_good(&path);
             removed_files += 1;
         }
+        let archived = self.archive();
         Ok(RewriteSummary {
             generation: self.generation,
             cut: cut.at,
             base_bytes,
             removed_files,
+            archived,
         })
     }
 
@@ -266,6 +274,10 @@ impl Rewrite {
             };
             if stop.load(Ordering::SeqCst) {
                 return Err(RewriteError::Interrupted);
+            }
+            if writer.is_stuck() {
+                let shard = writer.shard;
+                return Err(RewriteError::Refused { shard });
             }
             if writer.has_stopped() {
                 return Err(RewriteError::Stopped);
@@ -319,9 +331,8 @@ impl Rewrite {
                 Ok(dropped)
             }
             Err(ReplaceError { source, unsure }) => {
-                // If the new manifest may be the one on disk, the bases must stay until the old
-                // one surely is.
-                self.named = unsure && (pending || self.manifest().update(|_| {}).is_err());
+                // If the new manifest may be the one on disk, the bases must stay.
+                self.named = unsure;
                 Err(RewriteError::Manifest { source })
             }
         }
@@ -335,10 +346,42 @@ impl Rewrite {
         let intact = points
             .zip(&cut.points)
             .all(|(now, then)| now.unwrap_or(*then).intact);
-        let shared = &self.log.shared;
-        Retention {
-            keep: usize::try_from(shared.keep_generations).unwrap_or(usize::MAX),
-            intact,
+        let wanted = self.keep() > 0 || self.log.shared.archive_dir.is_some();
+        if !intact && wanted {
+            tracing::warn!(
+                cut = cut.at.0,
+                "the log before the rewrite is not kept, because its files do not have all of it"
+            );
+        }
+        // What goes to the archive stays named until it is there.
+        let keep = match self.log.shared.archive_dir {
+            Some(_) => usize::MAX,
+            None => self.keep(),
+        };
+        Retention { keep, intact }
+    }
+
+    fn keep(&self) -> usize {
+        usize::try_from(self.log.shared.keep_generations).unwrap_or(usize::MAX)
+    }
+
+    /// Moves what is not kept to the archive; how many generations. The new generation is in force,
+    /// so an error ends nothing: what could not be moved stays named, and is tried again after the
+    /// next rewrite.
+    fn archive(&self) -> usize {
+        let Some(dir) = &self.log.shared.archive_dir else {
+            return 0;
+        };
+        match archive::archive_surplus(self.manifest(), dir, self.keep()) {
+            Ok(moved) => moved,
+            Err(error) => {
+                tracing::error!(
+                    dir = %dir.display(),
+                    error = %error,
+                    "cannot archive superseded generations of the append-only log; they stay"
+                );
+                0
+            }
         }
     }
 
@@ -348,7 +391,7 @@ impl Rewrite {
         for file in &files {
             failpoint::hit("rewrite-mid-delete");
             let path = generations::path(self.manifest().paths(), *file);
-            self.manifest().remove_if_there(&path);
+            self.manifest().remove_for_good(&path);
         }
         files.len()
     }
@@ -366,7 +409,7 @@ impl Drop for Rewrite {
         if !self.named && self.generation > Generation(0) {
             for shard in self.manifest().shards().ids() {
                 let path = self.manifest().paths().base(shard, self.generation);
-                self.manifest().remove_if_there(&path);
+                self.manifest().remove_for_good(&path);
             }
         }
         self.log.shared.rewriting.store(false, Ordering::SeqCst);

@@ -397,7 +397,7 @@ impl<T: Keyed> Table<T> {
     pub(crate) fn segment_from(
         &self,
         position: u64,
-    ) -> (u64, impl Iterator<Item = &T>, Option<u64>) {
+    ) -> (u64, hash_table::Iter<'_, T>, Option<u64>) {
         let segment = &self.segments[self.segment_at(position)];
         let next = (segment.start + segment.span()).checked_add(1);
         (segment.start, segment.slots.iter(), next)

@@ -19,6 +19,9 @@ use crate::shard::DbIndex;
 use crate::table::Keyed;
 use std::collections::BTreeSet;
 
+/// Values whose memory is requested before the walk comes to them.
+const PREFETCHED: usize = 16;
+
 /// Sizes that shape the walk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WalkLimits {
@@ -132,6 +135,11 @@ impl DbWalk {
         !self.pending.is_empty()
     }
 
+    #[cfg(test)]
+    pub(crate) fn marks_len(&self) -> usize {
+        self.marks.len()
+    }
+
     /// Whether a flushed database still has keys that the walk passed before the flush.
     pub(crate) fn must_free(&self) -> bool {
         self.is_flushed && self.freed.is_some_and(|freed| self.has_passed(freed))
@@ -213,14 +221,18 @@ impl Db {
             self.write_open(usize::MAX);
             return;
         }
-        if let Some(index) = walk.pending_at(key) {
-            walk.pending.swap_remove(index);
-        } else if walk.has_passed(at) || self.table.find(key).is_none() {
-            return;
-        } else if !walk.marks.insert(Mark::new(at, key.bytes)) {
-            return;
-        }
-        if let Some(entry) = self.table.find(key) {
+        let is_due = match walk.pending_at(key) {
+            Some(index) => {
+                walk.pending.swap_remove(index);
+                true
+            }
+            None => {
+                !walk.has_passed(at)
+                    && self.table.find(key).is_some()
+                    && walk.marks.insert(Mark::new(at, key.bytes))
+            }
+        };
+        if is_due && let Some(entry) = self.table.find(key) {
             let deadline = deadline(&self.expires, entry, key);
             encode_entry(walk.outbox.whole(), key.bytes, &entry.value, deadline);
             walk.done += 1;
@@ -261,8 +273,16 @@ impl Db {
         // After a merge the segment begins before the position.
         let is_part = start < from;
         let has_marks = walk.has_marks_before(next);
+        let mut ahead = entries.clone();
+        ahead
+            .by_ref()
+            .take(PREFETCHED)
+            .for_each(|e| e.value.prefetch());
         let mut encoded = 0;
         for entry in entries {
+            if let Some(later) = ahead.next() {
+                later.value.prefetch();
+            }
             let name = entry.key();
             if is_part || has_marks {
                 let at = position(entry.hash());
@@ -357,9 +377,11 @@ impl Db {
         true
     }
 
-    /// Writes the next piece of the open key.
+    /// Writes the next piece of the open key, if there is one.
     pub(crate) fn walk_piece(&mut self) {
-        if let Some(walk) = &mut self.walk {
+        if let Some(walk) = &mut self.walk
+            && walk.is_open()
+        {
             let len_max = walk.outbox.piece().len() + walk.limits.piece_bytes;
             self.write_open(len_max);
         }
