@@ -159,7 +159,8 @@ fn prepare(config: &ServerConfig, source: Source, keys: u64) -> Result<()> {
             rewrite_log(&mut server.client()?, || {
                 std::thread::sleep(POLL_INTERVAL);
                 Ok(())
-            })?;
+            })
+            .with_context(|| server.log_tail())?;
         }
     }
     let status = server.sigterm()?;
