@@ -1,21 +1,19 @@
 //! One cell of the matrix: a server on one directory, killed and recovered again and again, each
 //! time verified in full.
 
+use super::judge::{Rule, judge};
 use super::kill::{Fired, Kill, execute, recover, schedule};
 use crate::binary::ServerBinary;
 use anyhow::{Context as _, Result};
 use moon_core::shard::ShardCount;
-use moon_harness::load::{Load, Seen, Writer};
-use moon_harness::model::{DbKey, State};
-use moon_harness::op::Op;
-use moon_harness::shared::{Written, verify_history};
+use moon_harness::load::{Load, Writer};
 use moon_harness::snapshot::read_state;
-use moon_harness::verify::{Fault, Order, Promise, Violation, verify};
-use moon_harness::workload::{Generator, Workload, shared_counter, shared_list};
+use moon_harness::verify::{Fault, Order, Violation};
+use moon_harness::workload::{Generator, Workload, shared_list};
 use moon_harness::{Client, FsyncPolicy, PipelineOrder, Server, ServerConfig};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -136,15 +134,13 @@ impl CellReport {
         self.faults.is_empty()
     }
 
-    fn violated(&mut self, violations: Vec<Violation>, context: &str) {
-        for violation in violations {
-            *self
-                .faults
-                .entry(format!("{:?}", violation.fault))
-                .or_default() += 1;
-            if self.details.len() < 20 {
-                self.details.push(format!("{context}: {violation}"));
-            }
+    fn violated(&mut self, violation: Violation, context: &str) {
+        *self
+            .faults
+            .entry(format!("{:?}", violation.fault))
+            .or_default() += 1;
+        if self.details.len() < 20 {
+            self.details.push(format!("{context}: {violation}"));
         }
     }
 }
@@ -266,87 +262,21 @@ impl Run {
             apply_damage(damage, &mut client, &self.writers)?;
         }
         let observed = read_state(&mut client, self.workload.databases(WRITERS))?;
-        self.verify(observed, seen);
+        let verdict = judge(
+            &mut self.writers,
+            self.workload,
+            self.order,
+            Rule::Acknowledged,
+            observed,
+            seen,
+        );
+        self.report.unanswered_kept += verdict.kept;
+        self.report.unanswered_dropped += verdict.dropped;
+        for (context, violation) in verdict.violations {
+            self.report.violated(violation, &context);
+        }
         Ok(())
     }
-
-    /// Verifies everything, and makes what was found the new base.
-    fn verify(&mut self, observed: State, seen: Seen) {
-        self.report.violated(seen.violations, "reader");
-        let mut shared = State::new();
-        let mut owned: Vec<State> = vec![State::new(); self.writers.len()];
-        for (key, entry) in observed {
-            match key.owner().and_then(|owner| owned.get_mut(owner)) {
-                Some(state) => {
-                    state.insert(key, entry);
-                }
-                None => {
-                    shared.insert(key, entry);
-                }
-            }
-        }
-        let mut seen_by_owner: Vec<HashMap<DbKey, Vec<u8>>> =
-            vec![HashMap::new(); self.writers.len()];
-        for (key, value) in seen.values {
-            if let Some(values) = key.owner().and_then(|owner| seen_by_owner.get_mut(owner)) {
-                values.insert(key, value);
-            }
-        }
-        self.verify_shared(&shared, &seen.entries);
-        for ((writer, observed), seen) in self.writers.iter_mut().zip(owned).zip(&seen_by_owner) {
-            let connection = writer.generator.connection();
-            let context = format!("connection {connection}");
-            self.report
-                .violated(std::mem::take(&mut writer.violations), &context);
-            let tail: Vec<Op> = std::mem::take(&mut writer.tail).into();
-            let promise = Promise {
-                base: &writer.state,
-                tail: &tail,
-                seen,
-                order: self.order,
-            };
-            match verify(&promise, &observed) {
-                Ok(survivors) => {
-                    self.report.unanswered_kept += survivors.kept;
-                    self.report.unanswered_dropped += survivors.dropped;
-                }
-                Err(violations) => self.report.violated(violations, &context),
-            }
-            let records = last_record(&observed);
-            writer.acked_records = records;
-            writer.generator.set_records(records);
-            writer.state = observed;
-        }
-    }
-
-    fn verify_shared(&mut self, shared: &State, seen: &[moon_harness::shared::SeenEntry]) {
-        let strangers: Vec<Violation> = shared
-            .keys()
-            .filter(|key| **key != shared_counter() && **key != shared_list())
-            .map(|key| Violation::new(Fault::Invented, format!("{key}, which nobody writes")))
-            .collect();
-        self.report.violated(strangers, "keyspace");
-        if self.workload != Workload::History {
-            return;
-        }
-        let written: Vec<Written> = self
-            .writers
-            .iter()
-            .map(|writer| Written {
-                acked: writer.acked_records,
-                sent: writer.generator.records(),
-            })
-            .collect();
-        if let Err(violations) = verify_history(shared, &written, seen) {
-            self.report.violated(violations, "shared history");
-        }
-    }
-}
-
-/// The number that the connection noted with its last entry of the shared history.
-fn last_record(state: &State) -> u64 {
-    let noted = state.iter().find(|(key, _)| key.key.ends_with(b":last"));
-    noted.map_or(0, |(_, entry)| entry.value.progress())
 }
 
 fn apply_damage(damage: Break, client: &mut Client, writers: &[Writer]) -> Result<()> {

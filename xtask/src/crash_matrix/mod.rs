@@ -9,6 +9,7 @@
 
 mod acknowledged;
 mod cell;
+mod judge;
 mod kill;
 mod report;
 
