@@ -18,9 +18,9 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 /// Writing connections of a cell.
-const WRITERS: usize = 4;
+pub(super) const WRITERS: usize = 4;
 /// Reading connections of a cell.
-const READERS: usize = 2;
+pub(super) const READERS: usize = 2;
 
 /// What distinguishes the cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -33,13 +33,28 @@ pub(crate) struct Cell {
 impl Cell {
     /// The seed of this cell in a run with `seed`: the same whether other cells run or not.
     pub(crate) fn seed(self, seed: u64) -> u64 {
-        // FNV-1a over the label.
-        self.to_string()
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325 ^ seed, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-            })
+        seed_of(&self.to_string(), seed)
     }
+}
+
+/// The seed of what is named `label` in a run with `seed`: FNV-1a.
+pub(super) fn seed_of(label: &str, seed: u64) -> u64 {
+    label
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325 ^ seed, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+}
+
+/// What a server with `config` orders when `workload` is run on it.
+pub(super) fn order_of(workload: Workload, config: &ServerConfig) -> Result<Order> {
+    Ok(Order {
+        shards: ShardCount::new(config.effective_shards()).context("shard count")?,
+        pipeline: match workload {
+            Workload::Strict => PipelineOrder::Strict,
+            _ => PipelineOrder::Relaxed,
+        },
+    })
 }
 
 impl fmt::Display for Cell {
@@ -159,18 +174,12 @@ pub(crate) fn run_cell(
     let mut config = ServerConfig::new(binary.flavor, &binary.path, dir.path().join("data"))
         .shards(cell.shards)
         .append(cell.policy);
-    let order = match cell.workload {
-        Workload::Strict => PipelineOrder::Strict,
-        _ => PipelineOrder::Relaxed,
-    };
-    config.order = Some(order);
+    let order = order_of(cell.workload, &config)?;
+    config.order = Some(order.pipeline);
     let seed = cell.seed(options.seed);
     let mut run = Run {
         workload: cell.workload,
-        order: Order {
-            shards: ShardCount::new(config.effective_shards()).context("shard count")?,
-            pipeline: order,
-        },
+        order,
         rng: StdRng::seed_from_u64(seed),
         writers: (0..WRITERS)
             .map(|number| Writer::new(Generator::new(cell.workload, number, seed)))

@@ -6,11 +6,19 @@
 //! First comes the failure that this project exists to end: 5,000 acknowledged writes on two
 //! shards, SIGKILL, 5,000 recovered. Last come controls: damage that the verification must
 //! notice, or nothing above would mean anything.
+//!
+//! * [`cell`]: one server, killed and recovered again and again.
+//! * [`kill`]: ways to end it.
+//! * [`judge`]: what was recovered against what was promised.
+//! * [`acknowledged`]: the one failure that everything began with.
+//! * [`power`]: power losses instead of kills.
+//! * [`report`]: the table and the JSON file.
 
 mod acknowledged;
 mod cell;
 mod judge;
 mod kill;
+mod power;
 mod report;
 
 use crate::binary::{ServerBinary, ServerOptions, target_dir};
@@ -38,6 +46,13 @@ pub(crate) struct Options {
     /// Kills per cell [default: 20, quick: 3]
     #[arg(long)]
     kills: Option<usize>,
+    /// Cut the power instead of killing: the server runs on a file system that loses what was
+    /// not synced; needs FUSE
+    #[arg(long)]
+    power_loss: bool,
+    /// Power losses in all [default: 207, quick: 9]
+    #[arg(long, requires = "power_loss")]
+    cuts: Option<usize>,
     /// Seed of all random decisions; printed, to repeat a run
     #[arg(long)]
     seed: Option<u64>,
@@ -45,7 +60,7 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',')]
     shards: Vec<u16>,
     /// Only these policies: always, everysec, no
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, visible_alias = "appendfsync", value_delimiter = ',')]
     policy: Vec<FsyncPolicy>,
     /// Only these workloads
     #[arg(long, value_delimiter = ',')]
@@ -74,11 +89,15 @@ impl Options {
 /// Runs the matrix; true if nothing was lost, torn, invented or out of order and all controls
 /// were noticed.
 pub(crate) fn run(options: &Options) -> Result<bool> {
+    let seed = options.seed.unwrap_or_else(seed_of_now);
+    if options.power_loss {
+        let binary = options.server.locate(&[], options.profile())?;
+        return power::run(options, &binary, seed);
+    }
     let begun = Instant::now();
     let fail_points = options.server.server == Flavor::Moon && !options.no_fail_points;
     let features: &[&str] = if fail_points { &["failpoints"] } else { &[] };
     let binary = options.server.locate(features, options.profile())?;
-    let seed = options.seed.unwrap_or_else(seed_of_now);
     let cell_options = CellOptions {
         kills: options.kills.unwrap_or(if options.quick { 3 } else { 20 }),
         seed,
@@ -111,7 +130,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         .clone()
         .unwrap_or_else(|| target_dir().join("crash-matrix.json"));
     report.write_json(&json)?;
-    Ok(report.is_clean())
+    let mut is_clean = report.is_clean();
+    if options.quick && !selected && options.server.server == Flavor::Moon {
+        is_clean &= power::run_if_possible(options, &binary, seed)?;
+    }
+    Ok(is_clean)
 }
 
 fn seed_of_now() -> u64 {
