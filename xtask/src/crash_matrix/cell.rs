@@ -7,6 +7,7 @@ use crate::binary::ServerBinary;
 use anyhow::{Context as _, Result};
 use moon_core::shard::ShardCount;
 use moon_harness::load::{Load, Writer};
+use moon_harness::rewriter::Rewriter;
 use moon_harness::snapshot::read_state;
 use moon_harness::verify::{Fault, Order, Violation};
 use moon_harness::workload::{Generator, Workload, shared_list};
@@ -133,6 +134,8 @@ pub(crate) struct CellReport {
     pub(crate) unanswered_dropped: usize,
     /// Reads made by readers, each checked.
     pub(crate) reads: u64,
+    /// Rewrites that began under load.
+    pub(crate) rewrites: u64,
     /// Longest time from start to serving, milliseconds.
     pub(crate) recovery_ms_max: u64,
     /// Violations by kind.
@@ -186,13 +189,18 @@ pub(crate) fn run_cell(
             .collect(),
         report: CellReport::default(),
     };
-    let kills = schedule(options.kills, options.fail_points, (seed % 10) as usize);
+    let kills = schedule(
+        cell.workload,
+        options.kills,
+        options.fail_points,
+        (seed % 20) as usize,
+    );
     let mut server = Server::spawn(config)?;
     server.wait_ready()?;
     // The first cycle starts unarmed: a kill at a fail point needs a restart before it.
     for (cycle, kill) in kills.iter().copied().enumerate() {
         let kill = match (cycle, kill) {
-            (0, Kill::At(_)) => Kill::Random,
+            (0, Kill::At(_) | Kill::Twice(..)) => Kill::Random,
             (_, kill) => kill,
         };
         let next = kills.get(cycle + 1).copied().unwrap_or(Kill::Random);
@@ -243,8 +251,11 @@ impl Run {
             READERS,
             number,
         );
+        let rewriter =
+            (self.workload == Workload::Rewrite).then(|| Rewriter::start(server.address(), number));
         let fired = execute(server, &load, kill, &mut self.rng)?;
         let (writers, seen) = load.finish();
+        self.report.rewrites += rewriter.map_or(0, |rewriter| rewriter.finish().begun);
         self.writers = writers;
         self.report.reads += seen.reads;
         self.report.acknowledged +=

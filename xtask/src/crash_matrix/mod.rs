@@ -161,7 +161,7 @@ fn cells(options: &Options) -> Vec<Cell> {
         }
     }
     if options.quick && options.workload.is_empty() {
-        // Every third cell: 3 and the 7 workloads have no common divisor, so all are visited.
+        // Every third cell: 3 and the 8 workloads have no common divisor, so all are visited.
         cells = cells.into_iter().step_by(3).collect();
     }
     cells

@@ -142,10 +142,8 @@ impl Chain<'_> {
             READERS,
             self.rng.random(),
         );
-        let rewriter = self
-            .rng
-            .random_bool(0.5)
-            .then(|| Rewriter::start(server.address(), self.rng.random()));
+        let is_rewritten = self.plan.workload == Workload::Rewrite || self.rng.random_bool(0.5);
+        let rewriter = is_rewritten.then(|| Rewriter::start(server.address(), self.rng.random()));
         if !load.wait_acked(20, LOAD_TIMEOUT) {
             bail!("no load\n{}", server.log_tail());
         }
