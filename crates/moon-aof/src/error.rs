@@ -37,13 +37,13 @@ pub enum RecoverError {
     /// The directory was written with another number of shards.
     #[error(transparent)]
     ShardCount(#[from] ShardCountError),
-    /// There are segments that hold frames, but no manifest.
+    /// There are segments that hold frames, or bases, that belong to a manifest which is lost.
     #[error(
-        "{path} holds frames, but there is no manifest that names it; restore the manifest or \
-         move the file away"
+        "{path} holds data, but there is no manifest that names it; restore the manifest or move \
+         the file away"
     )]
     Unnamed {
-        /// The segment.
+        /// The file.
         path: PathBuf,
     },
     /// The directory has the layout of version 1 or 2.
@@ -58,7 +58,15 @@ pub enum RecoverError {
         /// Where it ends.
         at: Lsn,
     },
-    /// A segment that the manifest names does not exist.
+    /// The directory holds a log that was not closed: it must be recovered, not replaced.
+    #[error(
+        "{path} is the manifest of a log that is in force; it cannot be replaced by another state"
+    )]
+    InForce {
+        /// The manifest.
+        path: PathBuf,
+    },
+    /// A file that the manifest names does not exist.
     #[error("{path} is named by the manifest, but missing")]
     Missing {
         /// The segment.
@@ -179,6 +187,63 @@ pub enum ShutdownError {
     /// The last marks or the manifest could not be written.
     #[error("cannot write the clean-stop mark")]
     Mark {
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Why a rewrite did not happen. The log goes on as before: the generations in force stay in
+/// force, and another rewrite may be tried.
+#[derive(Debug, thiserror::Error)]
+pub enum RewriteError {
+    /// There is one rewrite at a time.
+    #[error("a rewrite of the append-only log is in progress")]
+    InProgress,
+    /// The log has stopped, or is stopping.
+    #[error("the append-only log has stopped")]
+    Stopped,
+    /// Segments that earlier cuts took out of use are not synced yet.
+    #[error("{shard} has segments of earlier rewrites that are not synced yet")]
+    NotSynced {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// The next segments, or the manifest that names them, could not be made durable.
+    #[error("cannot begin the next generation of the append-only log")]
+    Begin {
+        /// Why not.
+        source: io::Error,
+    },
+    /// A shard did not change to its new segment: the tail of its old one is being brought to
+    /// safety after a failed sync.
+    #[error("{shard} could not change to its new segment, because its old one is failing")]
+    Refused {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// The step before was not taken.
+    #[error("the cut has not been made")]
+    NotCut,
+    /// A shard's base was not finished.
+    #[error("the base of {shard} is not finished")]
+    Unfinished {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// A base could not be created or made durable.
+    #[error("cannot write {path}")]
+    Base {
+        /// The base, or its directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Somebody asked for an end.
+    #[error("the rewrite was told to stop")]
+    Interrupted,
+    /// The manifest that names the bases could not be made durable.
+    #[error("cannot put the new generation in force")]
+    Manifest {
         /// Why not.
         source: io::Error,
     },

@@ -42,6 +42,8 @@ pub enum Operation {
     Rename,
     /// Creating a file.
     Create,
+    /// Removing a file.
+    Remove,
 }
 
 /// What happens instead of the operation.
@@ -209,6 +211,12 @@ impl FaultyStorage {
         self.0.lock().operations
     }
 
+    /// Whether a [`Fault::Halt`] was met.
+    #[must_use]
+    pub fn is_halted(&self) -> bool {
+        self.0.lock().halted
+    }
+
     /// What is on the disk after a power loss; `seed` decides what of the unsynced survives.
     #[must_use]
     pub fn crash(&self, seed: u64) -> FaultyStorage {
@@ -320,6 +328,14 @@ impl Inner {
             rule.times -= 1;
         }
         Some(rule.fault)
+    }
+
+    /// An error once a [`Fault::Halt`] has struck.
+    fn alive(&self) -> io::Result<()> {
+        if self.halted {
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        Ok(())
     }
 
     fn used(&self) -> u64 {
@@ -438,14 +454,19 @@ impl Storage for FaultyStorage {
         verdict?;
         let file = inner.find(from)?;
         let (dir, old) = split(from)?;
-        let (_, new) = split(to)?;
+        let (to_dir, new) = split(to)?;
+        if dir != to_dir {
+            // Every directory is a file system of its own here.
+            return Err(io::ErrorKind::CrossesDevices.into());
+        }
         inner.files[file].path = to.to_owned();
         inner.dir(dir)?.change(NameChange::Rename(old, new, file));
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut inner = self.0.lock();
+        let (mut inner, verdict) = self.0.enter(Operation::Remove, path);
+        verdict?;
         inner.find(path)?;
         let (dir, name) = split(path)?;
         inner.dir(dir)?.change(NameChange::Remove(name));
@@ -484,6 +505,19 @@ impl Storage for FaultyStorage {
         verdict?;
         inner.dir(path.parent().unwrap_or(Path::new("/")))?;
         inner.dirs.entry(path.to_owned()).or_default();
+        Ok(())
+    }
+
+    /// A removed directory is gone for good: it had no names, durable ones included, that a
+    /// power loss could bring back.
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let mut inner = self.0.lock();
+        inner.alive()?;
+        let dir = inner.dir(path)?;
+        if !dir.names.is_empty() || !dir.durable.is_empty() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        inner.dirs.remove(path);
         Ok(())
     }
 

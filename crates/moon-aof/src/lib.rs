@@ -14,7 +14,10 @@
 //! * [`log`], `writer`: a shard's end of the log, and the sync thread's.
 //! * [`pool`]: all of them together.
 //! * `manifest_file`: the one place that replaces the manifest.
+//! * [`handle`], [`rdb_file`], [`rewrite`]: a smaller log, while the old one goes on.
 //! * [`recovery`]: from files to a running log, with `scan` (one segment) and `plan` (all).
+//! * [`inspect`]: a log seen from outside, whatever is wrong with it; [`copy`](mod@copy): files of another
+//!   directory or generation.
 //! * [`status`], [`error`]: what it tells.
 //! * `failpoint`: where tests kill it.
 
@@ -33,20 +36,31 @@ mod writer;
 mod manifest_file;
 pub mod pool;
 
+pub mod handle;
+pub mod rdb_file;
+pub mod rewrite;
+
 mod plan;
 pub mod recovery;
 mod scan;
 
+pub mod inspect;
+
+pub mod copy;
+
 pub mod error;
-mod failpoint;
+pub mod failpoint;
 pub mod status;
 
-pub use error::{RecoverError, ReplayError, ShutdownError};
+pub use error::{RecoverError, ReplayError, RewriteError, ShutdownError};
 pub use faulty::FaultyStorage;
+pub use handle::AofHandle;
 pub use log::ShardLog;
 pub use policy::FsyncPolicy;
 pub use pool::AofWriterPool;
+pub use rdb_file::{DumpFile, RdbFile, RdbFileInfo};
 pub use real::RealStorage;
-pub use recovery::{AofOptions, NoProgress, Progress, Recovery, ReplaySink};
+pub use recovery::{AofOptions, NoProgress, Progress, Recovery, ReplaySink, open_for_rewrite};
+pub use rewrite::{Rewrite, RewriteSummary};
 pub use status::{AofStatus, RecoverySummary};
 pub use storage::{Storage, StorageFile};

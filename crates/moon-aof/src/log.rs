@@ -205,27 +205,57 @@ impl ShardLog {
 
     /// The way out of a latched file.
     fn switch_segment(&mut self) {
-        if let Some(replacement) = self.writer.take_replacement() {
-            self.file = replacement.file;
-            self.seeds = replacement.header.seeds();
-            self.position = replacement.position;
-            self.prune();
+        if self.take_replacement() {
             return;
         }
-        let (writer, tail) = (&self.writer, &self.tail);
-        writer.offer_tail(|| Tail {
-            complete: match tail.front() {
-                Some((first, total)) => {
-                    total - first.header.bytes_in_file() <= writer.synced_total()
-                }
-                None => writer.written_total() == writer.synced_total(),
-            },
-            frames: tail.iter().map(|(frame, _)| frame.clone()).collect(),
+        self.writer.offer_tail(|| Tail {
+            complete: self.tail_is_complete(),
+            frames: self.tail.iter().map(|(frame, _)| frame.clone()).collect(),
         });
     }
 
+    /// Goes on in the replacement of a latched file, if it is there.
+    fn take_replacement(&mut self) -> bool {
+        let Some(replacement) = self.writer.take_replacement() else {
+            return false;
+        };
+        self.file = replacement.file;
+        self.seeds = replacement.header.seeds();
+        self.position = replacement.position;
+        self.prune();
+        true
+    }
+
+    /// Whether `tail` holds every frame that is not synced.
+    fn tail_is_complete(&self) -> bool {
+        match self.tail.front() {
+            Some((first, total)) => {
+                total - first.header.bytes_in_file() <= self.writer.synced_total()
+            }
+            None => self.writer.written_total() == self.writer.synced_total(),
+        }
+    }
+
+    /// Frames of a run whose last piece is not written are as if they were not: a run lies in one
+    /// file. They are held again.
+    fn hold_unfinished_run(&mut self) {
+        while self
+            .tail
+            .back()
+            .is_some_and(|(frame, _)| frame.finishes.is_none())
+        {
+            let Some((frame, _)) = self.tail.pop_back() else {
+                break;
+            };
+            let bytes = frame.header.bytes_in_file();
+            self.written_total -= bytes;
+            self.held_bytes += bytes;
+            self.held.push_front(frame);
+        }
+    }
+
     fn update_status(&self) {
-        let health = if self.writer.is_latched() {
+        let health = if self.writer.is_failing() {
             LogHealth::SyncFailing
         } else if self.held.is_empty() {
             LogHealth::Healthy
@@ -337,8 +367,27 @@ impl CommitLog for ShardLog {
         self.update_status();
     }
 
-    fn health(&self) -> LogHealth {
+    fn cut(&mut self) {
         if self.writer.is_latched() {
+            self.take_replacement();
+        }
+        let last = self.held.back().map(|frame| &frame.header);
+        let end = last.map_or(self.writer.written_end(), |header| {
+            header.lsn.advance(u64::from(header.len))
+        });
+        let held = !self.held.is_empty();
+        let complete = self.tail_is_complete();
+        // Without a switch the rewrite sees it, and gives up.
+        if let Some(segment) = self.writer.switch(end, held, complete) {
+            self.hold_unfinished_run();
+            self.file = segment.file;
+            self.seeds = segment.header.seeds();
+            self.position = segment.position;
+        }
+    }
+
+    fn health(&self) -> LogHealth {
+        if self.writer.is_failing() {
             LogHealth::SyncFailing
         } else if self.held.is_empty() {
             LogHealth::Healthy

@@ -6,9 +6,11 @@
 //!   names them; nobody gets one to write before that manifest is durable.
 //! * A generation number is used once, even if the attempt that took it failed.
 
+use crate::failpoint;
 use crate::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
-use crate::storage::{Storage, StorageFile, replace_file, write_all_at};
+use crate::storage::{Storage, StorageFile, write_all_at, write_new};
 use moon_core::{Generation, Lsn, ShardCount, ShardId};
+use moon_manifest::manifest::MANIFEST_BYTES_MAX;
 use moon_manifest::{AofManifest, AofPaths, IncrLine};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +28,28 @@ impl FreshSegment {
     pub(crate) const START: u64 = SEGMENT_HEADER_LEN as u64;
 }
 
+/// Failpoints on the way to a new manifest; an empty name is none.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Points {
+    /// The segments are there, and no manifest names them.
+    pub(crate) created: &'static str,
+    /// The manifest is written and has not taken its name.
+    pub(crate) written: &'static str,
+}
+
+/// Why the manifest was not replaced.
+pub(crate) struct ReplaceError {
+    pub(crate) source: io::Error,
+    /// Whether the new manifest may be the one on disk all the same: what it names must stay.
+    pub(crate) unsure: bool,
+}
+
+impl From<ReplaceError> for io::Error {
+    fn from(error: ReplaceError) -> io::Error {
+        error.source
+    }
+}
+
 /// The manifest in force, and the way to change it.
 pub(crate) struct ManifestFile {
     storage: Arc<dyn Storage>,
@@ -39,6 +63,9 @@ struct State {
     manifest: AofManifest,
     /// The highest generation ever tried.
     seq: Generation,
+    /// The manifest on disk is that of a log which is not this one, until a rewrite brings this
+    /// one in force: nothing of this log may be named in it.
+    foreign: bool,
 }
 
 impl ManifestFile {
@@ -49,13 +76,36 @@ impl ManifestFile {
         shards: ShardCount,
         manifest: AofManifest,
     ) -> ManifestFile {
-        let seq = manifest.seq;
+        let seq = manifest
+            .preparing
+            .map_or(manifest.seq, |seq| seq.max(manifest.seq));
         ManifestFile {
             storage,
             paths,
             shards,
-            state: Mutex::new(State { manifest, seq }),
+            state: Mutex::new(State {
+                manifest,
+                seq,
+                foreign: false,
+            }),
         }
+    }
+
+    pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    pub(crate) fn paths(&self) -> &AofPaths {
+        &self.paths
+    }
+
+    pub(crate) fn shards(&self) -> ShardCount {
+        self.shards
+    }
+
+    /// What the last successful replacement wrote.
+    pub(crate) fn current(&self) -> AofManifest {
+        self.lock().manifest.clone()
     }
 
     /// Creates the segments of the next generation and replaces the manifest by one that names
@@ -67,33 +117,117 @@ impl ManifestFile {
         end: Option<Lsn>,
         change: impl FnOnce(&mut AofManifest),
     ) -> io::Result<Vec<FreshSegment>> {
+        self.start_generation_at(first, end, Points::default(), change)
+    }
+
+    /// The same, with failpoints.
+    pub(crate) fn start_generation_at(
+        &self,
+        first: Lsn,
+        end: Option<Lsn>,
+        points: Points,
+        change: impl FnOnce(&mut AofManifest),
+    ) -> io::Result<Vec<FreshSegment>> {
         let mut state = self.lock();
+        if state.foreign {
+            // The first rewrite brings the log in force; until then it has these segments only.
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         state.seq = state.seq.next();
         let seq = state.seq;
-        let segments = self.create_segments(seq, state.manifest.history)?;
+        let history = state.manifest.history;
+        let segments = self.create_segments(seq, history).inspect_err(|_| {
+            self.discard_segments(seq);
+        })?;
+        failpoint::hit(points.created);
         let mut next = state.manifest.clone();
         change(&mut next);
         next.seq = seq;
         next.incrs.push(IncrLine { seq, first, end });
-        self.replace(&mut state, next)?;
-        Ok(segments)
+        match self.replace(&mut state, next, points.written) {
+            Ok(()) => Ok(segments),
+            Err(error) => {
+                if !error.unsure {
+                    self.discard_segments(seq);
+                }
+                Err(error.source)
+            }
+        }
     }
 
     /// Replaces the manifest by a changed one.
     pub(crate) fn update(&self, change: impl FnOnce(&mut AofManifest)) -> io::Result<()> {
-        let mut state = self.lock();
-        let mut next = state.manifest.clone();
-        change(&mut next);
-        self.replace(&mut state, next)
+        Ok(self.update_at(Points::default(), change)?)
     }
 
-    fn replace(&self, state: &mut State, next: AofManifest) -> io::Result<()> {
-        replace_file(
-            &*self.storage,
-            &self.paths.manifest_temp(),
-            &self.paths.manifest(),
-            next.to_text().as_bytes(),
-        )?;
+    /// The same, with failpoints; says more about a failure.
+    pub(crate) fn update_at(
+        &self,
+        points: Points,
+        change: impl FnOnce(&mut AofManifest),
+    ) -> Result<(), ReplaceError> {
+        let mut state = self.lock();
+        if state.foreign {
+            let source = io::ErrorKind::Unsupported.into();
+            let unsure = false;
+            return Err(ReplaceError { source, unsure });
+        }
+        let mut next = state.manifest.clone();
+        change(&mut next);
+        self.replace(&mut state, next, points.written)
+    }
+
+    /// Creates the segments of the next generation for a log that is not in force: the manifest on
+    /// disk is another one's, and says that this generation is being prepared.
+    pub(crate) fn prepare_generation(&self) -> io::Result<Vec<FreshSegment>> {
+        let mut state = self.lock();
+        state.seq = state.seq.next();
+        state.foreign = true;
+        self.create_segments(state.seq, state.manifest.history)
+    }
+
+    /// Brings a prepared log in force. If the manifest cannot be replaced, it stays a prepared one.
+    pub(crate) fn bring_in_force(
+        &self,
+        points: Points,
+        change: impl FnOnce(&mut AofManifest),
+    ) -> Result<(), ReplaceError> {
+        let mut state = self.lock();
+        let mut next = state.manifest.clone();
+        next.seq = state.seq;
+        change(&mut next);
+        self.replace(&mut state, next, points.written)?;
+        state.foreign = false;
+        Ok(())
+    }
+
+    fn replace(
+        &self,
+        state: &mut State,
+        next: AofManifest,
+        failpoint: &str,
+    ) -> Result<(), ReplaceError> {
+        let failed = |source, unsure| ReplaceError { source, unsure };
+        let text = next.to_text();
+        if text.len() > MANIFEST_BYTES_MAX {
+            // No start would read it.
+            return Err(failed(io::ErrorKind::FileTooLarge.into(), false));
+        }
+        let temporary = self.paths.manifest_temp();
+        let discard = |error: &io::Error| {
+            tracing::debug!(error = %error, "the manifest was not replaced");
+            // Best effort: the next replacement writes it anew.
+            self.remove_if_there(&temporary);
+        };
+        write_new(&*self.storage, &temporary, text.as_bytes())
+            .inspect_err(discard)
+            .map_err(|source| failed(source, false))?;
+        failpoint::hit(failpoint);
+        self.storage
+            .rename(&temporary, &self.paths.manifest())
+            .and_then(|()| self.storage.sync_dir(self.paths.root()))
+            .inspect_err(discard)
+            .map_err(|source| failed(source, true))?;
         state.manifest = next;
         Ok(())
     }
@@ -127,6 +261,23 @@ impl ManifestFile {
             header,
             position: FreshSegment::START,
         })
+    }
+
+    /// Segments that no manifest names and nobody wrote to.
+    fn discard_segments(&self, seq: Generation) {
+        for shard in self.shards.ids() {
+            self.remove_if_there(&self.paths.incr(shard, seq));
+        }
+    }
+
+    /// Removes a file that nothing needs. If it cannot be removed, the next start does it.
+    pub(crate) fn remove_if_there(&self, path: &std::path::Path) {
+        match self.storage.remove(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(file = %path.display(), error = %error, "cannot remove");
+            }
+            _ => {}
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

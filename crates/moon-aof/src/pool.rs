@@ -1,6 +1,7 @@
 //! The writer pool: one sync thread per shard, started together and stopped together.
 
 use crate::error::ShutdownError;
+use crate::handle::{AofHandle, DirLock};
 use crate::log::ShardLog;
 use crate::policy::FsyncPolicy;
 use crate::status::AofStatus;
@@ -9,7 +10,6 @@ use moon_core::{ShardId, UnixMs};
 use moon_repl::{Clock, CommitLog};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// The sync threads of all shards, and the log as a whole.
@@ -17,11 +17,9 @@ use std::time::{Duration, Instant};
 /// Dropping it without [`shutdown`](AofWriterPool::shutdown) leaves the files as a crash would:
 /// nothing written is lost to the process's death, and the next start recovers.
 pub struct AofWriterPool {
-    clock: Arc<Clock>,
-    shared: Arc<Shared>,
-    writers: Vec<Arc<Writer>>,
+    handle: AofHandle,
     /// Held as long as the log is in use.
-    _lock: Box<dyn Send + Sync>,
+    _lock: Arc<DirLock>,
 }
 
 impl AofWriterPool {
@@ -30,7 +28,7 @@ impl AofWriterPool {
         clock: Arc<Clock>,
         shared: Arc<Shared>,
         writers: Vec<Arc<Writer>>,
-        lock: Box<dyn Send + Sync>,
+        lock: DirLock,
     ) -> Result<AofWriterPool, (ShardId, io::Error)> {
         for writer in &writers {
             let shard = writer.shard;
@@ -41,34 +39,34 @@ impl AofWriterPool {
                 .map_err(|error| (shard, error))?;
             writer.set_thread(thread.thread().clone());
         }
+        let lock = Arc::new(lock);
         Ok(AofWriterPool {
-            clock,
-            shared,
-            writers,
+            handle: AofHandle::new(clock, shared, writers, &lock),
             _lock: lock,
         })
+    }
+
+    /// A handle on the log, for any thread.
+    #[must_use]
+    pub fn handle(&self) -> AofHandle {
+        self.handle.clone()
     }
 
     /// The numbers of the log, for any thread.
     #[must_use]
     pub fn status(&self) -> Arc<AofStatus> {
-        self.shared.status.clone()
+        self.handle.status()
     }
 
     /// The policy in force.
     #[must_use]
     pub fn policy(&self) -> FsyncPolicy {
-        self.shared.policy()
+        self.handle.policy()
     }
 
-    /// Changes `appendfsync` at run time. A switch to `always` may be answered once the durable
-    /// mark has reached the head at the switch.
+    /// See [`AofHandle::set_policy`].
     pub fn set_policy(&self, policy: FsyncPolicy) {
-        self.shared.policy.store(policy.as_byte(), Ordering::SeqCst);
-        self.clock.set_commit_on(policy.commit_on());
-        for writer in &self.writers {
-            writer.wake();
-        }
+        self.handle.set_policy(policy);
     }
 
     /// Stops the log cleanly: everything issued becomes durable, each shard's file gets a last
@@ -96,9 +94,15 @@ impl AofWriterPool {
                 return Err(ShutdownError::NotDurable { shard });
             }
         }
-        let end = self.clock.durable();
-        let ends: Vec<u64> = self.writers.iter().map(|w| w.synced_end().0).collect();
-        self.shared
+        let end = self.handle.clock.durable();
+        let ends: Vec<u64> = self
+            .handle
+            .writers
+            .iter()
+            .map(|w| w.synced_end().0)
+            .collect();
+        self.handle
+            .shared
             .manifest
             .update(|manifest| {
                 manifest.clean_stop = Some(end);
@@ -110,10 +114,10 @@ impl AofWriterPool {
     }
 
     fn stop_threads(&self, until: Instant) -> Result<(), ShutdownError> {
-        for writer in &self.writers {
+        for writer in self.handle.writers.iter() {
             writer.stop();
         }
-        for writer in &self.writers {
+        for writer in self.handle.writers.iter() {
             if !writer.wait_stopped(until) {
                 let shard = writer.shard;
                 return Err(ShutdownError::Timeout { shard });
@@ -123,13 +127,17 @@ impl AofWriterPool {
     }
 
     fn check_durable(&self) -> Result<(), ShutdownError> {
-        let latched = self.writers.iter().find(|writer| writer.is_latched());
+        let latched = self
+            .handle
+            .writers
+            .iter()
+            .find(|writer| writer.is_latched());
         if let Some(writer) = latched {
             let shard = writer.shard;
             return Err(ShutdownError::NotDurable { shard });
         }
-        if self.clock.durable() < self.clock.head() {
-            let shard = self.clock.holding_up().unwrap_or_default();
+        if self.handle.clock.durable() < self.handle.clock.head() {
+            let shard = self.handle.clock.holding_up().unwrap_or_default();
             return Err(ShutdownError::NotDurable { shard });
         }
         Ok(())
@@ -138,7 +146,7 @@ impl AofWriterPool {
 
 impl Drop for AofWriterPool {
     fn drop(&mut self) {
-        for writer in &self.writers {
+        for writer in self.handle.writers.iter() {
             writer.stop();
         }
     }

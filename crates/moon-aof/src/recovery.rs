@@ -14,20 +14,25 @@
 //!
 //! A crash at any point leaves a directory from which the same prefix is recovered.
 
+mod adopt;
 mod carry;
 mod finish;
 
+pub use adopt::open_for_rewrite;
+
 use crate::error::{RecoverError, ReplayError};
 use crate::failpoint;
-use crate::frame::{HEADER_LEN, Piece};
+use crate::frame::Piece;
+use crate::inspect::read_frames;
 use crate::plan::{Merge, Next, Unit, keep_until};
 use crate::policy::FsyncPolicy;
 use crate::scan::{FrameRef, SegmentScan, Window, scan};
 use crate::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::status::RecoverySummary;
 use crate::storage::{Storage, StorageFile, read_full_at, read_whole};
-use bytes::{Bytes, BytesMut};
-use moon_core::{Lsn, ShardCount, ShardId};
+use bytes::Bytes;
+use moon_core::{Generation, Lsn, ShardCount, ShardId};
+use moon_manifest::layout::PREPARING_FILE_NAME;
 use moon_manifest::manifest::MANIFEST_BYTES_MAX;
 use moon_manifest::{
     AofLayout, AofManifest, AofPaths, BaseLine, FileKind, IncrLine, is_legacy_top_level_layout,
@@ -60,6 +65,15 @@ pub struct AofOptions {
     pub mark_after: Duration,
     /// First pause between two attempts to replace a segment whose sync failed.
     pub retry_after: Duration,
+    /// How many generations that a rewrite superseded stay in the directory: named, ignored by a
+    /// start, for whoever wants the state at an earlier position.
+    pub keep_generations: u32,
+    /// Where a superseded generation goes that is not kept any more, as a directory of its own;
+    /// `None` to delete it.
+    pub archive_dir: Option<PathBuf>,
+    /// Whether a log that `appendonly no` closed may be used: the caller has made sure that no
+    /// newer dump exists.
+    pub use_closed: bool,
 }
 
 impl Default for AofOptions {
@@ -73,6 +87,9 @@ impl Default for AofOptions {
             sync_interval: Duration::from_secs(1),
             mark_after: Duration::from_secs(1),
             retry_after: Duration::from_secs(1),
+            keep_generations: 0,
+            archive_dir: None,
+            use_closed: false,
         }
     }
 }
@@ -135,10 +152,21 @@ pub struct Recovery {
     shards: ShardCount,
     /// `None` for a new directory.
     manifest: Option<(AofManifest, Vec<u8>)>,
+    /// What a directory has in force that is not recovered but replaced.
+    before: Option<adopt::Before>,
     segments: Vec<Segment>,
     /// Segments without frames that no manifest names: left by a crash before the manifest that
-    /// would have named them.
+    /// would have named them. In a directory that was being prepared, everything.
     unnamed: Vec<PathBuf>,
+    /// Files of generations that the manifest passed: bases of rewrites that were given up, and
+    /// what a crash kept a rewrite from removing.
+    superseded: Vec<PathBuf>,
+    /// Files of a generation that was being prepared: nothing in them counts.
+    preparing: Vec<PathBuf>,
+    /// Whether the directory has the marker of one that is being prepared.
+    marker: bool,
+    /// Bytes of the bases that are loaded.
+    base_bytes: u64,
     start: Lsn,
     end: Lsn,
     /// Start of the first unit that reaches beyond the durable mark; `end` if none does.
@@ -163,7 +191,7 @@ impl Recovery {
     ) -> Result<Recovery, RecoverError> {
         let paths = AofPaths::new(&options.dir);
         let names = list(&*storage, paths.root())?;
-        let manifest = read_manifest(&*storage, &paths, &names)?;
+        let manifest = read_manifest(&*storage, &paths, &names, options.use_closed)?;
         let shards = match &manifest {
             Some((manifest, _)) => shard_count(manifest, config_shards)?,
             None => config_shards.unwrap_or(default_shards),
@@ -174,8 +202,13 @@ impl Recovery {
             paths,
             shards,
             manifest,
+            before: None,
             segments: Vec::new(),
             unnamed: Vec::new(),
+            superseded: Vec::new(),
+            preparing: Vec::new(),
+            marker: names.iter().any(|name| name == PREPARING_FILE_NAME),
+            base_bytes: 0,
             start: Lsn::ZERO,
             end: Lsn::ZERO,
             unproven_from: Lsn::ZERO,
@@ -183,6 +216,7 @@ impl Recovery {
             replayed: false,
         };
         recovery.find_unnamed(&names)?;
+        recovery.look_at_bases()?;
         recovery.scan_segments(progress)?;
         recovery.decide()?;
         recovery.summarize();
@@ -231,7 +265,22 @@ impl Recovery {
 
     fn newest_base(&self) -> Option<BaseLine> {
         let (manifest, _) = self.manifest.as_ref()?;
-        manifest.bases.last().copied()
+        manifest.newest_base()
+    }
+
+    /// Every base must be there and readable. Whether what is in it is good is found by whoever
+    /// loads it.
+    fn look_at_bases(&mut self) -> Result<(), RecoverError> {
+        for BaseFile { path, .. } in self.bases() {
+            let len = self.storage.open(&path).and_then(|file| file.len());
+            self.base_bytes += match len {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Err(RecoverError::Missing { path });
+                }
+                result => result.map_err(|source| read_error(&path, source))?,
+            };
+        }
+        Ok(())
     }
 
     /// Hands every frame up to [`end`](Recovery::end) to `sink`, in LSN order; a run as one.
@@ -280,43 +329,66 @@ impl Recovery {
         windows.collect()
     }
 
-    /// Segments that no manifest names. One that holds frames was acknowledged from, so a start
-    /// without it would lose writes; unless it is of a generation that the manifest passed: that
-    /// was named, and then dropped because nothing in it counts any more.
+    /// Sorts the files that no manifest names. A segment that holds frames was acknowledged from,
+    /// and a base may be the only copy of what is in it, so a start without them would lose
+    /// writes; unless they belong to a generation that the manifest passed, or to one that was
+    /// being prepared. Nothing is removed before the recovery has succeeded without it.
     fn find_unnamed(&mut self, names: &[String]) -> Result<(), RecoverError> {
-        let named = |shard: ShardId, kind, seq| {
-            self.manifest.as_ref().is_some_and(|(manifest, _)| {
-                shard.0 < manifest.shard_count()
-                    && match kind {
-                        FileKind::Incr => manifest.incrs.iter().any(|line| line.seq == seq),
-                        FileKind::Base => manifest.bases.iter().any(|line| line.seq == seq),
-                    }
-            })
-        };
-        let mut unnamed = Vec::new();
-        for shard in names
+        let manifest = self.manifest.as_ref().map(|(manifest, _)| manifest.clone());
+        let shards = names
             .iter()
-            .filter_map(|name| moon_manifest::layout::parse_shard_dir_name(name))
-        {
+            .filter_map(|name| moon_manifest::layout::parse_shard_dir_name(name));
+        for shard in shards {
             let dir = self.paths.shard_dir(shard);
             for name in list(&*self.storage, &dir)? {
-                let parsed = moon_manifest::layout::parse_file_name(&name);
-                if let Some((FileKind::Incr, seq)) = parsed
-                    && !named(shard, FileKind::Incr, seq)
-                {
-                    unnamed.push((seq, dir.join(name)));
+                let Some((kind, seq)) = moon_manifest::layout::parse_file_name(&name) else {
+                    continue;
+                };
+                let path = dir.join(name);
+                match &manifest {
+                    None => self.sort_in_new_directory(kind, path)?,
+                    Some(manifest) if names_file(manifest, shard, kind, seq) => {}
+                    Some(manifest) => self.sort_unnamed(manifest, kind, seq, path)?,
                 }
             }
         }
-        let dropped = |seq| self.manifest.as_ref().is_some_and(|(m, _)| seq < m.seq);
-        for (seq, path) in unnamed {
-            if !holds_frames(&*self.storage, &path)? {
-                self.unnamed.push(path);
-            } else if dropped(seq) {
-                tracing::warn!(file = %path.display(), "the manifest dropped this file; it is left");
-            } else {
-                return Err(RecoverError::Unnamed { path });
-            }
+        Ok(())
+    }
+
+    fn sort_in_new_directory(&mut self, kind: FileKind, path: PathBuf) -> Result<(), RecoverError> {
+        let counts = || match kind {
+            FileKind::Base => Ok(true),
+            FileKind::Incr => holds_frames(&*self.storage, &path),
+        };
+        if !self.marker && counts()? {
+            return Err(RecoverError::Unnamed { path });
+        }
+        self.unnamed.push(path);
+        Ok(())
+    }
+
+    fn sort_unnamed(
+        &mut self,
+        manifest: &AofManifest,
+        kind: FileKind,
+        seq: Generation,
+        path: PathBuf,
+    ) -> Result<(), RecoverError> {
+        let superseded = match kind {
+            // Bases are written after a manifest has named their generation's segments.
+            FileKind::Base => seq <= manifest.seq,
+            FileKind::Incr => manifest.newest_base().is_some_and(|base| seq < base.seq),
+        };
+        if manifest.preparing == Some(seq) {
+            self.preparing.push(path);
+        } else if superseded {
+            self.superseded.push(path);
+        } else if kind == FileKind::Incr && !holds_frames(&*self.storage, &path)? {
+            self.unnamed.push(path);
+        } else if kind == FileKind::Incr && seq < manifest.seq {
+            tracing::warn!(file = %path.display(), "the manifest dropped this file; it is left");
+        } else {
+            return Err(RecoverError::Unnamed { path });
         }
         Ok(())
     }
@@ -326,9 +398,19 @@ impl Recovery {
             return Ok(());
         };
         let mut opened = Vec::new();
-        for line in &manifest.incrs {
+        for line in manifest
+            .incrs
+            .iter()
+            .filter(|line| in_force(manifest, line))
+        {
             for shard in self.shards.ids() {
-                opened.push(self.open_segment(manifest, shard, *line)?);
+                opened.push(open_segment(
+                    &*self.storage,
+                    &self.paths,
+                    manifest,
+                    shard,
+                    *line,
+                )?);
             }
         }
         let total: u64 = opened.iter().map(|segment| segment.4).sum();
@@ -369,45 +451,6 @@ impl Recovery {
             });
         }
         Ok(())
-    }
-
-    fn open_segment(
-        &self,
-        manifest: &AofManifest,
-        shard: ShardId,
-        line: IncrLine,
-    ) -> Result<Opened, RecoverError> {
-        let path = self.paths.incr(shard, line.seq);
-        let file = match self.storage.open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(RecoverError::Missing { path });
-            }
-            result => result.map_err(|source| read_error(&path, source))?,
-        };
-        let mut bytes = [0; SEGMENT_HEADER_LEN];
-        let read =
-            read_full_at(&*file, &mut bytes, 0).map_err(|source| read_error(&path, source))?;
-        let header = match SegmentHeader::decode(&bytes[..read]) {
-            Ok(header) => header,
-            Err(source) => return Err(RecoverError::SegmentHeader { path, source }),
-        };
-        let wrong = [
-            ("shard", u64::from(header.shard.0), u64::from(shard.0)),
-            (
-                "shard count",
-                u64::from(header.shards.get()),
-                u64::from(self.shards.get()),
-            ),
-            ("seq", header.seq.0, line.seq.0),
-            ("history", header.history, manifest.history),
-        ]
-        .into_iter()
-        .find(|(_, found, expected)| found != expected);
-        if let Some((field, found, _)) = wrong {
-            return Err(RecoverError::WrongSegment { path, field, found });
-        }
-        let len = file.len().map_err(|source| read_error(&path, source))?;
-        Ok((path, line, file, header, len))
     }
 
     /// `P` against `D`.
@@ -520,12 +563,30 @@ impl Recovery {
     }
 }
 
-type Opened = (PathBuf, IncrLine, Arc<dyn StorageFile>, SegmentHeader, u64);
+pub(crate) type Opened = (PathBuf, IncrLine, Arc<dyn StorageFile>, SegmentHeader, u64);
 
 /// Whether nothing in a generation's segments counts: an interrupted copy, or old segments all of
 /// whose frames were copied.
-fn is_void(line: &IncrLine) -> bool {
+pub(crate) fn is_void(line: &IncrLine) -> bool {
     line.end.is_some_and(|end| end <= line.first)
+}
+
+/// Whether a start needs a generation's segments. Those that the newest base superseded are kept
+/// for others: nobody opens them here.
+fn in_force(manifest: &AofManifest, line: &IncrLine) -> bool {
+    manifest.newest_base().is_none_or(|base| {
+        let before = line.seq < base.seq && line.end.is_some_and(|end| end <= base.cut);
+        !before
+    })
+}
+
+/// Whether a file's name follows from the manifest.
+fn names_file(manifest: &AofManifest, shard: ShardId, kind: FileKind, seq: Generation) -> bool {
+    shard.0 < manifest.shard_count()
+        && match kind {
+            FileKind::Incr => manifest.incrs.iter().any(|line| line.seq == seq),
+            FileKind::Base => manifest.bases.iter().any(|line| line.seq == seq),
+        }
 }
 
 impl Segment {
@@ -554,7 +615,47 @@ impl Segment {
     }
 }
 
-fn read_error(path: &Path, source: io::Error) -> RecoverError {
+/// Opens a segment and checks that its header is the one that belongs there.
+pub(crate) fn open_segment(
+    storage: &dyn Storage,
+    paths: &AofPaths,
+    manifest: &AofManifest,
+    shard: ShardId,
+    line: IncrLine,
+) -> Result<Opened, RecoverError> {
+    let path = paths.incr(shard, line.seq);
+    let file = match storage.open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(RecoverError::Missing { path });
+        }
+        result => result.map_err(|source| read_error(&path, source))?,
+    };
+    let mut bytes = [0; SEGMENT_HEADER_LEN];
+    let read = read_full_at(&*file, &mut bytes, 0).map_err(|source| read_error(&path, source))?;
+    let header = match SegmentHeader::decode(&bytes[..read]) {
+        Ok(header) => header,
+        Err(source) => return Err(RecoverError::SegmentHeader { path, source }),
+    };
+    let wrong = [
+        ("shard", u64::from(header.shard.0), u64::from(shard.0)),
+        (
+            "shard count",
+            u64::from(header.shards.get()),
+            u64::from(manifest.shard_count()),
+        ),
+        ("seq", header.seq.0, line.seq.0),
+        ("history", header.history, manifest.history),
+    ]
+    .into_iter()
+    .find(|(_, found, expected)| found != expected);
+    if let Some((field, found, _)) = wrong {
+        return Err(RecoverError::WrongSegment { path, field, found });
+    }
+    let len = file.len().map_err(|source| read_error(&path, source))?;
+    Ok((path, line, file, header, len))
+}
+
+pub(crate) fn read_error(path: &Path, source: io::Error) -> RecoverError {
     RecoverError::Read {
         path: path.to_owned(),
         source,
@@ -573,35 +674,43 @@ fn read_manifest(
     storage: &dyn Storage,
     paths: &AofPaths,
     names: &[String],
+    use_closed: bool,
 ) -> Result<Option<(AofManifest, Vec<u8>)>, RecoverError> {
-    let path = paths.manifest();
-    let bytes = match read_whole(storage, &path, MANIFEST_BYTES_MAX + 1) {
-        Ok(bytes) => Some(bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(source) => return Err(read_error(&path, source)),
-    };
     let legacy = || RecoverError::Legacy {
         path: paths.root().to_owned(),
     };
-    let Some(bytes) = bytes else {
+    let Some((manifest, bytes)) = read_manifest_file(storage, paths)? else {
         if is_legacy_top_level_layout(None, names) {
             return Err(legacy());
         }
         return Ok(None);
-    };
-    let manifest = match AofManifest::parse(&bytes) {
-        Ok(manifest) => manifest,
-        Err(source) => return Err(RecoverError::Manifest { path, source }),
     };
     if manifest.version != moon_manifest::ManifestVersion::V3
         || manifest.layout != AofLayout::PerShard
     {
         return Err(legacy());
     }
-    if let Some(at) = manifest.closed_at {
+    if let Some(at) = manifest.closed_at.filter(|_| !use_closed) {
         return Err(RecoverError::Closed { at });
     }
     Ok(Some((manifest, bytes)))
+}
+
+/// The manifest, of whatever version.
+fn read_manifest_file(
+    storage: &dyn Storage,
+    paths: &AofPaths,
+) -> Result<Option<(AofManifest, Vec<u8>)>, RecoverError> {
+    let path = paths.manifest();
+    let bytes = match read_whole(storage, &path, MANIFEST_BYTES_MAX + 1) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(read_error(&path, source)),
+    };
+    match AofManifest::parse(&bytes) {
+        Ok(manifest) => Ok(Some((manifest, bytes))),
+        Err(source) => Err(RecoverError::Manifest { path, source }),
+    }
 }
 
 fn shard_count(
@@ -641,25 +750,6 @@ fn read_unit(
     unit: &Unit,
 ) -> Result<Bytes, RecoverError> {
     let frames = &segment.scan.frames[unit.frames.clone()];
-    let len: u64 = frames.iter().map(|frame| u64::from(frame.len)).sum();
-    // All of it was read before, so it is no longer than the files.
-    let mut payload = BytesMut::with_capacity(usize::try_from(len).unwrap_or(0));
-    for frame in frames {
-        debug_assert!(frames.len() == 1 || frame.piece != Piece::Whole);
-        let mut crc = segment.scan.seeds.payload_hasher();
-        let at = frame.offset + HEADER_LEN as u64;
-        let whole = window
-            .each(at, u64::from(frame.len), |part| {
-                crc.update(part);
-                payload.extend_from_slice(part);
-            })
-            .map_err(|source| read_error(&segment.path, source))?;
-        if !whole || crc.finalize() != frame.payload_crc {
-            return Err(RecoverError::Changed {
-                path: segment.path.clone(),
-                offset: frame.offset,
-            });
-        }
-    }
-    Ok(payload.freeze())
+    debug_assert!(frames.len() == 1 || frames.iter().all(|f| f.piece != Piece::Whole));
+    read_frames(&segment.path, &segment.scan, window, frames)
 }

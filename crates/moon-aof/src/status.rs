@@ -135,6 +135,19 @@ pub struct RecoverySummary {
 pub struct AofStatus {
     shards: Box<[ShardStatus]>,
     recovery: RecoverySummary,
+    size: LogSize,
+}
+
+/// Sizes of the log in bytes. Changed by starts and rewrites; what is appended is counted by the
+/// shards.
+#[derive(Debug, Default)]
+struct LogSize {
+    /// Of the files in force when the size was last taken.
+    measured: AtomicU64,
+    /// The shards' counters of appended bytes that are in `measured`.
+    appended: AtomicU64,
+    /// After the last rewrite, or at the start.
+    base: AtomicU64,
 }
 
 impl AofStatus {
@@ -142,7 +155,33 @@ impl AofStatus {
         AofStatus {
             shards: shards.ids().map(|_| ShardStatus::default()).collect(),
             recovery,
+            size: LogSize::default(),
         }
+    }
+
+    /// Bytes of the log in force now: bases, and what is used of the segments
+    /// (`aof_current_size`).
+    #[must_use]
+    pub fn current_size(&self) -> u64 {
+        let measured = self.size.measured.load(Ordering::Relaxed);
+        let counted = self.size.appended.load(Ordering::Relaxed);
+        let appended = self.total(|shard| &shard.appended_bytes);
+        measured + appended.saturating_sub(counted)
+    }
+
+    /// What [`current_size`](AofStatus::current_size) was after the last rewrite, or at the start
+    /// if there was none (`aof_base_size`).
+    #[must_use]
+    pub fn base_size(&self) -> u64 {
+        self.size.base.load(Ordering::Relaxed)
+    }
+
+    /// The files in force have `measured` bytes, in which `appended` of the bytes that the shards
+    /// have counted are included.
+    pub(crate) fn set_size(&self, measured: u64, appended: u64) {
+        self.size.appended.store(appended, Ordering::Relaxed);
+        self.size.measured.store(measured, Ordering::Relaxed);
+        self.size.base.store(self.current_size(), Ordering::Relaxed);
     }
 
     /// Every shard's numbers, in shard order.

@@ -34,6 +34,9 @@ pub trait Storage: Send + Sync {
     /// Creates a directory; no error if it is there.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
 
+    /// Removes an empty directory.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()>;
+
     /// Takes an exclusive lock that lives as long as the returned value and dies with the
     /// process. [`io::ErrorKind::WouldBlock`] if somebody else holds it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
@@ -147,9 +150,17 @@ pub fn replace_file(
     target: &Path,
     bytes: &[u8],
 ) -> io::Result<()> {
-    let file = storage.create(temporary)?;
-    write_all_at(&*file, &[bytes, &[], &[]], 0)?;
-    file.sync_data()?;
+    write_new(storage, temporary, bytes)?;
     storage.rename(temporary, target)?;
     storage.sync_dir(target.parent().unwrap_or(Path::new("/")))
+}
+
+/// Writes a whole file and syncs it; not the directory.
+///
+/// # Errors
+/// The first step that failed. Some of the file may be there then.
+pub fn write_new(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let file = storage.create(path)?;
+    write_all_at(&*file, &[bytes, &[], &[]], 0)?;
+    file.sync_data()
 }

@@ -7,6 +7,10 @@
 //! * A failed sync is never repeated on its file. The writer is *latched* until a replacement
 //!   segment holds the whole unsynced tail and is synced.
 //! * While the writer is latched, the shard writes nothing.
+//! * A segment that a cut took out of use is *retired*: it is synced before anything in the one
+//!   after it counts as durable.
+//! * A writer with a *hole* (a failed sync whose tail is not in memory, left behind at a cut)
+//!   proves nothing until the bases of that cut do.
 
 use crate::frame::FrameHeader;
 use crate::manifest_file::{FreshSegment, ManifestFile};
@@ -15,9 +19,11 @@ use crate::segment::SegmentHeader;
 use crate::status::{AofStatus, ShardStatus};
 use crate::storage::{StorageFile, write_all_at};
 use bytes::Bytes;
-use moon_core::{Lsn, ShardId};
+use moon_core::{Generation, Lsn, ShardId};
 use moon_repl::{Lane, LogHealth};
+use std::collections::VecDeque;
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
@@ -47,6 +53,10 @@ pub(crate) struct Shared {
     pub(crate) sync_interval: Duration,
     pub(crate) retry_after: Duration,
     pub(crate) preallocate: u64,
+    pub(crate) keep_generations: u32,
+    pub(crate) archive_dir: Option<PathBuf>,
+    /// Whether a rewrite is going on: there is one at a time.
+    pub(crate) rewriting: AtomicBool,
     /// Unsynced bytes of one shard at which a sync starts early.
     pub(crate) sync_early: u64,
 }
@@ -79,6 +89,12 @@ pub(crate) struct Writer {
     /// that are written ahead must never meet a frame.
     space: Mutex<()>,
     latched: AtomicBool,
+    /// Frames of this shard were lost by a failed sync and are not in memory; a cut left them
+    /// behind. Set by the shard at the cut, taken back when the bases of a later cut prove what
+    /// is below it.
+    hole: AtomicBool,
+    /// Somebody waits for a sync, whatever the policy says.
+    sync_wanted: AtomicBool,
     state: Mutex<State>,
     stopped: Condvar,
     thread: OnceLock<Thread>,
@@ -86,8 +102,22 @@ pub(crate) struct Writer {
 
 struct State {
     file: Arc<dyn StorageFile>,
-    /// Whether a sync of `file` failed.
+    /// The generation of `file`.
+    seq: Generation,
+    /// Segments before `file` that are not synced to their end, oldest first.
+    retired: VecDeque<Retired>,
+    /// The segment for the next cut.
+    prepared: Option<FreshSegment>,
+    /// The last cut.
+    cut: Option<CutPoint>,
+    /// Whether a sync of `file` or of a retired one failed.
     sync_failed: bool,
+    /// Whether it was a retired one's, and `file` itself is good.
+    retired_failed: bool,
+    /// Whether `file` could not be cut to whole frames: it is never written to again.
+    sealed: bool,
+    /// Whether only a cut helps: a sync of `file` failed, and its tail is not in memory.
+    stuck: bool,
     /// How far a latched writer is on its way out.
     way_out: WayOut,
     stop: bool,
@@ -107,6 +137,30 @@ enum WayOut {
     Replacing,
     /// The segment that took the failed one's place, for the shard to write on.
     Replacement(Replacement),
+}
+
+/// A segment that a cut took out of use.
+struct Retired {
+    file: Arc<dyn StorageFile>,
+    /// What a sync of it proves: end of the last finished issue in it, frame bytes up to there.
+    end: Lsn,
+    total: u64,
+}
+
+/// Where a shard's log changed segments.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CutPoint {
+    /// The generation that went on.
+    pub(crate) seq: Generation,
+    /// End of the last issue before the cut, written or held.
+    pub(crate) end: Lsn,
+    /// Frame bytes written before the cut.
+    pub(crate) total: u64,
+    /// The counter of appended bytes at the cut.
+    pub(crate) appended: u64,
+    /// Whether the segments before the cut have everything below it, safely: no frame was held,
+    /// no sync failed.
+    pub(crate) intact: bool,
 }
 
 /// What the shard has in memory of a latched file.
@@ -138,9 +192,18 @@ impl Writer {
             allocated: AtomicU64::new(segment.position),
             space: Mutex::new(()),
             latched: AtomicBool::new(false),
+            hole: AtomicBool::new(false),
+            sync_wanted: AtomicBool::new(false),
             state: Mutex::new(State {
                 file: segment.file.clone(),
+                seq: segment.header.seq,
+                retired: VecDeque::new(),
+                prepared: None,
+                cut: None,
                 sync_failed: false,
+                retired_failed: false,
+                sealed: false,
+                stuck: false,
                 way_out: WayOut::None,
                 stop: false,
                 has_stopped: false,
@@ -223,7 +286,10 @@ impl Writer {
 
     /// Nothing more may be written to the file, because it could not be cut to whole frames.
     pub(crate) fn seal(&self) {
+        let mut state = self.state();
+        state.sealed = true;
         self.latched.store(true, Ordering::SeqCst);
+        drop(state);
         self.status().set_health(LogHealth::SyncFailing);
     }
 
@@ -248,6 +314,151 @@ impl Writer {
         if matches!(state.way_out, WayOut::None) {
             state.way_out = WayOut::Tail(tail());
             drop(state);
+            self.wake();
+        }
+    }
+
+    /// Whether the writer can prove nothing: latched, or with a hole.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.is_latched() || self.has_hole()
+    }
+
+    fn has_hole(&self) -> bool {
+        self.hole.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn written_end(&self) -> Lsn {
+        Lsn(self.written_end.load(Ordering::SeqCst))
+    }
+
+    /// The cut, on the shard's thread: takes the segment that was made ready into use and returns
+    /// it. `None` if there is none, or if the log cannot leave its file now: its unsynced tail is
+    /// in memory and on its way to a replacement segment, or its file has a later generation than
+    /// the one made ready. `issued_end` is the end of the last issue, `held` whether frames
+    /// below it wait to be written, `tail_complete` whether every unsynced frame is in memory.
+    ///
+    /// A latched log whose tail is not in memory leaves its file with a hole: nothing counts as
+    /// durable before the bases of this cut do.
+    pub(crate) fn switch(
+        &self,
+        issued_end: Lsn,
+        held: bool,
+        tail_complete: bool,
+    ) -> Option<FreshSegment> {
+        // Space is made in the file of the state, behind `allocated`: both change together.
+        let _space = self.space.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
+        let failing = self.is_failing();
+        let lost = self.has_hole() || (state.sync_failed && !tail_complete);
+        let replacing = matches!(state.way_out, WayOut::Replacing | WayOut::Replacement(_));
+        if failing && (!lost || replacing) {
+            return None;
+        }
+        let at = state.seq;
+        let next = state.prepared.take_if(|next| at < next.header.seq)?;
+        if failing {
+            self.leave_hole(&mut state);
+        } else {
+            let retired = Retired {
+                file: state.file.clone(),
+                end: self.written_end(),
+                total: self.written_total(),
+            };
+            state.retired.push_back(retired);
+        }
+        state.cut = Some(CutPoint {
+            seq: next.header.seq,
+            end: issued_end,
+            total: self.written_total(),
+            appended: self.status().appended_bytes.load(Ordering::Relaxed),
+            intact: !held && !failing,
+        });
+        state.file = next.file.clone();
+        state.seq = next.header.seq;
+        state.sealed = false;
+        self.position.store(next.position, Ordering::Relaxed);
+        self.allocated.store(next.position, Ordering::SeqCst);
+        drop(state);
+        self.wake();
+        Some(next)
+    }
+
+    /// Gives the unsynced part of the log up: the bases of a rewrite must prove it.
+    fn leave_hole(&self, state: &mut State) {
+        self.hole.store(true, Ordering::SeqCst);
+        self.latched.store(false, Ordering::SeqCst);
+        state.sync_failed = false;
+        state.retired_failed = false;
+        state.stuck = false;
+        state.way_out = WayOut::None;
+        state.retired.clear();
+        if let Some(cut) = &mut state.cut {
+            cut.intact = false;
+        }
+    }
+
+    // --- a rewrite's side ---
+
+    /// Makes a segment ready for the next cut.
+    pub(crate) fn prepare(&self, segment: FreshSegment) {
+        self.state().prepared = Some(segment);
+    }
+
+    /// Takes the segment made ready back, if the shard did not switch to it.
+    pub(crate) fn unprepare(&self) {
+        self.state().prepared = None;
+    }
+
+    /// How many segments are out of use and not synced.
+    pub(crate) fn retired(&self) -> usize {
+        self.state().retired.len()
+    }
+
+    /// The cut at which the log changed to generation `seq`.
+    pub(crate) fn cut_to_generation(&self, seq: Generation) -> Option<CutPoint> {
+        self.state().cut.filter(|cut| cut.seq == seq)
+    }
+
+    /// The start of a log in generation `seq`, as a cut.
+    pub(crate) fn start_point(&self, seq: Generation) -> CutPoint {
+        CutPoint {
+            seq,
+            end: self.written_end(),
+            total: 0,
+            appended: 0,
+            intact: true,
+        }
+    }
+
+    /// Whether everything the shard issued before `cut` is proven durable, or lies before a hole
+    /// and waits for the bases. Asks for a sync if not.
+    pub(crate) fn is_settled(&self, cut: &CutPoint) -> bool {
+        let settled = if self.has_hole() {
+            self.written_end() >= cut.end
+        } else {
+            self.synced_end() >= cut.end
+        };
+        if !settled && !self.sync_wanted.swap(true, Ordering::SeqCst) {
+            self.wake();
+        }
+        settled
+    }
+
+    /// Whether the log waits for another cut than the last one.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.state().stuck
+    }
+
+    /// Whether the sync thread has ended.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.state().has_stopped
+    }
+
+    /// The bases of `cut` are in force, which proves everything below it. The frames of the shard
+    /// up to there are written ([`is_settled`](Writer::is_settled)).
+    pub(crate) fn fill_hole(&self, cut: &CutPoint) {
+        if self.hole.swap(false, Ordering::SeqCst) {
+            self.proven(cut.end, cut.total);
             self.wake();
         }
     }
@@ -302,6 +513,9 @@ impl Writer {
         loop {
             let stop = self.state().stop;
             let mut wait = self.shared.sync_interval;
+            if !self.is_latched() {
+                self.sync_retired();
+            }
             if self.is_latched() {
                 wait = wait.min(self.shared.retry_after);
                 if retry.is_due() {
@@ -312,8 +526,9 @@ impl Writer {
                     }
                 }
             } else {
+                let wanted = self.sync_wanted.swap(false, Ordering::SeqCst);
                 let due_in = self.due_in(last_sync);
-                let due = stop || due_in.is_zero();
+                let due = stop || wanted || due_in.is_zero();
                 if due {
                     last_sync = Instant::now();
                     if self.unsynced() > 0 {
@@ -344,6 +559,8 @@ impl Writer {
     /// How long until the policy asks for a sync.
     fn due_in(&self, last_sync: Instant) -> Duration {
         match self.shared.policy() {
+            // A sync proves nothing now: see `proven`.
+            _ if self.has_hole() => self.shared.sync_interval,
             FsyncPolicy::Always if self.unsynced() > 0 => Duration::ZERO,
             FsyncPolicy::EverySec if self.unsynced() >= self.shared.sync_early => Duration::ZERO,
             FsyncPolicy::EverySec => self
@@ -354,12 +571,44 @@ impl Writer {
         }
     }
 
+    /// Syncs the segments that cuts took out of use; whether all of them are.
+    fn sync_retired(&self) -> bool {
+        loop {
+            let next = {
+                let state = self.state();
+                let first = state.retired.front();
+                first.map(|retired| (retired.file.clone(), retired.end, retired.total))
+            };
+            let Some((file, end, total)) = next else {
+                return true;
+            };
+            let started = Instant::now();
+            if let Err(error) = file.sync_data() {
+                self.state().retired_failed = true;
+                self.sync_failed(&error);
+                return false;
+            }
+            self.status().sync_finished(started.elapsed());
+            // Only this thread takes one away, and a cut that leaves a hole, which comes after a
+            // failed sync.
+            self.state().retired.pop_front();
+            self.proven(end, total);
+        }
+    }
+
     fn sync(&self) {
         // The total first: the end loaded after it covers at least as much, and both were
-        // stored after their writes had returned.
+        // stored after their writes had returned. What a cut retires after that is not in them,
+        // and what one has retired before is synced first.
         let total = self.written_total();
-        let end = Lsn(self.written_end.load(Ordering::SeqCst));
-        let file = self.state().file.clone();
+        let end = self.written_end();
+        let (file, retired) = {
+            let state = self.state();
+            (state.file.clone(), !state.retired.is_empty())
+        };
+        if retired && !self.sync_retired() {
+            return;
+        }
         let started = Instant::now();
         match file.sync_data() {
             Ok(()) => {
@@ -370,8 +619,11 @@ impl Writer {
         }
     }
 
-    /// Everything up to `end` is on disk.
+    /// Everything up to `end` is on disk, unless there is a hole.
     fn proven(&self, end: Lsn, total: u64) {
+        if self.has_hole() {
+            return;
+        }
         self.synced_end.fetch_max(end.0, Ordering::SeqCst);
         self.synced_total.fetch_max(total, Ordering::SeqCst);
         self.lane.finish_durable(end);
@@ -412,9 +664,10 @@ impl Writer {
         if !self.wants_space() {
             return;
         }
-        let file = self.state().file.clone();
         let step = self.space_step();
         let _space = self.space.lock().unwrap_or_else(PoisonError::into_inner);
+        // After the lock: a cut changes file and `allocated` under it.
+        let file = self.state().file.clone();
         let from = self.allocated.load(Ordering::SeqCst);
         let made = if self.shared.policy() == FsyncPolicy::Always {
             let zeros = vec![0; usize::try_from(step).unwrap_or(0)];
@@ -433,47 +686,55 @@ impl Writer {
     /// Tries once to bring a latched file's tail to safety; whether the writer can go on. `None`
     /// if the shard did not hand its tail over yet.
     fn try_replace(&self) -> Option<bool> {
-        let (tail, sync_failed, old) = {
+        let (tail, sync_failed) = {
             let mut state = self.state();
-            match std::mem::replace(&mut state.way_out, WayOut::Replacing) {
-                WayOut::Tail(tail) => (tail, state.sync_failed, state.file.clone()),
+            match std::mem::replace(&mut state.way_out, WayOut::None) {
+                WayOut::Tail(tail) => {
+                    if state.sync_failed && !tail.complete {
+                        return Some(self.cannot_replace(&mut state));
+                    }
+                    state.way_out = WayOut::Replacing;
+                    (tail, state.sync_failed)
+                }
                 other => {
                     state.way_out = other;
                     return None;
                 }
             }
         };
-        let replaced = self.replace_tail(&tail, sync_failed, &*old);
+        let replaced = self.replace_tail(&tail, sync_failed);
         if !replaced {
             self.state().way_out = WayOut::None;
         }
         Some(replaced)
     }
 
+    /// The unsynced tail is not in memory. If it lies in segments that a cut took out of use, the
+    /// log goes on in the one it has, and the bases of that cut prove what is below it; whether
+    /// the log can go on.
+    fn cannot_replace(&self, state: &mut State) -> bool {
+        let goes_on = state.retired_failed && !state.sealed;
+        if goes_on {
+            self.leave_hole(state);
+        } else {
+            state.stuck = true;
+        }
+        tracing::error!(
+            shard = self.shard.0,
+            "the unsynced tail is not in memory; nothing more counts as durable until the log is \
+             rewritten"
+        );
+        goes_on
+    }
+
     /// Whether the shard can go on: its tail is safe, and there is a segment to write to.
-    fn replace_tail(&self, tail: &Tail, sync_failed: bool, old: &dyn StorageFile) -> bool {
+    fn replace_tail(&self, tail: &Tail, sync_failed: bool) -> bool {
         // A file that was only sealed can still prove what it has.
         let proven_in_place = !sync_failed && {
-            let (total, end) = (
-                self.written_total(),
-                Lsn(self.written_end.load(Ordering::SeqCst)),
-            );
-            match old.sync_data() {
-                Ok(()) => {
-                    self.proven(end, total);
-                    true
-                }
-                Err(error) => {
-                    self.sync_failed(&error);
-                    false
-                }
-            }
+            self.sync();
+            !self.state().sync_failed
         };
         if !proven_in_place && !tail.complete {
-            tracing::error!(
-                shard = self.shard.0,
-                "the unsynced tail is not in memory; nothing more counts as durable"
-            );
             return false;
         }
         let frames = if proven_in_place {
@@ -490,13 +751,21 @@ impl Writer {
             Ok(replacement) => {
                 // Before the shard can have the replacement: what it writes to it is counted as
                 // written at once, and is not synced.
-                self.proven(
-                    Lsn(self.written_end.load(Ordering::SeqCst)),
-                    self.written_total(),
-                );
+                self.proven(self.written_end(), self.written_total());
                 let mut state = self.state();
                 state.file = replacement.file.clone();
+                state.seq = replacement.header.seq;
                 state.sync_failed = false;
+                state.retired_failed = false;
+                state.sealed = false;
+                // All of it is in the replacement; but who reads the old segments alone may miss
+                // some.
+                if !state.retired.is_empty() {
+                    state.retired.clear();
+                    if let Some(cut) = &mut state.cut {
+                        cut.intact = false;
+                    }
+                }
                 state.way_out = WayOut::Replacement(replacement);
                 drop(state);
                 tracing::warn!(

@@ -3,7 +3,9 @@
 //! ```text
 //! <dir>/<appenddirname>/
 //!   moon.aof.manifest
+//!   moon.aof.lock                            held by whoever changes the directory
 //!   moon.aof.manifest.tmp                    while the manifest is being replaced
+//!   moon.aof.preparing                       while the first manifest of version 3 is on its way
 //!   shard-0/moon.aof.<seq>.base.rdb          v2 and v3
 //!   shard-0/moon.aof.<seq>.incr.aof
 //!   moon.aof.<seq>.base.rdb                  v1 only
@@ -21,6 +23,14 @@ pub const MANIFEST_FILE_NAME: &str = "moon.aof.manifest";
 
 /// Name under which a new manifest is written and synced before it takes the manifest's place.
 pub const MANIFEST_TEMP_FILE_NAME: &str = "moon.aof.manifest.tmp";
+
+/// Name of the lock that whoever changes the append-only directory holds.
+pub const LOCK_FILE_NAME: &str = "moon.aof.lock";
+
+/// Name of the marker that is there while files are written for a directory whose manifest has no
+/// `preparing` line: there is none, or it is of version 1 or 2. Nothing in files that no manifest
+/// names counts then; without the marker they belong to a manifest that is lost.
+pub const PREPARING_FILE_NAME: &str = "moon.aof.preparing";
 
 /// Name of the directory for tails that recovery cut off.
 pub const TRUNCATED_DIR_NAME: &str = "truncated";
@@ -72,6 +82,18 @@ impl AofPaths {
     #[must_use]
     pub fn manifest_temp(&self) -> PathBuf {
         self.root.join(MANIFEST_TEMP_FILE_NAME)
+    }
+
+    /// The lock file of the directory.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.root.join(LOCK_FILE_NAME)
+    }
+
+    /// The marker of a directory that is being prepared.
+    #[must_use]
+    pub fn preparing(&self) -> PathBuf {
+        self.root.join(PREPARING_FILE_NAME)
     }
 
     /// The directory of one shard.

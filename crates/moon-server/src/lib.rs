@@ -22,3 +22,4 @@ pub mod report;
 pub mod server;
 pub mod startup;
 pub mod stats;
+pub mod tools;

@@ -4,7 +4,7 @@ use moon_server::boot::{self, BootError};
 use moon_server::config::{self, Config, Outcome, RuntimeConfig};
 use moon_server::loading::Progress;
 use moon_server::startup::{self, Refusal};
-use moon_server::{cores, logging};
+use moon_server::{cores, logging, tools};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -25,6 +25,9 @@ fn main() -> ExitCode {
         .skip(1)
         .map(|a| a.to_string_lossy().into_owned())
         .collect();
+    if let Some(code) = tools::run(&args) {
+        return code;
+    }
     let loaded = match config::load(&args) {
         Ok(Outcome::Run(loaded)) => *loaded,
         Ok(Outcome::Print(text)) => {

@@ -99,6 +99,16 @@ impl Db {
         }
     }
 
+    /// Makes room for about `keys` keys, if there are none yet: many that are about to come find
+    /// their places without growing the table. Unlike that of [`Db::with_hint`], the memory is
+    /// given back when they leave.
+    pub fn reserve(&mut self, keys: usize) {
+        if self.is_empty() {
+            self.settle();
+            self.table = Table::with_room(keys);
+        }
+    }
+
     /// Number of keys, those past their deadline included.
     #[inline]
     #[must_use]
@@ -232,8 +242,11 @@ impl Db {
                     Change::Store(value, to) => {
                         let mut packed = PackedKey::new(key.bytes, self.clock);
                         packed.set_has_deadline(to.is_some());
-                        let entry = slot.insert(Entry { key: packed, value });
+                        let entry = Entry { key: packed, value };
+                        // Asked before the entry moves: in the table it would have to wait for
+                        // the slot's cache line.
                         self.heap += entry.memory();
+                        slot.insert(entry);
                         Some(to)
                     }
                 };

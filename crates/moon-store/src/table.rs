@@ -162,6 +162,14 @@ impl<T: Keyed> Table<T> {
         }
     }
 
+    /// An empty table with memory for about `keys` entries, which is given back as they leave.
+    pub(crate) fn with_room(keys: usize) -> Self {
+        Table {
+            depth_min: 0,
+            ..Self::with_hint(keys)
+        }
+    }
+
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len

@@ -1,9 +1,11 @@
 //! The last step of recovery: everything that changes the disk, in the one order that survives
 //! a second crash.
 
-use super::{Recovery, Segment, is_void, read_error};
+use super::{Recovery, Segment, in_force, is_void, read_error};
+use crate::copy::new_replication_id;
 use crate::error::RecoverError;
 use crate::failpoint;
+use crate::handle::DirLock;
 use crate::log::{FRAME_MAX_LIMIT, ShardLog};
 use crate::manifest_file::{FreshSegment, ManifestFile};
 use crate::pool::AofWriterPool;
@@ -13,12 +15,12 @@ use crate::storage::{read_full_at, read_whole, write_all_at};
 use crate::writer::{Shared, Writer};
 use moon_core::{Generation, Lsn};
 use moon_manifest::manifest::{MANIFEST_BYTES_MAX, REPLICATION_IDS_MAX};
-use moon_manifest::{AofManifest, ReplicationId, ReplicationIdEntry};
+use moon_manifest::{AofManifest, IncrLine, ReplicationId, ReplicationIdEntry};
 use moon_repl::{Clock, Lane};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicBool, AtomicU8};
 
 /// Bytes copied at once into a sidecar.
 const COPY: usize = 1 << 20;
@@ -40,10 +42,10 @@ impl Recovery {
         if !self.replayed && self.summary.frames > 0 {
             return Err(RecoverError::NotReplayed);
         }
-        if clock.head() != self.end || clock.shards() != usize::from(self.shards.get()) {
-            let (clock, end) = (clock.head(), self.end);
-            return Err(RecoverError::Clock { clock, end });
+        if self.before.is_some() {
+            return Err(RecoverError::NotReplayed);
         }
+        self.check_clock(clock)?;
         let lock = self.take_directory()?;
         self.sync_segments()?;
         self.write_sidecars()?;
@@ -51,12 +53,13 @@ impl Recovery {
         for path in &self.unnamed {
             self.remove(path);
         }
+        self.remove_preparing()?;
         let mut dropped = self.dropped_generations();
         dropped.extend(self.empty_void_generations());
         let (file, fresh) = self.switch(&dropped)?;
         failpoint::hit("recovery-after-manifest");
         self.tidy(&dropped);
-        self.start_writers(clock, file, fresh, lock)
+        self.start_writers(clock, file, fresh, DirLock(lock))
     }
 
     /// Brings the recovered end to fresh segments and makes them the ones in force: the step
@@ -83,6 +86,8 @@ impl Recovery {
         let wrap = |source| write_error(self.paths.root(), source);
         let forget = |manifest: &mut AofManifest| {
             manifest.incrs.retain(|line| !dropped.contains(&line.seq));
+            // Its files are removed.
+            manifest.preparing = None;
         };
         let from = self.unproven_from;
         if from < self.end {
@@ -110,14 +115,14 @@ impl Recovery {
     }
 
     /// Creates the directories, and makes sure that nobody else uses them or did since the scan.
-    fn take_directory(&self) -> Result<Box<dyn Send + Sync>, RecoverError> {
+    pub(super) fn take_directory(&self) -> Result<Box<dyn Send + Sync>, RecoverError> {
         let root = self.paths.root();
         let wrap = |source| write_error(root, source);
         self.storage.create_dir(root).map_err(wrap)?;
         if let Some(parent) = root.parent() {
             self.storage.sync_dir(parent).map_err(wrap)?;
         }
-        let path = root.join("moon.aof.lock");
+        let path = self.paths.lock();
         let lock = match self.storage.lock(&path) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return Err(RecoverError::InUse { path });
@@ -130,7 +135,7 @@ impl Recovery {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(source) => return Err(read_error(&path, source)),
         };
-        if now.as_ref() != self.manifest.as_ref().map(|(_, bytes)| bytes) {
+        if now.as_ref() != self.bytes_found() {
             return Err(RecoverError::Changed { path, offset: 0 });
         }
         for shard in self.shards.ids() {
@@ -141,6 +146,19 @@ impl Recovery {
         }
         self.storage.sync_dir(root).map_err(wrap)?;
         Ok(lock)
+    }
+
+    /// Removes the files of a generation that was being prepared, durably, before a manifest
+    /// without that line makes them look like those of a lost manifest.
+    pub(super) fn remove_preparing(&self) -> Result<(), RecoverError> {
+        for path in &self.preparing {
+            self.storage
+                .remove(path)
+                .and_then(|()| self.storage.sync_dir(path.parent().unwrap_or(path)))
+                .map_err(|source| write_error(path, source))?;
+            tracing::info!(file = %path.display(), "removed what was being prepared");
+        }
+        Ok(())
     }
 
     /// A disk that cannot sync what it has is not one to go on with. It proves nothing about the
@@ -157,7 +175,13 @@ impl Recovery {
 
     /// Copies what lies beyond the recovered end, so that a person can look at it: each sidecar
     /// is the segment's header and then the bytes cut off.
-    fn write_sidecars(&self) -> Result<(), RecoverError> {
+    ///
+    /// [`finish`](Recovery::finish) does this; whoever goes on from the recovered end in another
+    /// way does it first.
+    ///
+    /// # Errors
+    /// If a sidecar cannot be written or synced.
+    pub fn write_sidecars(&self) -> Result<(), RecoverError> {
         let cut = |segment: &&Segment| segment.torn_bytes(self.end) > 0;
         let mut wrote = false;
         for segment in self.segments.iter().filter(cut) {
@@ -214,7 +238,7 @@ impl Recovery {
 
     /// The manifest to go on with: marks and ids as they will be. Of its generations only the
     /// absence of any in a new directory counts.
-    fn next_manifest(&self) -> Result<AofManifest, RecoverError> {
+    pub(super) fn next_manifest(&self) -> Result<AofManifest, RecoverError> {
         let Some((manifest, _)) = &self.manifest else {
             let id = self.new_replication_id()?;
             let mut manifest = AofManifest::initialize_multi(self.shards, 1, id);
@@ -253,17 +277,7 @@ impl Recovery {
     }
 
     fn new_replication_id(&self) -> Result<ReplicationId, RecoverError> {
-        let random = || {
-            self.storage
-                .random()
-                .map_err(|source| read_error(self.paths.root(), source))
-        };
-        let (first, second) = (random()?, random()?);
-        let mut bytes = [0; ReplicationId::LEN / 2];
-        let (head, rest) = bytes.split_at_mut(first.len());
-        head.copy_from_slice(&first);
-        rest.copy_from_slice(&second[..rest.len()]);
-        Ok(ReplicationId::from_random(bytes))
+        new_replication_id(&*self.storage).map_err(|source| read_error(self.paths.root(), source))
     }
 
     /// Generations whose segments have nothing behind their headers: kept named, every start
@@ -278,8 +292,12 @@ impl Recovery {
             let mut of_seq = self.segments.iter().filter(|s| s.line.seq == seq);
             of_seq.all(|segment| segment.scan.data_end <= SEGMENT_HEADER_LEN as u64)
         };
-        let lines = manifest.incrs.iter().map(|line| line.seq);
-        lines.filter(|seq| empty(*seq)).collect()
+        let lines = manifest.incrs.iter();
+        lines
+            .filter(|line| in_force(manifest, line))
+            .map(|line| line.seq)
+            .filter(|seq| empty(*seq))
+            .collect()
     }
 
     /// Empties the segments of generations in which nothing counts. The ones returned are empty
@@ -290,7 +308,8 @@ impl Recovery {
         let Some((manifest, _)) = &self.manifest else {
             return emptied;
         };
-        for line in manifest.incrs.iter().filter(|line| is_void(line)) {
+        let void = |line: &&IncrLine| is_void(line) && in_force(manifest, line);
+        for line in manifest.incrs.iter().filter(void) {
             let mut of_line = self.segments.iter().filter(|s| s.line.seq == line.seq);
             let done = of_line.try_for_each(|segment| {
                 let file = self.storage.open_write(&segment.path)?;
@@ -309,7 +328,13 @@ impl Recovery {
 
     /// Frees what the new manifest does not name any more. Nothing depends on it: a reader
     /// ignores what lies beyond a segment's end, and the next start tidies again.
-    fn tidy(&self, dropped: &[Generation]) {
+    pub(super) fn tidy(&self, dropped: &[Generation]) {
+        for path in &self.superseded {
+            self.remove(path);
+        }
+        if self.marker {
+            self.remove(&self.paths.preparing());
+        }
         for segment in &self.segments {
             if dropped.contains(&segment.line.seq) {
                 self.remove(&segment.path);
@@ -325,18 +350,18 @@ impl Recovery {
         }
     }
 
-    fn remove(&self, path: &Path) {
+    pub(super) fn remove(&self, path: &Path) {
         if let Err(error) = self.storage.remove(path) {
             tracing::warn!(file = %path.display(), error = %error, "cannot remove");
         }
     }
 
-    fn start_writers(
+    pub(super) fn start_writers(
         &self,
         clock: &Arc<Clock>,
         manifest: ManifestFile,
         fresh: Vec<FreshSegment>,
-        lock: Box<dyn Send + Sync>,
+        lock: DirLock,
     ) -> Result<(AofWriterPool, Vec<ShardLog>), RecoverError> {
         let options = &self.options;
         clock.set_commit_on(options.policy.commit_on());
@@ -347,8 +372,18 @@ impl Recovery {
             sync_interval: options.sync_interval,
             retry_after: options.retry_after,
             preallocate: options.preallocate,
+            keep_generations: options.keep_generations,
+            archive_dir: options.archive_dir.clone(),
+            rewriting: AtomicBool::new(false),
             sync_early: (options.unsynced_max / 2).max(1),
         });
+        let used = self.segments.iter().map(|segment| {
+            let keep = segment.keep_for_data(self.unproven_from);
+            keep.min(segment.scan.file_len)
+        });
+        let fresh_bytes: u64 = fresh.iter().map(|segment| segment.position).sum();
+        let measured = self.base_bytes + used.sum::<u64>() + fresh_bytes;
+        shared.status.set_size(measured, 0);
         let mut writers = Vec::new();
         let mut logs = Vec::new();
         for (shard, segment) in self.shards.ids().zip(fresh) {
@@ -384,6 +419,7 @@ fn end_all(manifest: &mut AofManifest, from: Lsn) {
 fn take_over(manifest: &mut AofManifest, next: AofManifest) {
     manifest.replication_ids = next.replication_ids;
     manifest.clean_stop = next.clean_stop;
+    manifest.closed_at = None;
     manifest.shards = next.shards;
 }
 

@@ -3,11 +3,14 @@
 
 use bytes::Bytes;
 use moon_aof::faulty::Random;
+use moon_aof::recovery::BaseFile;
+use moon_aof::storage::read_whole;
 use moon_aof::{
     AofOptions, AofWriterPool, FaultyStorage, FsyncPolicy, NoProgress, RecoverError, Recovery,
     RecoverySummary, ReplayError, ReplaySink, ShardLog, Storage,
 };
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
+use moon_rdb::{RdbItem, RdbReader, RdbValue};
 use moon_repl::{Clock, CommitLog, CommitOn, FrameKind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -71,6 +74,37 @@ impl ReplaySink for Stream {
     }
 }
 
+/// The key under which a base in these tests holds the whole stream below its cut.
+pub(crate) const STREAM_KEY: &[u8] = b"stream";
+
+/// The stream below the cut as the bases tell it: each holds all of it.
+fn stream_of_bases(storage: &dyn Storage, bases: &[BaseFile]) -> Vec<u8> {
+    let mut found: Option<Vec<u8>> = None;
+    for BaseFile { path, cut, .. } in bases {
+        let bytes = read_whole(storage, path, 1 << 30).unwrap();
+        let mut stream = Vec::new();
+        let mut cut_lsn = None;
+        for item in RdbReader::new(&*bytes) {
+            match item.unwrap_or_else(|error| panic!("{}: {error}", path.display())) {
+                RdbItem::Entry(entry) => {
+                    assert_eq!(entry.key, STREAM_KEY);
+                    let RdbValue::List(parts) = entry.value else {
+                        panic!("a base of another test");
+                    };
+                    stream = parts.concat();
+                }
+                RdbItem::Aux { key, value } if key == b"moon-cut-lsn" => cut_lsn = Some(value),
+                _ => {}
+            }
+        }
+        assert_eq!(cut_lsn, Some(cut.to_string().into_bytes()));
+        assert_eq!(stream.len() as u64, cut.0, "{}", path.display());
+        assert!(found.is_none_or(|found| found == stream));
+        found = Some(stream);
+    }
+    found.unwrap_or_default()
+}
+
 /// A running log.
 pub(crate) struct Open {
     pub(crate) clock: Arc<Clock>,
@@ -86,8 +120,15 @@ pub(crate) fn open_on(
     count: u16,
 ) -> Result<Open, RecoverError> {
     let wanted = Some(shards(count));
-    let mut recovery = Recovery::scan(storage, options, wanted, ShardCount::ONE, &NoProgress)?;
+    let one = ShardCount::ONE;
+    let mut recovery = Recovery::scan(storage.clone(), options, wanted, one, &NoProgress)?;
     let mut recovered = Stream::default();
+    let bases = recovery.bases();
+    if let Some(base) = bases.first() {
+        recovered.start = Some(Lsn::ZERO);
+        recovered.bytes = stream_of_bases(&*storage, &bases);
+        assert_eq!(recovered.bytes.len() as u64, base.cut.0);
+    }
     recovery.replay(&mut recovered, &NoProgress)?;
     let clock = Clock::new(recovery.shards(), recovery.end(), CommitOn::Written);
     let summary = recovery.summary().clone();

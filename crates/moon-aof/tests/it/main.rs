@@ -11,4 +11,5 @@ mod golden;
 mod harness;
 mod page_cache;
 mod real;
+mod rewrite;
 mod tails;
