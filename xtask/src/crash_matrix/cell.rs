@@ -152,7 +152,7 @@ impl CellReport {
         self.faults.is_empty()
     }
 
-    fn violated(&mut self, violation: Violation, context: &str) {
+    pub(super) fn violated(&mut self, violation: Violation, context: &str) {
         *self
             .faults
             .entry(format!("{:?}", violation.fault))

@@ -21,7 +21,7 @@ const SIGKILL: i32 = 9;
 /// A named place at which a process kills itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct FailPoint {
-    pub(crate) name: &'static str,
+    name: &'static str,
     /// At which of its passes the process dies: one of `1..=passes_max`, or from a few passes on
     /// where a start's own work passes it, too.
     passes_min: u32,
@@ -202,7 +202,7 @@ pub(crate) fn execute(
 ) -> Result<Fired> {
     if let Kill::At(_) | Kill::Twice(..) = kill {
         return match server.wait_exit(FAILPOINT_TIMEOUT) {
-            Ok(status) => expect_sigkill(server, status).map(|()| Fired::Yes),
+            Ok(status) => expect_sigkill(status, &server.log_tail()).map(|()| Fired::Yes),
             Err(_) => server.kill9().map(|()| Fired::No),
         };
     }
@@ -241,7 +241,7 @@ pub(crate) fn recover(
             arm(server, Kill::InRecovery(point), rng);
             server.respawn()?;
             match server.wait_ready_or_exit()? {
-                Some(status) => expect_sigkill(server, status)?,
+                Some(status) => expect_sigkill(status, &server.log_tail())?,
                 None => {
                     fired = Fired::No;
                     server.kill9()?;
@@ -265,12 +265,10 @@ pub(crate) fn recover(
     Ok(fired)
 }
 
-fn expect_sigkill(server: &Server, status: ExitStatus) -> Result<()> {
+/// Fails unless a process ended as it does at a fail point.
+pub(crate) fn expect_sigkill(status: ExitStatus, output: &str) -> Result<()> {
     if status.signal() != Some(SIGKILL) {
-        bail!(
-            "the server ended with {status} instead of dying at its fail point\n{}",
-            server.log_tail()
-        );
+        bail!("the process ended with {status} instead of dying at its fail point\n{output}");
     }
     Ok(())
 }

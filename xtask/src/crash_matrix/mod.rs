@@ -11,6 +11,8 @@
 //! * [`kill`]: ways to end it.
 //! * [`judge`]: what was recovered against what was promised.
 //! * [`acknowledged`]: the one failure that everything began with.
+//! * [`offline`]: what changes a directory offline, killed in the middle.
+//! * [`v1`]: directories as version 1 left them.
 //! * [`power`]: power losses instead of kills.
 //! * [`report`]: the table and the JSON file.
 
@@ -18,14 +20,17 @@ mod acknowledged;
 mod cell;
 mod judge;
 mod kill;
+mod offline;
 mod power;
 mod report;
+mod v1;
 
 use crate::binary::{ServerBinary, ServerOptions, target_dir};
 use anyhow::{Context as _, Result};
 use cell::{Break, Cell, CellOptions, CellReport, run_cell};
 use moon_harness::workload::Workload;
 use moon_harness::{Flavor, FsyncPolicy};
+use offline::Offline;
 use report::{Outcome, Report};
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -34,6 +39,11 @@ use std::time::Instant;
 
 /// Shard counts of the full matrix.
 const SHARDS: [u16; 4] = [1, 2, 4, 8];
+
+/// Kills of a tool that changes a directory offline.
+const OFFLINE_KILLS: usize = 50;
+/// The same in a quick run.
+const OFFLINE_KILLS_QUICK: usize = 6;
 
 /// Options of `cargo xtask crash-matrix`.
 #[derive(Clone, Debug, clap::Args)]
@@ -65,6 +75,9 @@ pub(crate) struct Options {
     /// Only these workloads
     #[arg(long, value_delimiter = ',')]
     workload: Vec<Workload>,
+    /// Only what changes a directory offline, killed in the middle
+    #[arg(long, value_enum, value_delimiter = ',')]
+    offline: Vec<Offline>,
     /// Cells that run at the same time
     #[arg(long, default_value_t = 1)]
     jobs: usize,
@@ -107,17 +120,40 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let mut report = Report::new(seed, &binary.path);
     println!("crash-matrix of {}, seed {seed}", binary.path.display());
 
-    let selected =
-        !(options.shards.is_empty() && options.policy.is_empty() && options.workload.is_empty());
+    let selected = !(options.shards.is_empty()
+        && options.policy.is_empty()
+        && options.workload.is_empty()
+        && options.offline.is_empty());
     if !selected {
         for policy in FsyncPolicy::ALL {
             let outcome = acknowledged::run(&binary, policy, seed);
             report.acknowledged(policy, outcome);
         }
     }
-    let cells = cells(options);
     report.print_header();
-    run_cells(&cells, &binary, cell_options, options.jobs, &mut report);
+    if options.offline.is_empty() {
+        let cells = cells(options);
+        run_cells(&cells, &binary, cell_options, options.jobs, &mut report);
+    }
+    if binary.flavor == Flavor::Moon && options.damage.is_none() {
+        let offline = match selected {
+            true => &options.offline[..],
+            false => &Offline::ALL,
+        };
+        let kills = options.kills.unwrap_or(if options.quick {
+            OFFLINE_KILLS_QUICK
+        } else {
+            OFFLINE_KILLS
+        });
+        let options = CellOptions {
+            kills,
+            ..cell_options
+        };
+        for &what in offline {
+            let outcome = offline::run(what, &binary, kills, fail_points, seed);
+            report.offline(what, options, Outcome::of(outcome));
+        }
+    }
     if !selected && options.damage.is_none() {
         for damage in Break::ALL {
             let noticed = control(damage, &binary, cell_options);
