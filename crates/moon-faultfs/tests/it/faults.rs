@@ -1,6 +1,6 @@
 //! Failures on request, as a program meets them.
 
-use crate::{Machine, sync_dir, write};
+use crate::{Machine, no_fuse, sync_dir, write};
 use moon_faultfs::{Failing, Operation};
 use nix::errno::Errno;
 use std::fs;
@@ -17,6 +17,9 @@ fn errno<T>(result: Result<T>) -> Option<Errno> {
 
 #[test]
 fn a_full_disk_takes_what_fits_and_recovers_when_space_returns() {
+    if no_fuse() {
+        return;
+    }
     let machine = Machine::new(1);
     let file = write(&machine.path("a"), &[0; 1000]);
     machine.fs().set_quota(Some(1600));
@@ -38,6 +41,9 @@ fn a_full_disk_takes_what_fits_and_recovers_when_space_returns() {
 
 #[test]
 fn writes_and_syncs_fail_where_and_as_often_as_asked() {
+    if no_fuse() {
+        return;
+    }
     let machine = Machine::new(1);
     let (a, b) = (
         write(&machine.path("a"), b"x"),
@@ -64,6 +70,9 @@ fn writes_and_syncs_fail_where_and_as_often_as_asked() {
 
 #[test]
 fn a_slow_sync_covers_what_was_written_before_it_and_ends_with_the_power() {
+    if no_fuse() {
+        return;
+    }
     let machine = Machine::new(1);
     let file = write(&machine.path("a"), b"x");
     machine.fs().set_sync_delay(Duration::from_millis(30));
@@ -83,6 +92,9 @@ fn a_slow_sync_covers_what_was_written_before_it_and_ends_with_the_power() {
 
 #[test]
 fn a_read_only_file_system_refuses_every_change() {
+    if no_fuse() {
+        return;
+    }
     let machine = Machine::new(1);
     let file = write(&machine.path("a"), b"x");
     machine.fs().set_read_only(true);

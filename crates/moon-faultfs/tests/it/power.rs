@@ -1,6 +1,6 @@
 //! What a power loss leaves, as a program finds it after the restart.
 
-use crate::{Machine, sync_dir, write};
+use crate::{Machine, no_fuse, sync_dir, write};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -10,6 +10,9 @@ const SEEDS: u64 = 40;
 
 #[test]
 fn it_reads_as_written_while_the_power_is_on() {
+    if no_fuse() {
+        return;
+    }
     let machine = Machine::new(1);
     let bytes: Vec<u8> = (0..300_000_u32).map(|n| n.to_le_bytes()[1]).collect();
     let file = write(&machine.path("a"), &bytes);
@@ -45,6 +48,9 @@ fn it_reads_as_written_while_the_power_is_on() {
 /// The control of everything that uses this file system: a program that does not sync loses.
 #[test]
 fn what_was_not_synced_is_lost_now_and_then() {
+    if no_fuse() {
+        return;
+    }
     let (mut lost, mut kept, mut torn) = (0, 0, 0);
     for seed in 0..SEEDS {
         let machine = Machine::new(seed);
@@ -65,6 +71,9 @@ fn what_was_not_synced_is_lost_now_and_then() {
 
 #[test]
 fn what_was_synced_is_there_under_every_seed() {
+    if no_fuse() {
+        return;
+    }
     for seed in 0..SEEDS {
         let machine = Machine::new(seed);
         fs::create_dir(machine.path("d")).expect("creates");
@@ -90,6 +99,9 @@ fn what_was_synced_is_there_under_every_seed() {
 
 #[test]
 fn a_file_may_lose_its_name_although_it_was_synced() {
+    if no_fuse() {
+        return;
+    }
     let outcomes: BTreeSet<bool> = (0..SEEDS)
         .map(|seed| {
             let machine = Machine::new(seed);
@@ -102,6 +114,9 @@ fn a_file_may_lose_its_name_although_it_was_synced() {
 
 #[test]
 fn an_unsynced_rename_and_removal_may_be_undone() {
+    if no_fuse() {
+        return;
+    }
     let outcomes: BTreeSet<Vec<String>> = (0..SEEDS)
         .map(|seed| {
             let machine = Machine::new(seed);
@@ -128,6 +143,9 @@ fn an_unsynced_rename_and_removal_may_be_undone() {
 
 #[test]
 fn after_the_cut_nothing_works_any_more() {
+    if no_fuse() {
+        return;
+    }
     let machine = Machine::new(1);
     let file = write(&machine.path("a"), b"x");
     machine.fs().cut();
@@ -148,6 +166,9 @@ fn after_the_cut_nothing_works_any_more() {
 
 #[test]
 fn the_kernel_keeps_locks_and_they_end_with_the_file() {
+    if no_fuse() {
+        return;
+    }
     let machine = Machine::new(1);
     let first = write(&machine.path("lock"), b"");
     first.try_lock().expect("free");

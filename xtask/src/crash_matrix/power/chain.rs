@@ -204,7 +204,7 @@ impl Chain<'_> {
     fn run_time(&mut self, number: usize) -> Duration {
         let range = match self.plan.policy {
             // Some runs are longer than what may be lost.
-            FsyncPolicy::Everysec if number % 3 == 0 => 2200..3000,
+            FsyncPolicy::Everysec if number.is_multiple_of(3) => 2200..3000,
             FsyncPolicy::Everysec => 300..1400,
             FsyncPolicy::Always | FsyncPolicy::No => 20..700,
         };
