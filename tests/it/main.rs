@@ -12,10 +12,12 @@
 mod support;
 
 mod clients;
+mod disk;
 mod documents;
 mod oracle;
 mod oracle_cases;
 mod protocol;
+mod rewrite;
 mod shutdown;
 mod sigkill;
 mod startup;

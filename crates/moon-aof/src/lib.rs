@@ -16,9 +16,10 @@
 //! * `manifest_file`: the one place that replaces the manifest.
 //! * [`handle`], [`rdb_file`], [`rewrite`]: a smaller log, while the old one goes on.
 //! * [`recovery`]: from files to a running log, with `scan` (one segment) and `plan` (all).
+//! * [`migrate`]: version 1 brought to the layout of all later ones, in place.
 //! * [`inspect`]: a log seen from outside, whatever is wrong with it; [`copy`](mod@copy): files of another
 //!   directory or generation.
-//! * [`status`], [`error`]: what it tells.
+//! * [`status`], [`error`], `trouble`: what it tells.
 //! * `failpoint`: where tests kill it.
 
 pub mod frame;
@@ -44,6 +45,8 @@ mod plan;
 pub mod recovery;
 mod scan;
 
+pub mod migrate;
+
 pub mod inspect;
 
 pub mod copy;
@@ -51,16 +54,18 @@ pub mod copy;
 pub mod error;
 pub mod failpoint;
 pub mod status;
+mod trouble;
 
 pub use error::{RecoverError, ReplayError, RewriteError, ShutdownError};
 pub use faulty::FaultyStorage;
 pub use handle::AofHandle;
 pub use log::ShardLog;
+pub use migrate::{MigrateError, Migrated, migrate_in_place};
 pub use policy::FsyncPolicy;
 pub use pool::AofWriterPool;
 pub use rdb_file::{DumpFile, RdbFile, RdbFileInfo};
 pub use real::RealStorage;
 pub use recovery::{AofOptions, NoProgress, Progress, Recovery, ReplaySink, open_for_rewrite};
 pub use rewrite::{Rewrite, RewriteSummary};
-pub use status::{AofStatus, RecoverySummary};
+pub use status::{AofStatus, LogFailure, RecoverySummary};
 pub use storage::{Storage, StorageFile};

@@ -11,10 +11,11 @@ use crate::manifest_file::FreshSegment;
 use crate::policy::FsyncPolicy;
 use crate::status::bump;
 use crate::storage::{StorageFile, write_all_at};
+use crate::trouble::Failure;
 use crate::writer::{KeptFrame, Tail, Writer};
 use bytes::Bytes;
 use moon_core::{Lsn, UnixMs};
-use moon_repl::{CommitLog, FrameKind, FrameSink, LogHealth};
+use moon_repl::{CommitLog, FrameKind, FrameSink, LogHealth, OsError};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -52,7 +53,17 @@ pub struct ShardLog {
     /// Whether anything was appended since the last tick; the time of that tick.
     appended: bool,
     last_append: Instant,
+    delayed: Delayed,
     sink: Option<Box<dyn FrameSink>>,
+}
+
+/// Counts, as Redis does, the writes that go on behind a sync which takes very long.
+#[derive(Default)]
+struct Delayed {
+    /// When more than `counted` was first seen in the file while a sync ran.
+    since: Option<Instant>,
+    /// The total of written bytes when nothing was delayed last.
+    counted: u64,
 }
 
 impl ShardLog {
@@ -78,6 +89,7 @@ impl ShardLog {
             last_time_ms,
             appended: false,
             last_append: Instant::now(),
+            delayed: Delayed::default(),
             sink: None,
         }
     }
@@ -169,24 +181,13 @@ impl ShardLog {
     fn append_failed(&mut self, error: &io::Error) {
         let status = self.writer.status();
         status.append_failures.fetch_add(1, Ordering::Relaxed);
-        if status.set_health(LogHealth::AppendFailing) == LogHealth::Healthy {
-            tracing::error!(
-                shard = self.writer.shard.0,
-                error = %error,
-                "cannot append to the append-only file; replies wait and new writes are refused"
-            );
-        }
+        self.writer.failed(Failure::Append, error);
         let position = self.position;
         let cut = self
             .writer
             .cut_to(position, || self.file.truncate(position));
         if let Err(error) = cut {
-            tracing::error!(
-                shard = self.writer.shard.0,
-                error = %error,
-                "cannot cut a partly written frame off; the file is not used any more"
-            );
-            self.writer.seal();
+            self.writer.seal(&error);
         }
     }
 
@@ -255,23 +256,40 @@ impl ShardLog {
     }
 
     fn update_status(&self) {
-        let health = if self.writer.is_failing() {
-            LogHealth::SyncFailing
-        } else if self.held.is_empty() {
-            LogHealth::Healthy
-        } else {
-            LogHealth::AppendFailing
-        };
         let status = self.writer.status();
-        if status.set_health(health) != LogHealth::Healthy && health == LogHealth::Healthy {
-            tracing::warn!(
-                shard = self.writer.shard.0,
-                "the append-only file works again"
-            );
+        // In this order: a sync that fails in between is seen by the next tick at the latest.
+        let before = status.health();
+        let health = self.health();
+        if health != before {
+            status.set_health(health);
+            if health == LogHealth::Healthy {
+                self.writer.works_again();
+            }
         }
         status
             .in_flight_bytes
             .store(self.bytes_at_risk(), Ordering::Relaxed);
+    }
+
+    fn count_delayed_syncs(&mut self) {
+        let (status, shared) = (self.writer.status(), &self.writer.shared);
+        if shared.policy() != FsyncPolicy::EverySec || status.syncing_for().is_none() {
+            let counted = self.written_total;
+            self.delayed = Delayed {
+                since: None,
+                counted,
+            };
+        } else if self.written_total > self.delayed.counted {
+            let since = *self.delayed.since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= shared.slow_sync {
+                bump(&status.delayed_fsyncs, 1);
+                self.writer.sync_is_slow();
+                self.delayed = Delayed {
+                    since: None,
+                    counted: self.written_total,
+                };
+            }
+        }
     }
 
     /// The first idle moment after writes: one frame without payload, so that the durable mark
@@ -364,6 +382,7 @@ impl CommitLog for ShardLog {
             self.retry_held();
         }
         self.mark_when_idle(now);
+        self.count_delayed_syncs();
         self.update_status();
     }
 
@@ -396,12 +415,19 @@ impl CommitLog for ShardLog {
         }
     }
 
+    fn cause(&self) -> Option<OsError> {
+        self.writer.status().cause()
+    }
+
     fn bytes_at_risk(&self) -> u64 {
-        let safe = match self.writer.shared.policy() {
-            FsyncPolicy::Always | FsyncPolicy::EverySec => self.writer.synced_total(),
-            FsyncPolicy::No => self.written_total,
-        };
-        self.held_bytes + self.written_total.saturating_sub(safe)
+        // What is kept in memory. Under `no` that is nothing, and what was written under it must
+        // not count all at once when a stricter policy begins.
+        let unsynced = self.tail.front().map_or(0, |(first, total)| {
+            let kept_from = total - first.header.bytes_in_file();
+            let safe = kept_from.max(self.writer.synced_total());
+            self.written_total.saturating_sub(safe)
+        });
+        self.held_bytes + unsynced
     }
 }
 

@@ -13,6 +13,7 @@ use moon_core::{Generation, Lsn, ShardCount, ShardId};
 use moon_manifest::manifest::MANIFEST_BYTES_MAX;
 use moon_manifest::{AofManifest, AofPaths, IncrLine};
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A segment that was created and can be written behind its header.
@@ -56,6 +57,8 @@ pub(crate) struct ManifestFile {
     paths: AofPaths,
     shards: ShardCount,
     state: Mutex<State>,
+    /// Files that nothing needs and that could not be removed. Their names are not used again.
+    left_over: Mutex<Vec<PathBuf>>,
 }
 
 struct State {
@@ -88,6 +91,7 @@ impl ManifestFile {
                 seq,
                 foreign: false,
             }),
+            left_over: Mutex::default(),
         }
     }
 
@@ -147,7 +151,7 @@ impl ManifestFile {
         match self.replace(&mut state, next, points.written) {
             Ok(()) => Ok(segments),
             Err(error) => {
-                if !error.unsure {
+                if !error.unsure || self.restore(&mut state) {
                     self.discard_segments(seq);
                 }
                 Err(error.source)
@@ -155,12 +159,18 @@ impl ManifestFile {
         }
     }
 
+    /// Whether no generation after `seq` was ever tried.
+    pub(crate) fn is_newest(&self, seq: Generation) -> bool {
+        self.lock().seq == seq
+    }
+
     /// Replaces the manifest by a changed one.
     pub(crate) fn update(&self, change: impl FnOnce(&mut AofManifest)) -> io::Result<()> {
         Ok(self.update_at(Points::default(), change)?)
     }
 
-    /// The same, with failpoints; says more about a failure.
+    /// The same, with failpoints; says more about a failure, after which the manifest before is
+    /// brought back if that can be done.
     pub(crate) fn update_at(
         &self,
         points: Points,
@@ -174,7 +184,11 @@ impl ManifestFile {
         }
         let mut next = state.manifest.clone();
         change(&mut next);
-        self.replace(&mut state, next, points.written)
+        let replaced = self.replace(&mut state, next, points.written);
+        replaced.map_err(|error| ReplaceError {
+            unsure: error.unsure && !self.restore(&mut state),
+            ..error
+        })
     }
 
     /// Creates the segments of the next generation for a log that is not in force: the manifest on
@@ -217,7 +231,9 @@ impl ManifestFile {
         let discard = |error: &io::Error| {
             tracing::debug!(error = %error, "the manifest was not replaced");
             // Best effort: the next replacement writes it anew.
-            self.remove_if_there(&temporary);
+            if let Err(error) = remove_if_there(&*self.storage, &temporary) {
+                tracing::debug!(error = %error, "cannot remove the temporary manifest");
+            }
         };
         write_new(&*self.storage, &temporary, text.as_bytes())
             .inspect_err(discard)
@@ -230,6 +246,14 @@ impl ManifestFile {
             .map_err(|source| failed(source, true))?;
         state.manifest = next;
         Ok(())
+    }
+
+    /// After a replacement of which nobody knows whether it took place: makes the manifest before
+    /// it durable again; whether that is sure.
+    fn restore(&self, state: &mut State) -> bool {
+        let before = state.manifest.clone();
+        // A directory without a manifest has none to go back to.
+        before.check().is_ok() && self.replace(state, before, "").is_ok()
     }
 
     fn create_segments(&self, seq: Generation, history: u64) -> io::Result<Vec<FreshSegment>> {
@@ -266,22 +290,47 @@ impl ManifestFile {
     /// Segments that no manifest names and nobody wrote to.
     fn discard_segments(&self, seq: Generation) {
         for shard in self.shards.ids() {
-            self.remove_if_there(&self.paths.incr(shard, seq));
+            self.remove_for_good(&self.paths.incr(shard, seq));
         }
     }
 
-    /// Removes a file that nothing needs. If it cannot be removed, the next start does it.
-    pub(crate) fn remove_if_there(&self, path: &std::path::Path) {
-        match self.storage.remove(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(file = %path.display(), error = %error, "cannot remove");
-            }
-            _ => {}
+    /// Removes a file that nothing needs, and whose name is never used again. One that cannot be
+    /// removed now is tried again by [`remove_left_over`](ManifestFile::remove_left_over), and by
+    /// the next start.
+    pub(crate) fn remove_for_good(&self, path: &Path) {
+        if let Err(error) = remove_if_there(&*self.storage, path) {
+            tracing::warn!(file = %path.display(), error = %error, "cannot remove");
+            let mut left = self
+                .left_over
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            left.push(path.to_owned());
+        }
+    }
+
+    /// Tries again to remove what could not be removed.
+    pub(crate) fn remove_left_over(&self) {
+        let left = std::mem::take(
+            &mut *self
+                .left_over
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        for path in left {
+            self.remove_for_good(&path);
         }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         // The state changes only after a replacement succeeded, so it is whole in any case.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Removes a file, if it is there.
+fn remove_if_there(storage: &dyn Storage, path: &Path) -> io::Result<()> {
+    match storage.remove(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
     }
 }

@@ -5,24 +5,25 @@ use nix::fcntl::{FallocateFlags, Flock, FlockArg};
 use rand::TryRng;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The file system of the machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealStorage;
 
-struct RealFile(File);
+/// An open file and the name it was opened by.
+struct RealFile(File, PathBuf);
 
 impl Storage for RealStorage {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
-        Ok(Arc::new(RealFile(File::open(path)?)))
+        Ok(Arc::new(RealFile(File::open(path)?, path.to_owned())))
     }
 
     fn open_write(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(Arc::new(RealFile(file)))
+        Ok(Arc::new(RealFile(file, path.to_owned())))
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
@@ -32,7 +33,7 @@ impl Storage for RealStorage {
             .create(true)
             .truncate(true)
             .open(path)?;
-        Ok(Arc::new(RealFile(file)))
+        Ok(Arc::new(RealFile(file, path.to_owned())))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -110,6 +111,16 @@ impl StorageFile for RealFile {
         let len = i64::try_from(len).map_err(too_large)?;
         nix::fcntl::fallocate(&self.0, FallocateFlags::empty(), offset, len)?;
         Ok(())
+    }
+
+    fn is_in_place(&self) -> io::Result<bool> {
+        let there = match std::fs::metadata(&self.1) {
+            Ok(there) => there,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let own = self.0.metadata()?;
+        Ok((there.dev(), there.ino()) == (own.dev(), own.ino()))
     }
 
     fn len(&self) -> io::Result<u64> {

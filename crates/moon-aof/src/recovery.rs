@@ -17,6 +17,7 @@
 mod adopt;
 mod carry;
 mod finish;
+mod unnamed;
 
 pub use adopt::open_for_rewrite;
 
@@ -31,11 +32,11 @@ use crate::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::status::RecoverySummary;
 use crate::storage::{Storage, StorageFile, read_full_at, read_whole};
 use bytes::Bytes;
-use moon_core::{Generation, Lsn, ShardCount, ShardId};
+use moon_core::{Lsn, ShardCount, ShardId};
 use moon_manifest::layout::PREPARING_FILE_NAME;
 use moon_manifest::manifest::MANIFEST_BYTES_MAX;
 use moon_manifest::{
-    AofLayout, AofManifest, AofPaths, BaseLine, FileKind, IncrLine, is_legacy_top_level_layout,
+    AofLayout, AofManifest, AofPaths, BaseLine, IncrLine, is_legacy_top_level_layout,
 };
 use moon_repl::FrameKind;
 use std::io;
@@ -74,6 +75,9 @@ pub struct AofOptions {
     /// Whether a log that `appendonly no` closed may be used: the caller has made sure that no
     /// newer dump exists.
     pub use_closed: bool,
+    /// How long a sync runs before writes that go on meanwhile count as delayed. Two seconds, as
+    /// in Redis.
+    pub slow_sync: Duration,
 }
 
 impl Default for AofOptions {
@@ -90,6 +94,7 @@ impl Default for AofOptions {
             keep_generations: 0,
             archive_dir: None,
             use_closed: false,
+            slow_sync: Duration::from_secs(2),
         }
     }
 }
@@ -329,70 +334,6 @@ impl Recovery {
         windows.collect()
     }
 
-    /// Sorts the files that no manifest names. A segment that holds frames was acknowledged from,
-    /// and a base may be the only copy of what is in it, so a start without them would lose
-    /// writes; unless they belong to a generation that the manifest passed, or to one that was
-    /// being prepared. Nothing is removed before the recovery has succeeded without it.
-    fn find_unnamed(&mut self, names: &[String]) -> Result<(), RecoverError> {
-        let manifest = self.manifest.as_ref().map(|(manifest, _)| manifest.clone());
-        let shards = names
-            .iter()
-            .filter_map(|name| moon_manifest::layout::parse_shard_dir_name(name));
-        for shard in shards {
-            let dir = self.paths.shard_dir(shard);
-            for name in list(&*self.storage, &dir)? {
-                let Some((kind, seq)) = moon_manifest::layout::parse_file_name(&name) else {
-                    continue;
-                };
-                let path = dir.join(name);
-                match &manifest {
-                    None => self.sort_in_new_directory(kind, path)?,
-                    Some(manifest) if names_file(manifest, shard, kind, seq) => {}
-                    Some(manifest) => self.sort_unnamed(manifest, kind, seq, path)?,
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn sort_in_new_directory(&mut self, kind: FileKind, path: PathBuf) -> Result<(), RecoverError> {
-        let counts = || match kind {
-            FileKind::Base => Ok(true),
-            FileKind::Incr => holds_frames(&*self.storage, &path),
-        };
-        if !self.marker && counts()? {
-            return Err(RecoverError::Unnamed { path });
-        }
-        self.unnamed.push(path);
-        Ok(())
-    }
-
-    fn sort_unnamed(
-        &mut self,
-        manifest: &AofManifest,
-        kind: FileKind,
-        seq: Generation,
-        path: PathBuf,
-    ) -> Result<(), RecoverError> {
-        let superseded = match kind {
-            // Bases are written after a manifest has named their generation's segments.
-            FileKind::Base => seq <= manifest.seq,
-            FileKind::Incr => manifest.newest_base().is_some_and(|base| seq < base.seq),
-        };
-        if manifest.preparing == Some(seq) {
-            self.preparing.push(path);
-        } else if superseded {
-            self.superseded.push(path);
-        } else if kind == FileKind::Incr && !holds_frames(&*self.storage, &path)? {
-            self.unnamed.push(path);
-        } else if kind == FileKind::Incr && seq < manifest.seq {
-            tracing::warn!(file = %path.display(), "the manifest dropped this file; it is left");
-        } else {
-            return Err(RecoverError::Unnamed { path });
-        }
-        Ok(())
-    }
-
     fn scan_segments(&mut self, progress: &dyn Progress) -> Result<(), RecoverError> {
         let Some((manifest, _)) = &self.manifest else {
             return Ok(());
@@ -580,15 +521,6 @@ fn in_force(manifest: &AofManifest, line: &IncrLine) -> bool {
     })
 }
 
-/// Whether a file's name follows from the manifest.
-fn names_file(manifest: &AofManifest, shard: ShardId, kind: FileKind, seq: Generation) -> bool {
-    shard.0 < manifest.shard_count()
-        && match kind {
-            FileKind::Incr => manifest.incrs.iter().any(|line| line.seq == seq),
-            FileKind::Base => manifest.bases.iter().any(|line| line.seq == seq),
-        }
-}
-
 impl Segment {
     /// Where the part of the file that belongs to the stream before `end` ends.
     fn keep_until(&self, end: Lsn) -> u64 {
@@ -727,20 +659,6 @@ fn shard_count(
         manifest: count,
         config: ShardCount::MAX,
     }))
-}
-
-/// Whether a segment that no manifest names holds anything.
-fn holds_frames(storage: &dyn Storage, path: &Path) -> Result<bool, RecoverError> {
-    let wrap = |source| read_error(path, source);
-    let file = storage.open(path).map_err(wrap)?;
-    let mut bytes = [0; SEGMENT_HEADER_LEN];
-    let read = read_full_at(&*file, &mut bytes, 0).map_err(wrap)?;
-    let Ok(header) = SegmentHeader::decode(&bytes[..read]) else {
-        // The header is synced before a manifest names the segment, and frames come after
-        // that: without a header there are none.
-        return Ok(false);
-    };
-    Ok(!scan(&*file, &header, None).map_err(wrap)?.frames.is_empty())
 }
 
 /// The payload of a frame, or of a run as one.

@@ -24,7 +24,7 @@ mod generations;
 use crate::error::RewriteError;
 use crate::failpoint;
 use crate::handle::{AofHandle, DirLock};
-use crate::manifest_file::{ManifestFile, Points, ReplaceError};
+use crate::manifest_file::{FreshSegment, ManifestFile, Points, ReplaceError};
 use crate::rdb_file::{Finished, RdbFile, RdbFileInfo};
 use crate::writer::CutPoint;
 use generations::{Epoch, Retention};
@@ -216,14 +216,17 @@ impl Rewrite {
             writer.fill_hole(point);
         }
         let appended = cut.points.iter().map(|point| point.appended).sum();
-        self.log.shared.status.set_size(base_bytes, appended);
+        let headers = cut.points.len() as u64 * FreshSegment::START;
+        let status = &self.log.shared.status;
+        status.set_size(base_bytes + headers, appended);
+        self.manifest().remove_left_over();
         let mut removed_files = 0;
         for epoch in &superseded {
             removed_files += self.remove(epoch);
         }
         for path in self.replaces.take().unwrap_or_default() {
             failpoint::hit("rewrite-mid-delete");
-            self.manifest().remove_if_there(&path);
+            self.manifest().remove_for_good(&path);
             removed_files += 1;
         }
         let archived = self.archive();
@@ -328,9 +331,8 @@ impl Rewrite {
                 Ok(dropped)
             }
             Err(ReplaceError { source, unsure }) => {
-                // If the new manifest may be the one on disk, the bases must stay until the old
-                // one surely is.
-                self.named = unsure && (pending || self.manifest().update(|_| {}).is_err());
+                // If the new manifest may be the one on disk, the bases must stay.
+                self.named = unsure;
                 Err(RewriteError::Manifest { source })
             }
         }
@@ -389,7 +391,7 @@ impl Rewrite {
         for file in &files {
             failpoint::hit("rewrite-mid-delete");
             let path = generations::path(self.manifest().paths(), *file);
-            self.manifest().remove_if_there(&path);
+            self.manifest().remove_for_good(&path);
         }
         files.len()
     }
@@ -407,7 +409,7 @@ impl Drop for Rewrite {
         if !self.named && self.generation > Generation(0) {
             for shard in self.manifest().shards().ids() {
                 let path = self.manifest().paths().base(shard, self.generation);
-                self.manifest().remove_if_there(&path);
+                self.manifest().remove_for_good(&path);
             }
         }
         self.log.shared.rewriting.store(false, Ordering::SeqCst);

@@ -1,9 +1,10 @@
 //! What the log did and how it is: numbers that any thread may read at any time.
 
 use moon_core::{Lsn, ShardCount, ShardId};
-use moon_repl::LogHealth;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use moon_repl::{LogHealth, OsError};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Buckets of a [`Histogram`].
 pub const BUCKETS: usize = 32;
@@ -63,6 +64,8 @@ pub struct ShardStatus {
     pub fsync_count: AtomicU64,
     /// Failed syncs; each of them ended the use of a file.
     pub fsync_failures: AtomicU64,
+    /// Times that, under `everysec`, more was written while a sync had been running for long.
+    pub delayed_fsyncs: AtomicU64,
     /// Unix milliseconds of the last finished sync; 0 before the first. It does not advance when
     /// a sync fails.
     pub last_fsync_unix_ms: AtomicU64,
@@ -72,6 +75,21 @@ pub struct ShardStatus {
     pub fsync_latency: Histogram,
     /// 0 healthy, 1 append failing, 2 sync failing: see [`ShardStatus::health`].
     health: AtomicU8,
+    /// The last error; means nothing while all is well.
+    errno: AtomicI32,
+    /// When the sync that runs now began.
+    sync_began: Mutex<Option<Instant>>,
+}
+
+/// A shard's log that does not work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogFailure {
+    /// Whose log.
+    pub shard: ShardId,
+    /// What does not work; never [`LogHealth::Healthy`].
+    pub health: LogHealth,
+    /// The last error.
+    pub cause: OsError,
 }
 
 impl ShardStatus {
@@ -83,6 +101,40 @@ impl ShardStatus {
             1 => LogHealth::AppendFailing,
             _ => LogHealth::SyncFailing,
         }
+    }
+
+    /// The last error of a log that does not work.
+    #[must_use]
+    pub fn cause(&self) -> Option<OsError> {
+        let failing = self.health() != LogHealth::Healthy;
+        failing.then(|| OsError::new(self.errno.load(Ordering::SeqCst)))
+    }
+
+    /// How long the sync that runs now has been running; `None` while there is none.
+    #[must_use]
+    pub fn syncing_for(&self) -> Option<Duration> {
+        self.sync_began().map(|began| began.elapsed())
+    }
+
+    fn sync_began(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        // One value, whole in any case.
+        self.sync_began
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Before [`set_health`](ShardStatus::set_health), so that there is a cause once it fails.
+    pub(crate) fn set_cause(&self, cause: OsError) {
+        self.errno.store(cause.errno(), Ordering::SeqCst);
+    }
+
+    /// Runs `sync`, and shows meanwhile that it runs.
+    pub(crate) fn during_sync<R>(&self, sync: impl FnOnce() -> R) -> (R, Duration) {
+        let began = Instant::now();
+        *self.sync_began() = Some(began);
+        let done = sync();
+        *self.sync_began() = None;
+        (done, began.elapsed())
     }
 
     /// Returns what it was before.
@@ -210,6 +262,19 @@ impl AofStatus {
             }
         }
         (LogHealth::Healthy, None)
+    }
+
+    /// The failure that [`health`](AofStatus::health) is about.
+    #[must_use]
+    pub fn failure(&self) -> Option<LogFailure> {
+        let (health, shard) = self.health();
+        let shard = shard?;
+        let cause = self.shards[shard.index()].cause()?;
+        Some(LogFailure {
+            shard,
+            health,
+            cause,
+        })
     }
 
     /// Sum of one counter over all shards.

@@ -66,6 +66,15 @@ pub trait StorageFile: Send + Sync {
     /// The length in bytes.
     fn len(&self) -> io::Result<u64>;
 
+    /// Whether the file still has the name it was opened or created by: nobody removed it, moved
+    /// it (or a directory above it) away, or put another file in its place.
+    ///
+    /// # Errors
+    /// If that cannot be found out.
+    fn is_in_place(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
     /// Whether the file has no bytes.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)

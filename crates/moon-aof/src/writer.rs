@@ -12,15 +12,20 @@
 //! * A writer with a *hole* (a failed sync whose tail is not in memory, left behind at a cut)
 //!   proves nothing until the bases of that cut do.
 
+mod cuts;
+
 use crate::frame::FrameHeader;
 use crate::manifest_file::{FreshSegment, ManifestFile};
 use crate::policy::FsyncPolicy;
 use crate::segment::SegmentHeader;
 use crate::status::{AofStatus, ShardStatus};
 use crate::storage::{StorageFile, write_all_at};
+use crate::trouble::{Failure, Trouble};
 use bytes::Bytes;
+pub(crate) use cuts::CutPoint;
+use cuts::Retired;
 use moon_core::{Generation, Lsn, ShardId};
-use moon_repl::{Lane, LogHealth};
+use moon_repl::{Lane, OsError};
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
@@ -33,7 +38,7 @@ use std::time::{Duration, Instant};
 const ZEROS_MAX: u64 = 1 << 20;
 
 /// Longest pause between two attempts to replace a failed segment.
-const RETRY_MAX: Duration = Duration::from_secs(30);
+const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// A frame as it is kept in memory until it is safe.
 #[derive(Clone, Debug)]
@@ -52,6 +57,7 @@ pub(crate) struct Shared {
     pub(crate) status: Arc<AofStatus>,
     pub(crate) sync_interval: Duration,
     pub(crate) retry_after: Duration,
+    pub(crate) slow_sync: Duration,
     pub(crate) preallocate: u64,
     pub(crate) keep_generations: u32,
     pub(crate) archive_dir: Option<PathBuf>,
@@ -95,6 +101,7 @@ pub(crate) struct Writer {
     hole: AtomicBool,
     /// Somebody waits for a sync, whatever the policy says.
     sync_wanted: AtomicBool,
+    trouble: Trouble,
     state: Mutex<State>,
     stopped: Condvar,
     thread: OnceLock<Thread>,
@@ -120,6 +127,9 @@ struct State {
     stuck: bool,
     /// How far a latched writer is on its way out.
     way_out: WayOut,
+    /// A segment that a durable manifest names and that could not be filled: for the next attempt,
+    /// so that a disk which stays full does not collect segments.
+    spare: Option<FreshSegment>,
     stop: bool,
     has_stopped: bool,
 }
@@ -137,30 +147,6 @@ enum WayOut {
     Replacing,
     /// The segment that took the failed one's place, for the shard to write on.
     Replacement(Replacement),
-}
-
-/// A segment that a cut took out of use.
-struct Retired {
-    file: Arc<dyn StorageFile>,
-    /// What a sync of it proves: end of the last finished issue in it, frame bytes up to there.
-    end: Lsn,
-    total: u64,
-}
-
-/// Where a shard's log changed segments.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CutPoint {
-    /// The generation that went on.
-    pub(crate) seq: Generation,
-    /// End of the last issue before the cut, written or held.
-    pub(crate) end: Lsn,
-    /// Frame bytes written before the cut.
-    pub(crate) total: u64,
-    /// The counter of appended bytes at the cut.
-    pub(crate) appended: u64,
-    /// Whether the segments before the cut have everything below it, safely: no frame was held,
-    /// no sync failed.
-    pub(crate) intact: bool,
 }
 
 /// What the shard has in memory of a latched file.
@@ -194,6 +180,7 @@ impl Writer {
             latched: AtomicBool::new(false),
             hole: AtomicBool::new(false),
             sync_wanted: AtomicBool::new(false),
+            trouble: Trouble::default(),
             state: Mutex::new(State {
                 file: segment.file.clone(),
                 seq: segment.header.seq,
@@ -205,6 +192,7 @@ impl Writer {
                 sealed: false,
                 stuck: false,
                 way_out: WayOut::None,
+                spare: None,
                 stop: false,
                 has_stopped: false,
             }),
@@ -285,12 +273,31 @@ impl Writer {
     }
 
     /// Nothing more may be written to the file, because it could not be cut to whole frames.
-    pub(crate) fn seal(&self) {
+    pub(crate) fn seal(&self, error: &io::Error) {
         let mut state = self.state();
         state.sealed = true;
         self.latched.store(true, Ordering::SeqCst);
         drop(state);
-        self.status().set_health(LogHealth::SyncFailing);
+        self.failed(Failure::Cut, error);
+    }
+
+    /// Shows a failure wherever people look.
+    pub(crate) fn failed(&self, failure: Failure, error: &io::Error) {
+        if let Some(health) = failure.health() {
+            self.status().set_cause(OsError::from(error));
+            self.status().set_health(health);
+        }
+        self.trouble.tell(self.shard, failure, Some(error));
+    }
+
+    /// The sync that runs takes very long.
+    pub(crate) fn sync_is_slow(&self) {
+        self.trouble.tell(self.shard, Failure::SlowSync, None);
+    }
+
+    /// All failures are over.
+    pub(crate) fn works_again(&self) {
+        self.trouble.over(self.shard);
     }
 
     /// The replacement of a latched file, once it is there; the writer is not latched any more.
@@ -329,138 +336,6 @@ impl Writer {
 
     pub(crate) fn written_end(&self) -> Lsn {
         Lsn(self.written_end.load(Ordering::SeqCst))
-    }
-
-    /// The cut, on the shard's thread: takes the segment that was made ready into use and returns
-    /// it. `None` if there is none, or if the log cannot leave its file now: its unsynced tail is
-    /// in memory and on its way to a replacement segment, or its file has a later generation than
-    /// the one made ready. `issued_end` is the end of the last issue, `held` whether frames
-    /// below it wait to be written, `tail_complete` whether every unsynced frame is in memory.
-    ///
-    /// A latched log whose tail is not in memory leaves its file with a hole: nothing counts as
-    /// durable before the bases of this cut do.
-    pub(crate) fn switch(
-        &self,
-        issued_end: Lsn,
-        held: bool,
-        tail_complete: bool,
-    ) -> Option<FreshSegment> {
-        // Space is made in the file of the state, behind `allocated`: both change together.
-        let _space = self.space.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut state = self.state();
-        let failing = self.is_failing();
-        let lost = self.has_hole() || (state.sync_failed && !tail_complete);
-        let replacing = matches!(state.way_out, WayOut::Replacing | WayOut::Replacement(_));
-        if failing && (!lost || replacing) {
-            return None;
-        }
-        let at = state.seq;
-        let next = state.prepared.take_if(|next| at < next.header.seq)?;
-        if failing {
-            self.leave_hole(&mut state);
-        } else {
-            let retired = Retired {
-                file: state.file.clone(),
-                end: self.written_end(),
-                total: self.written_total(),
-            };
-            state.retired.push_back(retired);
-        }
-        state.cut = Some(CutPoint {
-            seq: next.header.seq,
-            end: issued_end,
-            total: self.written_total(),
-            appended: self.status().appended_bytes.load(Ordering::Relaxed),
-            intact: !held && !failing,
-        });
-        state.file = next.file.clone();
-        state.seq = next.header.seq;
-        state.sealed = false;
-        self.position.store(next.position, Ordering::Relaxed);
-        self.allocated.store(next.position, Ordering::SeqCst);
-        drop(state);
-        self.wake();
-        Some(next)
-    }
-
-    /// Gives the unsynced part of the log up: the bases of a rewrite must prove it.
-    fn leave_hole(&self, state: &mut State) {
-        self.hole.store(true, Ordering::SeqCst);
-        self.latched.store(false, Ordering::SeqCst);
-        state.sync_failed = false;
-        state.retired_failed = false;
-        state.stuck = false;
-        state.way_out = WayOut::None;
-        state.retired.clear();
-        if let Some(cut) = &mut state.cut {
-            cut.intact = false;
-        }
-    }
-
-    // --- a rewrite's side ---
-
-    /// Makes a segment ready for the next cut.
-    pub(crate) fn prepare(&self, segment: FreshSegment) {
-        self.state().prepared = Some(segment);
-    }
-
-    /// Takes the segment made ready back, if the shard did not switch to it.
-    pub(crate) fn unprepare(&self) {
-        self.state().prepared = None;
-    }
-
-    /// How many segments are out of use and not synced.
-    pub(crate) fn retired(&self) -> usize {
-        self.state().retired.len()
-    }
-
-    /// The cut at which the log changed to generation `seq`.
-    pub(crate) fn cut_to_generation(&self, seq: Generation) -> Option<CutPoint> {
-        self.state().cut.filter(|cut| cut.seq == seq)
-    }
-
-    /// The start of a log in generation `seq`, as a cut.
-    pub(crate) fn start_point(&self, seq: Generation) -> CutPoint {
-        CutPoint {
-            seq,
-            end: self.written_end(),
-            total: 0,
-            appended: 0,
-            intact: true,
-        }
-    }
-
-    /// Whether everything the shard issued before `cut` is proven durable, or lies before a hole
-    /// and waits for the bases. Asks for a sync if not.
-    pub(crate) fn is_settled(&self, cut: &CutPoint) -> bool {
-        let settled = if self.has_hole() {
-            self.written_end() >= cut.end
-        } else {
-            self.synced_end() >= cut.end
-        };
-        if !settled && !self.sync_wanted.swap(true, Ordering::SeqCst) {
-            self.wake();
-        }
-        settled
-    }
-
-    /// Whether the log waits for another cut than the last one.
-    pub(crate) fn is_stuck(&self) -> bool {
-        self.state().stuck
-    }
-
-    /// Whether the sync thread has ended.
-    pub(crate) fn has_stopped(&self) -> bool {
-        self.state().has_stopped
-    }
-
-    /// The bases of `cut` are in force, which proves everything below it. The frames of the shard
-    /// up to there are written ([`is_settled`](Writer::is_settled)).
-    pub(crate) fn fill_hole(&self, cut: &CutPoint) {
-        if self.hole.swap(false, Ordering::SeqCst) {
-            self.proven(cut.end, cut.total);
-            self.wake();
-        }
     }
 
     pub(crate) fn wake(&self) {
@@ -509,6 +384,7 @@ impl Writer {
     /// segment. Ends when told to.
     pub(crate) fn run(&self) {
         let mut last_sync = Instant::now();
+        let mut last_look = Instant::now();
         let mut retry = Retry::new(self.shared.retry_after);
         loop {
             let stop = self.state().stop;
@@ -533,6 +409,13 @@ impl Writer {
                     last_sync = Instant::now();
                     if self.unsynced() > 0 {
                         self.sync();
+                    }
+                }
+                if last_look.elapsed() >= self.shared.sync_interval {
+                    last_look = Instant::now();
+                    let file = self.state().file.clone();
+                    if self.is_gone(&file) {
+                        self.gone();
                     }
                 }
                 // After the sync: replies may wait for that, and for this nobody does.
@@ -571,32 +454,8 @@ impl Writer {
         }
     }
 
-    /// Syncs the segments that cuts took out of use; whether all of them are.
-    fn sync_retired(&self) -> bool {
-        loop {
-            let next = {
-                let state = self.state();
-                let first = state.retired.front();
-                first.map(|retired| (retired.file.clone(), retired.end, retired.total))
-            };
-            let Some((file, end, total)) = next else {
-                return true;
-            };
-            let started = Instant::now();
-            if let Err(error) = file.sync_data() {
-                self.state().retired_failed = true;
-                self.sync_failed(&error);
-                return false;
-            }
-            self.status().sync_finished(started.elapsed());
-            // Only this thread takes one away, and a cut that leaves a hole, which comes after a
-            // failed sync.
-            self.state().retired.pop_front();
-            self.proven(end, total);
-        }
-    }
-
-    fn sync(&self) {
+    /// Syncs what there is; whether it is proven then.
+    fn sync(&self) -> bool {
         // The total first: the end loaded after it covers at least as much, and both were
         // stored after their writes had returned. What a cut retires after that is not in them,
         // and what one has retired before is synced first.
@@ -607,16 +466,31 @@ impl Writer {
             (state.file.clone(), !state.retired.is_empty())
         };
         if retired && !self.sync_retired() {
-            return;
+            return false;
         }
-        let started = Instant::now();
-        match file.sync_data() {
+        let (synced, taken) = self.status().during_sync(|| file.sync_data());
+        match synced {
+            // It reached the disk, and nobody will find it there.
+            Ok(()) if self.is_gone(&file) => self.gone(),
             Ok(()) => {
-                self.status().sync_finished(started.elapsed());
+                self.status().sync_finished(taken);
                 self.proven(end, total);
+                return true;
             }
             Err(error) => self.sync_failed(&error),
         }
+        false
+    }
+
+    /// Whether somebody took away the file that the shard writes to.
+    fn is_gone(&self, file: &Arc<dyn StorageFile>) -> bool {
+        // One that is superseded meanwhile may be removed or archived.
+        matches!(file.is_in_place(), Ok(false)) && Arc::ptr_eq(&self.state().file, file)
+    }
+
+    fn gone(&self) {
+        self.latched.store(true, Ordering::SeqCst);
+        self.failed(Failure::Gone, &gone_error());
     }
 
     /// Everything up to `end` is on disk, unless there is a hole.
@@ -633,13 +507,7 @@ impl Writer {
         self.state().sync_failed = true;
         self.latched.store(true, Ordering::SeqCst);
         self.status().fsync_failures.fetch_add(1, Ordering::Relaxed);
-        self.status().set_health(LogHealth::SyncFailing);
-        tracing::error!(
-            shard = self.shard.0,
-            error = %error,
-            "fsync of the append-only file failed; writes stop until its unsynced tail is safe \
-             in a replacement segment"
-        );
+        self.failed(Failure::Sync, error);
     }
 
     /// Bytes by which the file is prepared ahead.
@@ -709,31 +577,16 @@ impl Writer {
         Some(replaced)
     }
 
-    /// The unsynced tail is not in memory. If it lies in segments that a cut took out of use, the
-    /// log goes on in the one it has, and the bases of that cut prove what is below it; whether
-    /// the log can go on.
-    fn cannot_replace(&self, state: &mut State) -> bool {
-        let goes_on = state.retired_failed && !state.sealed;
-        if goes_on {
-            self.leave_hole(state);
-        } else {
-            state.stuck = true;
-        }
-        tracing::error!(
-            shard = self.shard.0,
-            "the unsynced tail is not in memory; nothing more counts as durable until the log is \
-             rewritten"
-        );
-        goes_on
-    }
-
     /// Whether the shard can go on: its tail is safe, and there is a segment to write to.
     fn replace_tail(&self, tail: &Tail, sync_failed: bool) -> bool {
+        let old = self.state().file.clone();
+        if matches!(old.is_in_place(), Ok(false)) {
+            // A new segment beside files that are not there would be a log with a hole.
+            self.failed(Failure::Gone, &gone_error());
+            return false;
+        }
         // A file that was only sealed can still prove what it has.
-        let proven_in_place = !sync_failed && {
-            self.sync();
-            !self.state().sync_failed
-        };
+        let proven_in_place = !sync_failed && self.sync();
         if !proven_in_place && !tail.complete {
             return false;
         }
@@ -776,7 +629,7 @@ impl Writer {
                 true
             }
             Err(error) => {
-                tracing::error!(shard = self.shard.0, error = %error, "cannot replace the failed segment");
+                self.failed(Failure::Replace, &error);
                 false
             }
         }
@@ -784,34 +637,22 @@ impl Writer {
 
     /// Writes `frames` to the segment of a new generation and syncs it.
     fn replace(&self, frames: &[KeptFrame]) -> io::Result<Replacement> {
-        let durable = self.lane.clock().durable();
-        let segments = self
-            .shared
-            .manifest
-            .start_generation(durable, None, |_| {})?;
-        let mut segments = segments.into_iter();
-        let segment = segments
-            .nth(self.shard.index())
-            .ok_or(io::ErrorKind::NotFound)?;
-        let seeds = segment.header.seeds();
-        let mut position = FreshSegment::START;
-        for frame in frames {
-            let mut header = frame.header;
-            header.payload_crc = seeds.payload_crc(&frame.payload);
-            let pad = crate::frame::padding(u64::from(header.len));
-            write_all_at(
-                &*segment.file,
-                &[&header.encode(seeds), &frame.payload, pad],
-                position,
-            )?;
-            position += header.bytes_in_file();
-        }
-        let started = Instant::now();
-        if let Err(error) = segment.file.sync_data() {
+        let segment = self.segment_for_tail()?;
+        let position = match write_frames(&segment, frames) {
+            Ok(position) => position,
+            Err(error) => {
+                if segment.file.truncate(FreshSegment::START).is_ok() {
+                    self.state().spare = Some(segment);
+                }
+                return Err(error);
+            }
+        };
+        let (synced, taken) = self.status().during_sync(|| segment.file.sync_data());
+        if let Err(error) = synced {
             self.status().fsync_failures.fetch_add(1, Ordering::Relaxed);
             return Err(error);
         }
-        self.status().sync_finished(started.elapsed());
+        self.status().sync_finished(taken);
         self.allocated.store(position, Ordering::SeqCst);
         Ok(Replacement {
             file: segment.file,
@@ -819,6 +660,51 @@ impl Writer {
             position,
         })
     }
+
+    /// An empty segment of this shard that a durable manifest names.
+    fn segment_for_tail(&self) -> io::Result<FreshSegment> {
+        let spare = self.state().spare.take();
+        // A newer generation may supersede it, and it could be gone like any other file.
+        let usable = |spare: &FreshSegment| {
+            self.shared.manifest.is_newest(spare.header.seq)
+                && !matches!(spare.file.is_in_place(), Ok(false))
+        };
+        if let Some(spare) = spare.filter(usable) {
+            return Ok(spare);
+        }
+        let durable = self.lane.clock().durable();
+        let segments = self
+            .shared
+            .manifest
+            .start_generation(durable, None, |_| {})?;
+        let mut segments = segments.into_iter();
+        let segment = segments.nth(self.shard.index());
+        segment.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+/// Writes `frames` to an empty segment and returns where they end.
+fn write_frames(segment: &FreshSegment, frames: &[KeptFrame]) -> io::Result<u64> {
+    let seeds = segment.header.seeds();
+    let mut position = FreshSegment::START;
+    for frame in frames {
+        let mut header = frame.header;
+        header.payload_crc = seeds.payload_crc(&frame.payload);
+        let pad = crate::frame::padding(u64::from(header.len));
+        write_all_at(
+            &*segment.file,
+            &[&header.encode(seeds), &frame.payload, pad],
+            position,
+        )?;
+        position += header.bytes_in_file();
+    }
+    Ok(position)
+}
+
+/// What Linux says of a name that is not there.
+fn gone_error() -> io::Error {
+    const ENOENT: i32 = 2;
+    io::Error::from_raw_os_error(ENOENT)
 }
 
 /// When to try again to replace a failed segment: the pause doubles.

@@ -52,7 +52,7 @@ pub use error::CommandError;
 pub use execute::{Outcome, execute};
 pub use expire::{ExpireStats, expire_cycle};
 pub use load::{LoadError, LoadExpired, LoadSummary, load_entry, load_rdb};
-pub use replay::{ReplayError, ReplayStats, replay};
+pub use replay::{ReplayError, ReplayStats, StreamEnd, StreamReplay, replay};
 pub use scan::cursor_shard;
 pub use shard_set::ShardSet;
 pub use spec::{CommandId, CommandSpec, Flags, Keys, Run, Scope};

@@ -57,7 +57,7 @@ pub fn each_request(
 
 /// Length of an annotation, such as the time stamps that Redis writes: a line that begins with
 /// `#`.
-fn annotation_len(text: &[u8]) -> usize {
+pub(crate) fn annotation_len(text: &[u8]) -> usize {
     let line = text.iter().position(|&b| b == b'\n');
     line.map_or(text.len(), |end| end + 1)
 }

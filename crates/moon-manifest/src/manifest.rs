@@ -27,7 +27,7 @@ pub enum ManifestVersion {
 pub enum AofLayout {
     /// v1: files directly in the directory, one shard.
     TopLevel,
-    /// v2 and v3: one `shard-<i>` directory per shard.
+    /// v2 and v3: one `shard-<i>` directory per shard; so is v1 after its migration in place.
     PerShard,
 }
 
@@ -133,7 +133,7 @@ pub struct ShardManifest {
 /// Checked after parsing and before printing ([`AofManifest::check`]); v1 and v2 have one base
 /// and one incr of generation `seq`, and nothing of the rest but shards.
 ///
-/// * `layout` is [`AofLayout::TopLevel`] for v1 only.
+/// * `layout` is [`AofLayout::TopLevel`] for v1 only, and until it is migrated in place.
 /// * `seq` is at least 1 and the highest generation that a base or incr line names; `preparing`
 ///   is above it.
 /// * `shards` are 0..K in order, K from 1 to [`ShardCount::MAX`] in v3.
@@ -299,8 +299,7 @@ impl AofManifest {
     /// # Errors
     /// The first one that does not hold.
     pub fn check(&self) -> Result<(), InvariantError> {
-        let per_shard = self.layout == AofLayout::PerShard;
-        if per_shard != (self.version != ManifestVersion::V1) {
+        if self.layout == AofLayout::TopLevel && self.version != ManifestVersion::V1 {
             return Err(InvariantError::Layout);
         }
         self.check_shards()?;

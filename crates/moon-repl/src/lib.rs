@@ -23,5 +23,5 @@ mod loom_model;
 
 pub use clock::{Clock, CommitOn, Waker};
 pub use lane::Lane;
-pub use log::{CommitLog, FrameKind, FrameSink, LogHealth};
+pub use log::{CommitLog, FrameKind, FrameSink, LogHealth, OsError};
 pub use memory::MemoryLog;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use moon_core::{Lsn, UnixMs};
+use std::{fmt, io};
 
 /// What a frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,6 +28,53 @@ pub enum LogHealth {
     SyncFailing,
 }
 
+/// What the operating system said when the log failed: its error number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OsError(i32);
+
+impl OsError {
+    /// `EIO` and `ENOSPC`, which have the same number on every Linux.
+    const EIO: OsError = OsError(5);
+    const ENOSPC: OsError = OsError(28);
+
+    /// An error number. Zero, which is none, becomes `EIO`.
+    #[must_use]
+    pub fn new(errno: i32) -> OsError {
+        if errno == 0 {
+            OsError::EIO
+        } else {
+            OsError(errno)
+        }
+    }
+
+    /// The error number.
+    #[must_use]
+    pub fn errno(self) -> i32 {
+        self.0
+    }
+}
+
+impl From<&io::Error> for OsError {
+    fn from(error: &io::Error) -> OsError {
+        match (error.raw_os_error(), error.kind()) {
+            (Some(errno), _) => OsError::new(errno),
+            // A write that takes nothing: Redis, too, calls that a full disk.
+            (None, io::ErrorKind::WriteZero) => OsError::ENOSPC,
+            (None, _) => OsError::EIO,
+        }
+    }
+}
+
+impl fmt::Display for OsError {
+    /// The words of `strerror`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = io::Error::from_raw_os_error(self.0).to_string();
+        // The standard library adds the number.
+        let words = text.split(" (os error").next().unwrap_or(&text);
+        f.write_str(words)
+    }
+}
+
 /// The history as one shard sees it. Owned by the shard's thread.
 ///
 /// `append` is *issue + publish + enqueue* in one: the LSN is taken, the frame becomes visible
@@ -46,10 +94,15 @@ pub trait CommitLog {
     /// The global cut of a rewrite: every later frame goes to the segment that was made ready for
     /// it. Called while the shard lends its data to the executor that holds all shards' data, so
     /// nothing is issued between the cuts of the shards. Nothing to do for a log without files.
-    fn cut(&mut self) {}
+    fn cut(&mut self);
 
     /// Whether new writes may be taken.
     fn health(&self) -> LogHealth;
+
+    /// Why it is not healthy. Whoever wraps a log passes this on: clients are told.
+    fn cause(&self) -> Option<OsError> {
+        None
+    }
 
     /// Bytes appended by this shard and not yet safe as its policy asks: counted against the
     /// shard's memory bound.
@@ -63,4 +116,23 @@ pub trait CommitLog {
 pub trait FrameSink: Send {
     /// `payload` covers `[lsn, lsn + payload.len())`.
     fn frame(&mut self, kind: FrameKind, lsn: Lsn, payload: &Bytes);
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_has_the_words_of_strerror() {
+        for (error, words) in [
+            (io::Error::from_raw_os_error(28), "No space left on device"),
+            (io::Error::from_raw_os_error(5), "Input/output error"),
+            (io::Error::from_raw_os_error(27), "File too large"),
+            (io::Error::from_raw_os_error(30), "Read-only file system"),
+            (io::ErrorKind::WriteZero.into(), "No space left on device"),
+            (io::Error::other("whatever"), "Input/output error"),
+        ] {
+            assert_eq!(OsError::from(&error).to_string(), words);
+        }
+    }
 }

@@ -18,6 +18,8 @@ pub mod lock;
 pub mod logging;
 pub mod metrics;
 pub mod observer;
+pub mod persistence;
+pub mod recover;
 pub mod report;
 pub mod server;
 pub mod startup;

@@ -33,6 +33,9 @@ pub fn init(logfile: &str, settings: Arc<Settings>) -> io::Result<()> {
     };
     let layer = tracing_subscriber::fmt::layer()
         .with_ansi(false)
+        // Its report goes to standard error, and if that is on the same full disk, too, printing
+        // it would panic and so end the server. Lines that cannot be written are lost.
+        .log_internal_errors(false)
         .event_format(RedisLines)
         .with_writer(move || sink.clone())
         .with_filter(ByLoglevel(settings));

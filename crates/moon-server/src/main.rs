@@ -4,7 +4,8 @@ use moon_server::boot::{self, BootError};
 use moon_server::config::{self, Config, Outcome, RuntimeConfig};
 use moon_server::loading::Progress;
 use moon_server::startup::{self, Refusal};
-use moon_server::{cores, logging, tools};
+use moon_server::{cores, logging, recover, tools};
+use nix::sys::signal::{SigSet, Signal};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ const UNCLEAN: u8 = 1;
 
 fn main() -> ExitCode {
     abort_on_panic();
+    outlive_file_size_limit();
     let args: Vec<String> = std::env::args_os()
         .skip(1)
         .map(|a| a.to_string_lossy().into_owned())
@@ -49,6 +51,16 @@ fn main() -> ExitCode {
     }
 }
 
+/// A file that grows beyond RLIMIT_FSIZE gives an error like a full disk, instead of killing the
+/// process. Every thread made later inherits this.
+fn outlive_file_size_limit() {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGXFSZ);
+    if let Err(error) = signals.thread_block() {
+        eprintln!("cannot block SIGXFSZ: {error}; a file size limit would end the server");
+    }
+}
+
 /// A panic anywhere ends the whole process: a server that is half alive would go on
 /// acknowledging. Release builds abort by their profile; this makes it so in every build.
 fn abort_on_panic() {
@@ -63,7 +75,7 @@ fn run(loaded: config::Loaded) -> Result<(), Stop> {
     let mut config = loaded.config;
     if config.check_config {
         let scan = |config: &Config| {
-            boot::scan_log(config, cores::default_shards(), &Progress::default())
+            recover::scan_log(config, cores::default_shards(), &Progress::default())
                 .map_err(|error| Refusal::from_error(&error))
         };
         let checked = startup::check(&config, scan)?;

@@ -1,17 +1,17 @@
 //! What the server says about itself: the numbers behind INFO and `/metrics`, gathered when
 //! somebody asks.
 
-use crate::info::{self, AofInfo, InfoSource};
+use crate::info::{self, AofInfo, InfoSource, Section};
 use crate::metrics::{LsnNumbers, Readiness, Source};
+use crate::persistence::PersistenceInfo;
 use crate::server::Server;
 use crate::stats::ServerStats;
 use moon_aof::AofStatus;
 use moon_commands::{all, by_id};
 use moon_core::Lsn;
 use moon_repl::LogHealth;
-use moon_resp::Args;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long a mark of the history has been behind: measured ten times a second by remembering
@@ -55,11 +55,10 @@ fn millis(duration: Duration) -> u64 {
 }
 
 impl Server {
-    /// The text of INFO for the sections that `args` name.
+    /// The text of INFO for these sections.
     #[must_use]
-    pub fn info(&self, args: Args<'_>) -> String {
-        let names: Vec<&[u8]> = args.iter().collect();
-        info::render(&self.info_source(), &info::sections(&names))
+    pub fn info(&self, sections: &[Section]) -> String {
+        info::render(&self.info_source(), sections)
     }
 
     fn info_source(&self) -> InfoSource {
@@ -96,9 +95,8 @@ impl Server {
             aof_inflight_bytes: stats.sum(|s| &s.inflight_bytes),
             loading: None,
             loading_start_s: 0,
-            last_save_s: stats.last_save_s.load(Relaxed),
-            changes_since_save: 0,
-            aof: self.aof.as_deref().map(|aof| self.aof_info(aof)),
+            persistence: self.persistence.info(),
+            aof: self.aof().map(|aof| self.aof_info(&aof)),
             totals: stats.totals(),
             rates: stats.rates(),
             connections_received: stats.connections_received(),
@@ -126,15 +124,22 @@ impl Server {
 
     fn aof_info(&self, aof: &AofStatus) -> AofInfo {
         let (head, durable) = (self.clock.head(), self.clock.durable());
-        let recovered = aof.recovery().bytes;
+        let running: Vec<Duration> = aof
+            .shards()
+            .iter()
+            .filter_map(|s| s.syncing_for())
+            .collect();
         AofInfo {
             fsync_policy: self.config.snapshot().appendfsync.word(),
-            current_size: recovered + aof.total(|s| &s.appended_bytes),
-            base_size: 0,
-            last_write_ok: aof.health().0 == LogHealth::Healthy,
-            pending_syncs: 0,
-            delayed_syncs: 0,
+            current_size: aof.current_size(),
+            base_size: aof.base_size(),
+            last_write_ok: aof.failure().is_none(),
+            pending_syncs: running.len() as u64,
+            delayed_syncs: aof.total(|s| &s.delayed_fsyncs),
             sync_failures: aof.total(|s| &s.fsync_failures),
+            append_failures: aof.total(|s| &s.append_failures),
+            failure: aof.failure(),
+            sync_running_ms: millis(running.into_iter().max().unwrap_or_default()),
             lsn_written: self.clock.written().0,
             lsn_durable: durable.0,
             ms_at_risk: millis(self.durable_lag.age(durable, head, Instant::now())),
@@ -145,6 +150,7 @@ impl Server {
     /// What is measured ten times a second.
     pub fn sample(&self) {
         let now = Instant::now();
+        self.persistence.tick();
         self.stats.sample(now);
         let head = self.clock.head();
         self.commit_lag.sample(self.clock.committed(), head, now);
@@ -171,8 +177,12 @@ impl Source for Server {
         &self.stats
     }
 
-    fn aof(&self) -> Option<&AofStatus> {
-        self.aof.as_deref()
+    fn aof(&self) -> Option<Arc<AofStatus>> {
+        self.persistence.aof().map(|aof| aof.status())
+    }
+
+    fn persistence(&self) -> PersistenceInfo {
+        self.persistence.info()
     }
 
     fn command_name(&self, id: u16) -> Option<&str> {
@@ -193,17 +203,18 @@ impl Source for Server {
         if self.is_stopping() {
             return Readiness::NotReady("stopping".to_owned());
         }
-        match self.aof.as_deref().map(AofStatus::health) {
-            Some((LogHealth::AppendFailing, shard)) => {
-                let shard = shard.map_or_else(String::new, |s| s.to_string());
-                Readiness::NotReady(format!("the log cannot be written ({shard})"))
-            }
-            Some((LogHealth::SyncFailing, shard)) => {
-                let shard = shard.map_or_else(String::new, |s| s.to_string());
-                Readiness::NotReady(format!("the log cannot be synced ({shard})"))
-            }
-            _ => Readiness::Ready,
-        }
+        let Some(failure) = self.aof().and_then(|aof| aof.failure()) else {
+            return Readiness::Ready;
+        };
+        let verb = match failure.health {
+            LogHealth::Healthy => return Readiness::Ready,
+            LogHealth::AppendFailing => "written",
+            LogHealth::SyncFailing => "synced",
+        };
+        Readiness::NotReady(format!(
+            "the log cannot be {verb} ({}): {}",
+            failure.shard, failure.cause
+        ))
     }
 
     fn memory_bytes(&self) -> u64 {

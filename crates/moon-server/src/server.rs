@@ -2,17 +2,18 @@
 
 use crate::clients::{ClientHandle, Clients};
 use crate::config::{Config, RuntimeConfig, Settings};
+use crate::persistence::Persistence;
 use crate::report::Lag;
 use crate::stats::ServerStats;
-use moon_aof::AofStatus;
+use moon_aof::{AofHandle, FsyncPolicy};
 use moon_commands::{CommandId, Limits};
-use moon_core::ShardCount;
+use moon_core::{Lsn, ShardCount};
 use moon_repl::Clock;
 use moon_resp::RequestLimits;
-use moon_shard::Shard;
 use moon_shard::mailbox::{ControlMessage, Directory};
+use moon_shard::{FailingLogs, Shard};
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
@@ -22,8 +23,10 @@ use tokio::sync::{Notify, watch};
 pub struct ShutdownRequest {
     /// Do not wait for lagging replicas.
     pub now: bool,
-    /// Stop even if the last sync fails.
+    /// Stop even if the last snapshot cannot be written.
     pub force: bool,
+    /// Whether to write a snapshot; `None` does if there are save points.
+    pub save: Option<bool>,
 }
 
 /// The server, shared by its threads.
@@ -42,10 +45,10 @@ pub struct Server {
     pub directory: Directory,
     /// Number of shards.
     pub shards: ShardCount,
-    /// The log; `None` with `appendonly no`.
-    pub aof: Option<Arc<AofStatus>>,
-    /// One bit per shard whose log cannot take writes.
-    pub failing_logs: Arc<AtomicU64>,
+    /// Snapshots, and the log.
+    pub persistence: Arc<Persistence>,
+    /// The shards whose logs cannot take writes.
+    pub failing_logs: Arc<FailingLogs>,
     /// The id of the history, as replicas know it.
     pub replication_id: String,
     databases: u16,
@@ -71,12 +74,12 @@ pub struct Parts {
     pub directory: Directory,
     /// See [`Server::shards`].
     pub shards: ShardCount,
-    /// See [`Server::aof`].
-    pub aof: Option<Arc<AofStatus>>,
+    /// See [`Server::persistence`].
+    pub persistence: Arc<Persistence>,
     /// See [`Server::replication_id`].
     pub replication_id: String,
     /// See [`Server::failing_logs`].
-    pub failing_logs: Arc<AtomicU64>,
+    pub failing_logs: Arc<FailingLogs>,
 }
 
 impl Server {
@@ -93,7 +96,7 @@ impl Server {
             clock: parts.clock,
             directory: parts.directory,
             shards: parts.shards,
-            aof: parts.aof,
+            persistence: parts.persistence,
             failing_logs: parts.failing_logs,
             replication_id: parts.replication_id,
             databases: u16::try_from(databases).unwrap_or(u16::MAX),
@@ -190,14 +193,23 @@ impl Server {
         self.stats.record_error(error_code(text));
     }
 
-    /// CONFIG SET.
+    /// CONFIG SET. Returns what must be durable before the client is told that it is done: zero,
+    /// or for `appendfsync always` all that was written before.
     ///
     /// # Errors
     /// The error reply; nothing has changed.
-    pub fn config_set(&self, pairs: &[&[u8]]) -> Result<(), String> {
-        self.config
-            .set(pairs, |_, _, _| Ok(()))
-            .map_err(|e| e.to_string())?;
+    pub fn config_set(&self, pairs: &[&[u8]]) -> Result<Lsn, String> {
+        let mut durable_first = Lsn::ZERO;
+        let apply = |_: &Config, next: &Config, names: &[&'static str]| {
+            if names.contains(&"appendfsync")
+                && let Some(log) = self.persistence.aof()
+            {
+                durable_first = self.set_fsync_policy(log, next.appendfsync.policy());
+                tracing::info!("{}", next.durability_line());
+            }
+            Ok(())
+        };
+        self.config.set(pairs, apply).map_err(|e| e.to_string())?;
         let limits = Arc::new(limits_of(&self.config.snapshot()));
         for shard in self.shards.ids() {
             let limits = Arc::clone(&limits);
@@ -206,7 +218,16 @@ impl Server {
                 .of(shard)
                 .send_control(ControlMessage::Run(set));
         }
-        Ok(())
+        Ok(durable_first)
+    }
+
+    fn set_fsync_policy(&self, log: &AofHandle, policy: FsyncPolicy) -> Lsn {
+        log.set_policy(policy);
+        // Read after the switch: whatever is issued later waits for its sync by itself.
+        match policy {
+            FsyncPolicy::Always => self.clock.head(),
+            FsyncPolicy::EverySec | FsyncPolicy::No => Lsn::ZERO,
+        }
     }
 
     /// Ends connections that said nothing for longer than `timeout`.
@@ -244,6 +265,13 @@ impl Server {
     pub fn begin_stop(&self) {
         self.stopping.store(true, Relaxed);
         self.clients.kill_all();
+    }
+
+    /// The stop did not come off: connections are taken again.
+    pub fn resume(&self) {
+        let mut shutdown = self.shutdown.lock().unwrap_or_else(PoisonError::into_inner);
+        *shutdown = None;
+        self.stopping.store(false, Relaxed);
     }
 
     /// Connections are gone: the shards' threads end.

@@ -5,6 +5,7 @@
 //! is, its `--help` says.
 
 mod check;
+mod migrate;
 mod progress;
 mod reshard;
 mod restore;
@@ -21,6 +22,7 @@ const FAILED: u8 = 1;
 pub fn run(args: &[String]) -> Option<ExitCode> {
     Some(match args.first()?.as_str() {
         "check-aof" => with(args, check::run),
+        "migrate-aof" => migrate::run(args),
         "reshard" => with(args, reshard::run),
         "restore" => with(args, restore::run),
         _ => return None,

@@ -1,5 +1,6 @@
 //! A stretch of execution on one shard, and the clock that times its commands.
 
+use crate::misconf::Misconf;
 use crate::observer::Observer;
 use crate::shard::{Core, Shard};
 use moon_commands::context::{Counts, Origin};
@@ -22,7 +23,7 @@ pub struct Running<'a> {
     shard: &'a Shard,
     core: RefMut<'a, Core>,
     now: UnixMs,
-    refuses_writes: Option<&'static str>,
+    refuses_writes: Option<Misconf>,
     meter: Meter<'a>,
 }
 
@@ -63,6 +64,7 @@ impl<'a> Meter<'a> {
         self.counts.hits += counts.hits;
         self.counts.misses += counts.misses;
         self.counts.expired += counts.expired;
+        self.counts.changes += counts.changes;
         if outcome == Outcome::Failed {
             self.observer.failed(id, error_text(reply));
         }
@@ -97,7 +99,7 @@ impl<'a> Running<'a> {
         shard: &'a Shard,
         core: RefMut<'a, Core>,
         now: UnixMs,
-        refuses_writes: Option<&'static str>,
+        refuses_writes: Option<Misconf>,
         meter: Meter<'a>,
     ) -> Running<'a> {
         Running {
@@ -134,11 +136,11 @@ impl<'a> Running<'a> {
             .expect("the data is at home while commands run");
         let clean = effects.is_empty();
         let mut reply = Reply::new(replies, protocol);
-        let (outcome, depends_on, counts) = if let Some(text) = self.refuses_writes
+        let (outcome, depends_on, counts) = if let Some(misconf) = self.refuses_writes
             && spec.is_write()
             && !spec.flags.contains(Flags::FREES_MEMORY)
         {
-            reply.error(text);
+            reply.error(&misconf.to_string());
             (Outcome::Failed, Lsn::ZERO, Counts::default())
         } else {
             let mut cx = Cx {
@@ -169,6 +171,16 @@ impl<'a> Running<'a> {
         }
         self.meter.ran(id, outcome, counts, &replies[reply_start..]);
         depends_on
+    }
+
+    /// Whether a command must wait until a walk has encoded a huge value that it changes.
+    #[inline]
+    #[must_use]
+    pub fn is_held(&self, id: CommandId, args: Args<'_>, db: DbIndex) -> bool {
+        match &self.core.data {
+            Some(data) if data.is_walking() => crate::huge::is_held(data, id, args, db),
+            _ => false,
+        }
     }
 
     /// Begins a transaction: what follows until [`Running::end_transaction`] is one unit of the
@@ -213,9 +225,9 @@ impl<'a> Running<'a> {
             .expect("the data is at home while commands run")
     }
 
-    /// The text with which writes are refused throughout this stretch, if they are.
+    /// The error with which writes are refused throughout this stretch, if they are.
     #[must_use]
-    pub fn refuses_writes(&self) -> Option<&'static str> {
+    pub fn refuses_writes(&self) -> Option<Misconf> {
         self.refuses_writes
     }
 

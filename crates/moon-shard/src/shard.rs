@@ -7,29 +7,25 @@
 use crate::batch::{Batch, BatchReply, Run};
 use crate::gate::Gate;
 use crate::mailbox::{ControlMessage, Directory};
+use crate::misconf::{FailingLogs, Misconf};
 use crate::observer::Observer;
 use crate::running::{Meter, Running};
 use bytes::{Bytes, BytesMut};
 use foldhash::fast::FixedState;
 use moon_commands::{Effects, Limits};
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
-use moon_repl::{Clock, CommitLog, FrameKind, LogHealth};
+use moon_repl::{Clock, CommitLog, FrameKind};
 use moon_store::{AccessClock, ShardData, THIS_TURN};
 use rand::rngs::SmallRng;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
 /// Names a connection on its shard.
 pub type SessionId = u64;
-
-/// The error for writes that the log cannot take.
-pub const MISCONF: &str = "MISCONF Errors writing to the AOF file: the log cannot take new writes; \
-    commands that free memory and reads still run. See INFO persistence and the server log";
 
 /// A connection, as its shard sees it.
 pub trait Session {
@@ -59,9 +55,8 @@ pub struct Shared {
     pub directory: Directory,
     /// The clock of the history.
     pub clock: Arc<Clock>,
-    /// One bit per shard whose log cannot take writes. One is enough to stop the acks of all, so
-    /// new writes are refused everywhere.
-    pub failing_logs: Arc<AtomicU64>,
+    /// The shards whose logs cannot take writes.
+    pub failing_logs: Arc<FailingLogs>,
 }
 
 /// What execution changes.
@@ -121,7 +116,9 @@ pub struct Shard {
     /// Wakes the committer: a turn has begun, or `committed` has passed what was waited for.
     pub(crate) committer: Arc<Notify>,
     /// The data came home, or there is room again.
-    moved: Notify,
+    pub(crate) moved: Notify,
+    /// A walk has encoded something.
+    pub(crate) walked: Notify,
     committer_woken: Cell<bool>,
     sessions: RefCell<HashMap<SessionId, Rc<dyn Session>, FixedState>>,
     turn_sessions: RefCell<Vec<Rc<dyn Session>>>,
@@ -134,6 +131,8 @@ pub struct Shard {
     last_end: Cell<Lsn>,
     /// Whether the mailbox was woken before the connections when there was room last.
     others_first: Cell<bool>,
+    /// Whether the mailbox holds back a batch until the walk has encoded its values.
+    pub(crate) parked: Cell<bool>,
     /// Size of the last batch's replies, a guess at the next one's.
     batch_reply_bytes: Cell<usize>,
     /// The second that the data's access clock stands at.
@@ -171,6 +170,7 @@ impl Shard {
             observer,
             committer,
             moved: Notify::new(),
+            walked: Notify::new(),
             committer_woken: Cell::new(false),
             sessions: RefCell::default(),
             turn_sessions: RefCell::default(),
@@ -180,6 +180,7 @@ impl Shard {
             starved: Cell::new(false),
             last_end: Cell::new(Lsn::ZERO),
             others_first: Cell::new(false),
+            parked: Cell::new(false),
             batch_reply_bytes: Cell::new(0),
             clock_second: Cell::new(0),
         })
@@ -245,19 +246,42 @@ impl Shard {
     /// bound. One item larger than the bound is admitted alone.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        let at_risk = usize::try_from(self.core.borrow().log.bytes_at_risk()).unwrap_or(usize::MAX);
-        let has_room =
-            at_risk.saturating_add(self.held_bytes.get()) < self.config.inflight_bytes_max;
+        let bytes = usize::try_from(self.inflight_bytes()).unwrap_or(usize::MAX);
+        let has_room = bytes < self.config.inflight_bytes_max;
         if !has_room {
             self.starved.set(true);
         }
         has_room
     }
 
-    /// Bytes executed and not yet safe, held replies included.
+    /// Bytes executed and not yet safe, held replies included, and what a walk has encoded and not
+    /// sent.
     #[must_use]
     pub fn inflight_bytes(&self) -> u64 {
-        self.core.borrow().log.bytes_at_risk() + self.held_bytes.get() as u64
+        let core = self.core.borrow();
+        let images = core.data.as_ref().map_or(0, |data| data.image_bytes());
+        core.log.bytes_at_risk() + (self.held_bytes.get() + images) as u64
+    }
+
+    /// Runs `visit` with the data, as soon as it is at home.
+    pub(crate) async fn with_data<R>(&self, visit: impl FnOnce(&mut ShardData) -> R) -> R {
+        loop {
+            let moved = self.moved.notified();
+            if let Some(data) = &mut self.core.borrow_mut().data {
+                return visit(data);
+            }
+            moved.await;
+        }
+    }
+
+    /// A walk has encoded or sent something, or is over: there may be room, and a write that
+    /// waited for its value may go on.
+    pub(crate) fn walk_moved(&self) {
+        self.notice_room();
+        self.walked.notify_waiters();
+        if self.parked.get() {
+            self.shared.directory.of(self.config.id).nudge();
+        }
     }
 
     /// Waits until the data is at home and there is room.
@@ -271,11 +295,11 @@ impl Shard {
         }
     }
 
-    /// The text with which a write must be refused now, if the log cannot take it.
+    /// The error with which a write must be refused now, if the log cannot take it.
     #[inline]
     #[must_use]
-    pub fn refuses_writes(&self) -> Option<&'static str> {
-        (self.shared.failing_logs.load(Ordering::Relaxed) != 0).then_some(MISCONF)
+    pub fn refuses_writes(&self) -> Option<Misconf> {
+        self.shared.failing_logs.refusal()
     }
 
     /// Starts to execute commands here; `None` while the data is away.
@@ -350,24 +374,15 @@ impl Shard {
     pub(crate) fn append(&self, core: &mut Core, kind: FrameKind, payload: Bytes) -> Lsn {
         let bytes = payload.len();
         let end = core.log.append(kind, payload, unix_now());
-        self.note_health(core.log.health());
+        self.note_health(&*core.log);
         self.last_end.set(end);
         self.observer.frame(bytes, end);
         end
     }
 
-    fn note_health(&self, health: LogHealth) {
-        let bit = 1u64 << self.config.id.0;
-        let failing = self.shared.failing_logs.load(Ordering::Relaxed) & bit != 0;
-        match health {
-            LogHealth::Healthy if failing => {
-                self.shared.failing_logs.fetch_and(!bit, Ordering::Relaxed);
-            }
-            LogHealth::AppendFailing | LogHealth::SyncFailing if !failing => {
-                self.shared.failing_logs.fetch_or(bit, Ordering::Relaxed);
-            }
-            _ => {}
-        }
+    fn note_health(&self, log: &dyn CommitLog) {
+        let failing = &self.shared.failing_logs;
+        failing.note(self.config.id, log.health(), log.cause());
     }
 
     /// Lets out what `session` may send, and remembers what it waits for otherwise.
@@ -570,12 +585,11 @@ impl Shard {
 
     /// What the log does now and then.
     pub(crate) fn tick(&self) {
-        let health = {
+        {
             let mut core = self.core.borrow_mut();
             core.log.tick(unix_now());
-            core.log.health()
-        };
-        self.note_health(health);
+            self.note_health(&*core.log);
+        }
         self.open_gates();
     }
 

@@ -8,7 +8,9 @@
 //! own: nobody may go on from a position of the one before.
 
 use super::finish::write_error;
+use super::unnamed::holds_frames;
 use super::{Recovery, list, read_manifest_file};
+use crate::AofOptions;
 use crate::error::RecoverError;
 use crate::failpoint;
 use crate::handle::DirLock;
@@ -19,7 +21,6 @@ use crate::rdb_file::{RdbFile, RdbFileInfo};
 use crate::rewrite::Rewrite;
 use crate::status::RecoverySummary;
 use crate::storage::{Storage, write_new};
-use crate::{AofOptions, recovery::holds_frames};
 use moon_core::{Generation, Lsn, ShardCount, ShardId};
 use moon_manifest::layout::{PREPARING_FILE_NAME, parse_file_name, parse_shard_dir_name};
 use moon_manifest::{
@@ -170,7 +171,7 @@ impl Recovery {
         failpoint::hit("recovery-after-manifest");
         self.tidy(&[]);
         for path in self.files_before() {
-            file.remove_if_there(&path);
+            file.remove_for_good(&path);
         }
         self.start_writers(clock, file, fresh, DirLock(lock))
     }

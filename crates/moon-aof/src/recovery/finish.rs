@@ -371,6 +371,7 @@ impl Recovery {
             status: Arc::new(AofStatus::new(self.shards, self.summary.clone())),
             sync_interval: options.sync_interval,
             retry_after: options.retry_after,
+            slow_sync: options.slow_sync,
             preallocate: options.preallocate,
             keep_generations: options.keep_generations,
             archive_dir: options.archive_dir.clone(),

@@ -49,10 +49,10 @@ fn a_failed_sync_is_never_made_good_by_a_later_one() {
     disk.add_rule(Rule::every(Operation::SyncDir, "", Fault::Error(EIO)));
     let end = log.append(0, b"at risk ");
     wait_latched(&log);
-    for _ in 0..50 {
-        log.tick();
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let so_far = disk.operations();
+    log.tick_until("several attempts to replace it", |_| {
+        disk.operations() >= so_far + 20
+    });
     let later = log.append(0, b"held");
     assert_eq!(log.clock.committed(), first, "a failed sync was counted");
     assert_eq!(log.logs[0].health(), LogHealth::SyncFailing);
@@ -84,9 +84,9 @@ fn under_no_a_failed_sync_stays_failed() {
     log.pool.set_policy(FsyncPolicy::EverySec);
     log.pool.set_policy(FsyncPolicy::Always);
     wait_latched(&log);
-    for _ in 0..20 {
+    for _ in 0..200 {
         log.tick();
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::yield_now();
     }
     assert_eq!(log.clock.durable(), Lsn(0));
     assert_eq!(log.logs[0].health(), LogHealth::SyncFailing);
@@ -164,10 +164,10 @@ fn repeated_sync_failures_are_shown_and_the_last_sync_time_stands() {
         log.pool.status().total(|s| &s.fsync_failures) >= 1
             && log.logs[0].health() == LogHealth::SyncFailing
     });
-    for _ in 0..20 {
-        log.tick();
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let so_far = disk.operations();
+    log.tick_until("several attempts to replace it", |_| {
+        disk.operations() >= so_far + 20
+    });
     assert_eq!(log.clock.durable(), Lsn(3));
     assert_eq!(
         status.shards()[0]
@@ -330,7 +330,13 @@ fn a_stalled_sync_gives_no_false_success() {
     disk.add_rule(Rule::every(Operation::Sync, "shard-0", Fault::Stall));
     log.append(0, b"stalled ");
     let end = log.append(1, b"behind");
-    std::thread::sleep(Duration::from_millis(30));
+    let status = log.pool.status();
+    wait_until("shard 1 has synced and shard 0 is at it", || {
+        let [first, second] = status.shards() else {
+            return false;
+        };
+        first.syncing_for().is_some() && second.fsync_count.load(Ordering::Relaxed) > 0
+    });
     assert_eq!(log.clock.committed(), Lsn(0));
     assert_eq!(log.clock.written(), end);
     disk.release();
@@ -404,15 +410,20 @@ fn under_everysec_a_sync_starts_at_half_of_the_bound() {
     let disk = FaultyStorage::new(1);
     let options = AofOptions {
         unsynced_max: 4000,
+        preallocate: 1024,
         ..options(FsyncPolicy::EverySec)
     };
     let mut log = open(&disk, &options, 1).unwrap();
     log.append(0, &[b'a'; 900]);
-    std::thread::sleep(Duration::from_millis(20));
+    // It makes space after it has decided not to sync.
+    wait_until("the sync thread has seen the frame", || {
+        disk.snapshot()[&segment(0, 1)].len() >= 2000
+    });
     assert_eq!(log.clock.durable(), Lsn(0));
     let end = log.append(0, &[b'b'; 1100]);
     let clock = log.clock.clone();
     wait_until("the sync came early", || clock.durable() == end);
+    assert_eq!(log.pool.status().total(|s| &s.fsync_count), 1);
     assert_eq!(log.logs[0].bytes_at_risk(), 0);
     log.stop();
 }

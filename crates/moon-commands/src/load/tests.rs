@@ -102,6 +102,96 @@ fn expired_keys_are_left_out_on_request_and_counted() {
     assert!(shard.db(0).contains(Key::new(b"later")));
 }
 
+/// Scenario 48. As a base is loaded: with a checksum required.
+#[test]
+fn every_truncation_and_every_flipped_bit_of_a_base_is_refused() {
+    let good = file(&[("a", None, "1"), ("b", Some(50), "a longer text")]);
+    let load_base = |bytes: &[u8]| {
+        load_rdb(
+            ShardSet::One(&mut shard()),
+            ShardCount::ONE,
+            bytes,
+            RdbLimits::own(),
+            &Limits::default(),
+            LoadExpired::Keep,
+            &mut |_| {},
+        )
+    };
+    assert!(load_base(&good).is_ok());
+    for end in 0..good.len() {
+        match load_base(&good[..end]) {
+            Err(LoadError::Rdb(error)) => {
+                assert!(matches!(error.fault, RdbFault::Truncated), "cut at {end}");
+            }
+            other => panic!("cut at {end}: {other:?}"),
+        }
+    }
+    for bit in 0..good.len() * 8 {
+        let mut flipped = good.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert!(load_base(&flipped).is_err(), "bit {bit}");
+    }
+}
+
+/// Scenario 48: a disk that cannot be read is not an empty file.
+#[test]
+fn a_source_that_fails_is_an_error_of_reading() {
+    struct Failing;
+    impl Read for Failing {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::PermissionDenied.into())
+        }
+    }
+    let good = file(&[("a", None, "1")]);
+    for end in [0, 5, good.len() - 1] {
+        let result = load_rdb(
+            ShardSet::One(&mut shard()),
+            ShardCount::ONE,
+            good[..end].chain(Failing),
+            RdbLimits::default(),
+            &Limits::default(),
+            LoadExpired::Keep,
+            &mut |_| {},
+        );
+        let Err(LoadError::Rdb(error)) = result else {
+            panic!("{result:?}");
+        };
+        assert!(matches!(error.fault, RdbFault::Read(_)), "{error}");
+    }
+}
+
+/// Scenarios 48 and 109.
+#[test]
+fn a_newer_file_is_said_to_be_newer_not_damaged() {
+    for header in ["REDIS0013", "REDIS9999", "VALKEY080"] {
+        let mut bytes = file(&[]);
+        bytes[..9].copy_from_slice(header.as_bytes());
+        let error = load(&mut shard(), &bytes, LoadExpired::Keep).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("written by a newer version"), "{text}");
+        assert!(text.contains("this reads up to 12"), "{text}");
+    }
+}
+
+/// Scenario 52, as far as RDB files go: what is something else is said to be none.
+#[test]
+fn a_file_of_another_kind_is_said_to_be_no_rdb_file() {
+    let manifest = "version 3\nseq 1\nshards 1\n";
+    let commands = "*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n";
+    for other in [
+        manifest,
+        commands,
+        "REDISxxxx and more",
+        "REDIS0000 and more",
+    ] {
+        let error = load(&mut shard(), other.as_bytes(), LoadExpired::Keep).unwrap_err();
+        let LoadError::Rdb(error) = error else {
+            panic!("{error}");
+        };
+        assert!(matches!(error.fault, RdbFault::NotRdb), "{other}: {error}");
+    }
+}
+
 #[test]
 fn a_second_entry_of_a_key_is_refused() {
     let bytes = file(&[("a", None, "1"), ("b", None, "1"), ("a", None, "2")]);
@@ -120,6 +210,24 @@ fn duplicate_members_and_fields_are_refused() {
         assert!(
             matches!(result, Err(LoadError::DuplicateElement { element, .. }) if element == b"1")
         );
+    }
+    // Enough elements that they are told apart by their hashes.
+    for prefix in ["", "word "] {
+        let names = (0..20).map(|n| format!("{prefix}{n}").into_bytes());
+        let mut members: Vec<Vec<u8>> = names.collect();
+        let fields = |names: &[Vec<u8>]| names.iter().map(|n| (n.clone(), n.clone())).collect();
+        let good = fields(&members);
+        assert!(load_one(&mut shard(), entry(0, "s", RdbValue::Set(members.clone()))).is_ok());
+        assert!(load_one(&mut shard(), entry(0, "h", RdbValue::Hash(good))).is_ok());
+        members.push(members[7].clone());
+        let bad = fields(&members);
+        for value in [RdbValue::Set(members), RdbValue::Hash(bad)] {
+            let result = load_one(&mut shard(), entry(0, "k", value));
+            let Err(LoadError::DuplicateElement { element, .. }) = result else {
+                panic!("{result:?}");
+            };
+            assert_eq!(element, format!("{prefix}7").into_bytes());
+        }
     }
     for value in ["short", &"long".repeat(limits.hash_max_listpack_value)] {
         let fields = ["f", "g", "f"].map(|field| (field.into(), value.into()));

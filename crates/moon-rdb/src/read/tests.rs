@@ -176,6 +176,37 @@ fn every_version_and_both_compressions_come_back() {
     }
 }
 
+/// Bytes of the example in `docs/format/rdb.md`: two spaces end those of a line.
+fn documented_file() -> Vec<u8> {
+    let page = include_str!("../../../../docs/format/rdb.md");
+    let (_, rest) = page.split_once("```hex\n").unwrap();
+    let (block, _) = rest.split_once("```").unwrap();
+    let bytes = block.lines().flat_map(|line| {
+        let (bytes, _) = line.split_once("  ").unwrap();
+        bytes.split(' ')
+    });
+    bytes
+        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+        .collect()
+}
+
+#[test]
+fn the_documented_file_is_written_and_read_as_the_page_says() {
+    let mut writer = RdbWriter::header(Vec::new(), RdbVersion::V11).unwrap();
+    writer.aux(b"moon-cut-lsn", b"1200").unwrap();
+    writer.select_db(0, 2, 1).unwrap();
+    let value = RdbValueRef::String(b"hello");
+    writer
+        .entry(b"greeting", Some(4_102_444_800_123), value)
+        .unwrap();
+    let mut elements = [b"1".as_slice(), b"two"].into_iter();
+    writer
+        .entry(b"numbers", None, RdbValueRef::List(&mut elements))
+        .unwrap();
+    assert_eq!(writer.finish().unwrap(), documented_file());
+    assert_eq!(read(&documented_file()).unwrap().len(), 5);
+}
+
 #[test]
 fn functions_come_as_their_code_and_slot_hints_are_passed_over() {
     let code = b"#!lua name=lib\nredis.register_function('f', function() return 1 end)";

@@ -4,10 +4,12 @@ use super::pipeline::{Close, Connection};
 use super::session::{ReplyMode, SessionState};
 use super::{client_command, transaction};
 use crate::clients::{Flags as ClientFlags, filter};
+use crate::info;
 use crate::server::ShutdownRequest;
 use moon_commands::{CommandId, CommandSpec, Flags, by_id, docs, subcommands};
 use moon_core::Lsn;
 use moon_resp::{Args, Protocol, Reply};
+use moon_shard::Misconf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -45,14 +47,14 @@ pub(super) fn admit(
     if in_transaction && spec.flags.contains(Flags::NO_MULTI) {
         return Err("ERR Command not allowed inside a transaction".to_owned());
     }
-    if let Some(text) = refuses(connection, spec) {
-        return Err(text.to_owned());
+    if let Some(misconf) = refuses(connection, spec) {
+        return Err(misconf.to_string());
     }
     Ok((id, spec))
 }
 
-/// The text with which a data command must be refused now, if the log cannot take its effects.
-pub(super) fn refuses(connection: &Connection, spec: &CommandSpec) -> Option<&'static str> {
+/// The error with which a data command must be refused now, if the log cannot take its effects.
+pub(super) fn refuses(connection: &Connection, spec: &CommandSpec) -> Option<Misconf> {
     if grows(spec) {
         connection.shard.refuses_writes()
     } else {
@@ -97,14 +99,16 @@ pub(super) async fn run(
         "exec" => return transaction::exec(connection).await,
         "watch" => return transaction::watch(connection, args).await,
         "shutdown" => return shutdown(connection, args),
+        "save" => return save(connection, id).await,
         _ => {
-            if spec.name == "info" {
-                // What it shows must not run ahead of the log, nor lag behind this connection.
+            if matches!(spec.name, "info" | "config") {
+                // What it shows, or makes durable, must not lag behind this connection.
                 connection.barrier().await?;
                 connection.shard.end_turn();
             }
             let mut out = Vec::new();
             let depends_on = run_in_transaction(connection, id, args, &mut out);
+            connection.durable_first().await?;
             connection.write_dependent_reply(depends_on, |reply| reply.raw(&out));
         }
     }
@@ -122,7 +126,10 @@ pub(super) fn run_in_transaction(
     let started = std::time::Instant::now();
     let name = by_id(id).name;
     let depends_on = match name {
-        "info" => connection.shard.clock().head(),
+        // Only the counts of keys tell of data. What says how the disk is must not wait for it.
+        "info" if info::shows_data(&info_sections(connection, args)) => {
+            connection.shard.clock().head()
+        }
         _ => Lsn::ZERO,
     };
     let start = out.len();
@@ -181,7 +188,8 @@ fn answer(
         "command" => docs::command_reply(&mut reply, args).map_err(|e| e.text().to_owned())?,
         "config" => config(connection, args, &mut reply)?,
         "info" => {
-            let text = connection.server.info(args.from(1));
+            let sections = info_sections(connection, args);
+            let text = connection.server.info(&sections);
             reply.verbatim("txt", text.as_bytes());
         }
         "time" => {
@@ -203,12 +211,14 @@ fn answer(
             reply.integer(i64::try_from(offset).unwrap_or(i64::MAX));
             reply.array(0);
         }
-        "bgrewriteaof" => {
-            return Err(
-                "ERR BGREWRITEAOF is not available in this version: the log is kept \
-                        whole, and nothing was started"
-                    .to_owned(),
-            );
+        "bgrewriteaof" => reply.simple(connection.server.persistence.rewrite_in_background()?),
+        "bgsave" => {
+            let schedule = match args.get(1) {
+                None => false,
+                Some(word) if args.len() == 2 && word.eq_ignore_ascii_case(b"schedule") => true,
+                Some(_) => return Err(SYNTAX.to_owned()),
+            };
+            reply.simple(connection.server.persistence.save_in_background(schedule)?);
         }
         "debug" if !connection.server.config.snapshot().enable_debug_command => {
             return Err(DEBUG_REFUSED.to_owned());
@@ -217,6 +227,17 @@ fn answer(
         other => unreachable!("{other} is in the command table without code in the server"),
     }
     Ok(())
+}
+
+/// The sections of INFO that can be answered now: the one that tells of data would have to wait
+/// for a log that fails, and everything else with it.
+fn info_sections(connection: &Connection, args: Args<'_>) -> Vec<info::Section> {
+    let names: Vec<&[u8]> = args.from(1).iter().collect();
+    let mut sections = info::sections(&names);
+    if connection.shard.refuses_writes().is_some() {
+        sections.retain(|section| !info::shows_data(&[*section]));
+    }
+    sections
 }
 
 fn integer(arg: &[u8]) -> Result<i64, String> {
@@ -336,7 +357,11 @@ fn reset(connection: &mut Connection) {
     connection.client.reset();
 }
 
-fn config(connection: &Connection, args: Args<'_>, reply: &mut Reply<'_>) -> Result<(), String> {
+fn config(
+    connection: &mut Connection,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<(), String> {
     let spec = subcommands::resolve("config", args).map_err(|e| e.text().to_owned())?;
     match subcommands::own_name(spec) {
         "get" => {
@@ -350,7 +375,8 @@ fn config(connection: &Connection, args: Args<'_>, reply: &mut Reply<'_>) -> Res
         }
         "set" => {
             let pairs: Vec<&[u8]> = args.from(2).iter().collect();
-            connection.server.config_set(&pairs)?;
+            let durable_first = connection.server.config_set(&pairs)?;
+            connection.state.durable_first = connection.state.durable_first.max(durable_first);
             reply.ok();
         }
         "resetstat" => {
@@ -419,20 +445,36 @@ fn unknown_subcommand(args: Args<'_>, command: &str) -> String {
     format!("ERR unknown subcommand '{name}'. Try {command} HELP.")
 }
 
+/// SAVE: other clients are served meanwhile, this one waits.
+async fn save(connection: &mut Connection, id: CommandId) -> Result<(), Close> {
+    connection.barrier().await?;
+    let started = std::time::Instant::now();
+    let result = match connection.server.persistence.save() {
+        Ok(outcome) => match outcome.await {
+            Ok(Ok(())) => Ok(()),
+            // What went wrong is in the log of the server, as in Redis.
+            Ok(Err(())) | Err(_) => Err("ERR".to_owned()),
+        },
+        Err(text) => Err(text),
+    };
+    connection.write_reply(|reply| match &result {
+        Ok(()) => reply.ok(),
+        Err(text) => reply.error(text),
+    });
+    connection
+        .server
+        .note_command(&connection.shard, id, started.elapsed(), result.err());
+    Ok(())
+}
+
 fn shutdown(connection: &mut Connection, args: Args<'_>) -> Result<(), Close> {
     let mut request = ShutdownRequest::default();
     for option in args.from(1).iter() {
         match option.to_ascii_lowercase().as_slice() {
-            // There are no snapshots; the log holds everything.
-            b"nosave" => {}
+            b"nosave" => request.save = Some(false),
             b"now" => request.now = true,
             b"force" => request.force = true,
-            b"save" => {
-                connection.write_reply(|reply| {
-                    reply.error("ERR SHUTDOWN SAVE is not available: there are no snapshots in this version, the log holds every write");
-                });
-                return Ok(());
-            }
+            b"save" => request.save = Some(true),
             b"abort" if args.len() == 2 => {
                 connection.write_reply(|reply| reply.error("ERR No shutdown in progress."));
                 return Ok(());

@@ -24,6 +24,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
+use std::time::Duration;
 
 /// Bytes read at once. One buffer per shard is in use at a time, so its size costs nothing per
 /// connection.
@@ -81,6 +82,10 @@ pub(super) struct Connection {
     outgoing: Vec<Outgoing>,
 }
 
+/// How often a connection that waits for the durable mark looks at it: first, and then less and
+/// less often. Only CONFIG SET waits so.
+const DURABLE_PAUSE_MIN: Duration = Duration::from_millis(1);
+const DURABLE_PAUSE_MAX: Duration = Duration::from_millis(64);
 /// Room for the rest of a request that has begun to come.
 const PARTIAL_ROOM: usize = 4 << 10;
 /// Room that a message for another shard gets at once: enough for a pipeline of 16.
@@ -356,10 +361,38 @@ impl Connection {
                 Some(owned) => owned.as_args(),
                 None => Args::new(buf, request_spans),
             };
+            if let Some(id) = request.command
+                && self.wait_for_walk([(id, args)].into_iter()).await
+            {
+                continue;
+            }
             self.execute_alone(request.command, args).await?;
             next += 1;
         }
         Ok(())
+    }
+
+    /// Waits until a walk has encoded the huge values that `commands` would change; whether there
+    /// were any that it may have to.
+    pub(super) async fn wait_for_walk<'b>(
+        &mut self,
+        commands: impl Iterator<Item = (CommandId, Args<'b>)>,
+    ) -> bool {
+        if !self.shard.is_walking() {
+            return false;
+        }
+        let db = self.state.db;
+        let keys: Vec<_> = commands
+            .flat_map(|(id, args)| self.shard.held_keys(id, args, db))
+            .collect();
+        let is_held = keys
+            .iter()
+            .any(|(_, key)| self.shard.count().shard_of_key(key) == self.shard.id());
+        if !keys.is_empty() {
+            self.flush();
+            self.shard.written_out(keys).await;
+        }
+        is_held
     }
 
     /// Executes requests from `next` on as long as they need no waiting. Returns the index of the
@@ -392,6 +425,9 @@ impl Connection {
             };
             let spec = by_id(id);
             match self.route(spec, args) {
+                Route::Here if running.is_held(id, args, self.state.db) => {
+                    return self.finish(running, next);
+                }
                 Route::Here => self.execute_here(&mut running, id, args),
                 Route::To(to) => self.collect(to, id, args),
                 Route::Borrow(_) | Route::Alone => return self.finish(running, next),
@@ -550,6 +586,32 @@ impl Connection {
         }
     }
 
+    /// Waits for the durable mark if the present command asked for it: its reply would say that
+    /// everything so far survives a power loss. The gate cannot hold that reply, because what
+    /// was committed under a weaker `appendfsync` stays committed.
+    pub(super) async fn durable_first(&mut self) -> Result<(), Close> {
+        let target = std::mem::replace(&mut self.state.durable_first, Lsn::ZERO);
+        let clock = Arc::clone(self.shard.clock());
+        let is_durable = || clock.durable() >= target;
+        if is_durable() {
+            return Ok(());
+        }
+        self.flush();
+        let mut pause = DURABLE_PAUSE_MIN;
+        while !is_durable() {
+            if self.client.is_killed() {
+                return Err(Close::Now);
+            }
+            let waited =
+                tokio::time::timeout(pause, self.outlet.wait_until(|_| is_durable())).await;
+            if waited == Ok(false) {
+                return Err(Close::Now);
+            }
+            pause = (pause * 2).min(DURABLE_PAUSE_MAX);
+        }
+        Ok(())
+    }
+
     /// Writes one reply that depends on nothing, in its place.
     pub(super) fn write_reply(&mut self, write: impl FnOnce(&mut Reply<'_>)) {
         self.write_dependent_reply(Lsn::ZERO, write);
@@ -652,9 +714,10 @@ impl Connection {
         args: Args<'_>,
     ) -> Result<(), Close> {
         self.barrier().await?;
-        if let Some(text) = commands::refuses(self, by_id(id)) {
-            self.server.note_refusal(&self.shard, Some(id), text);
-            self.write_reply(|reply| reply.error(text));
+        if let Some(misconf) = commands::refuses(self, by_id(id)) {
+            let text = misconf.to_string();
+            self.server.note_refusal(&self.shard, Some(id), &text);
+            self.write_reply(|reply| reply.error(&text));
             return Ok(());
         }
         let mut borrowed = self.shard.borrow(mask).await;

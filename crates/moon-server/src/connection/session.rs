@@ -1,7 +1,7 @@
 //! What a connection remembers between commands.
 
 use moon_commands::CommandId;
-use moon_core::ShardId;
+use moon_core::{Lsn, ShardId};
 use moon_resp::{OwnedArgs, Protocol};
 use moon_store::{DbIndex, WatchVersion};
 
@@ -67,6 +67,8 @@ pub(super) struct SessionState {
     pub transaction: Option<Transaction>,
     /// Watched keys.
     pub watches: Vec<Watch>,
+    /// What must be durable before the reply of the present command is written.
+    pub durable_first: Lsn,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
     /// The connection closes when its replies have left.
@@ -83,6 +85,7 @@ impl SessionState {
             authenticated,
             transaction: None,
             watches: Vec::new(),
+            durable_first: Lsn::ZERO,
             reply_mode: ReplyMode::On,
             closing: false,
         }

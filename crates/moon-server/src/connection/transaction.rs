@@ -6,8 +6,8 @@ use super::session::{Queued, Transaction, Watch};
 use moon_commands::{CommandId, CommandSpec, Run, by_id};
 use moon_core::{Lsn, ShardId, UnixMs};
 use moon_resp::{Args, Reply};
-use moon_shard::ShardMask;
 use moon_shard::mailbox::DataMessage;
+use moon_shard::{Misconf, ShardMask};
 use moon_store::{DbIndex, Key, ShardData, THIS_TURN};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -191,13 +191,15 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
         return Ok(());
     }
     connection.barrier().await?;
+    let queued = transaction.queue.iter().map(|q| (q.id, q.args.as_args()));
+    connection.wait_for_walk(queued).await;
     let refused = transaction
         .queue
         .iter()
         .find_map(|q| commands::refuses(connection, by_id(q.id)));
-    if let Some(text) = refused {
+    if let Some(misconf) = refused {
         unwatch(connection);
-        let reply = refusal(connection, text);
+        let reply = refusal(connection, misconf);
         connection.write_reply(|out| out.raw(&reply));
         return Ok(());
     }
@@ -217,8 +219,16 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
     } else {
         exec_borrowed(connection, &transaction, mask).await
     };
-    let (reply, depends_on) = depends_on;
+    let (reply, mut depends_on) = depends_on;
     unwatch(connection);
+    if connection.state.durable_first > Lsn::ZERO {
+        // The turn may end while this waits, so the reply takes its LSN before.
+        let end = connection.shard.end_turn();
+        if depends_on == THIS_TURN {
+            depends_on = end;
+        }
+        connection.durable_first().await?;
+    }
     connection.write_dependent_reply(depends_on, |out| out.raw(&reply));
     connection.flush();
     Ok(())
@@ -229,9 +239,9 @@ fn shown_by_watch(watch: &Watch, data: &ShardData) -> Lsn {
     data.dirty.dependency(watch.db, Key::new(&watch.key).hash)
 }
 
-fn refusal(connection: &Connection, text: &str) -> Vec<u8> {
+fn refusal(connection: &Connection, misconf: Misconf) -> Vec<u8> {
     let mut reply = Vec::new();
-    let text = format!("EXECABORT Transaction discarded because of: {text}");
+    let text = format!("EXECABORT Transaction discarded because of: {misconf}");
     Reply::new(&mut reply, connection.state.protocol).error(&text);
     reply
 }
@@ -249,13 +259,13 @@ fn exec_here(connection: &mut Connection, transaction: &Transaction) -> (Vec<u8>
         .expect("the data is home and nothing awaited since");
     let now = running.now();
     // As in the check before, which an await may have aged.
-    if let Some(text) = running.refuses_writes()
+    if let Some(misconf) = running.refuses_writes()
         && transaction
             .queue
             .iter()
             .any(|queued| commands::grows(by_id(queued.id)))
     {
-        return (refusal(connection, text), Lsn::ZERO);
+        return (refusal(connection, misconf), Lsn::ZERO);
     }
     let (mut unchanged, mut depends_on) = (true, Lsn::ZERO);
     for watch in &connection.state.watches {

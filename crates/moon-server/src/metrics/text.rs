@@ -3,8 +3,11 @@
 
 use super::Source;
 use crate::histogram::{HistogramValue, bucket_end};
+use crate::info::failing_word;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::PrometheusBuilder;
+use moon_aof::status::ShardStatus;
+use moon_repl::{LogHealth, OsError};
 use std::fmt::Write as _;
 
 /// The whole answer to `/metrics`.
@@ -39,6 +42,22 @@ fn describe() {
     );
     describe_counter!("moon_aof_append_failures_total", "Appends that failed");
     describe_counter!("moon_aof_sync_failures_total", "Syncs that failed");
+    describe_counter!(
+        "moon_aof_delayed_fsync_total",
+        "Times that more was written behind a sync that had been running for long"
+    );
+    describe_gauge!(
+        "moon_aof_failing",
+        "1 if this operation of this shard's log fails now"
+    );
+    describe_gauge!(
+        "moon_aof_failing_errno",
+        "The operating system's number of the error that stops this shard's log, or 0"
+    );
+    describe_gauge!(
+        "moon_aof_sync_running_seconds",
+        "How long the sync that runs now has been running, by shard"
+    );
     describe_gauge!("moon_commit_lag_bytes", "Head minus committed");
     describe_gauge!(
         "moon_commit_lag_seconds",
@@ -74,7 +93,23 @@ fn publish(source: &dyn Source) {
     if let Some(aof) = source.aof() {
         counter!("moon_aof_append_failures_total").absolute(aof.total(|s| &s.append_failures));
         counter!("moon_aof_sync_failures_total").absolute(aof.total(|s| &s.fsync_failures));
+        gauge!("moon_aof_size_bytes").set(number(aof.current_size()));
+        gauge!("moon_aof_base_size_bytes").set(number(aof.base_size()));
+        counter!("moon_aof_delayed_fsync_total").absolute(aof.total(|s| &s.delayed_fsyncs));
+        for (n, shard) in aof.shards().iter().enumerate() {
+            publish_log(n, shard);
+        }
     }
+    let snapshots = source.persistence();
+    counter!("moon_aof_rewrites_total").absolute(snapshots.rewrite.count);
+    gauge!("moon_aof_rewrite_failures_in_a_row").set(f64::from(snapshots.rewrite_failures));
+    counter!("moon_rdb_saves_total").absolute(snapshots.save.count);
+    gauge!("moon_rdb_last_save_timestamp_seconds").set(number(snapshots.last_save_s));
+    gauge!("moon_rdb_last_save_ok").set(f64::from(u8::from(snapshots.save.last_ok)));
+    gauge!("moon_rdb_changes_since_last_save").set(number(snapshots.changes_since_save));
+    let (done, total) = snapshots.keys.unwrap_or_default();
+    gauge!("moon_snapshot_keys_done").set(number(done));
+    gauge!("moon_snapshot_keys_total").set(number(total));
     gauge!("moon_memory_bytes").set(number(source.memory_bytes()));
     for (n, shard) in stats.shards().iter().enumerate() {
         gauge!("moon_aof_inflight_bytes", "shard" => n.to_string())
@@ -99,6 +134,21 @@ fn publish(source: &dyn Source) {
         .set(number(stats.recovery_truncated_bytes.load(Relaxed)));
     let ready = source.readiness() == super::Readiness::Ready;
     gauge!("moon_ready").set(f64::from(u8::from(ready)));
+}
+
+/// How the log of one shard is.
+fn publish_log(shard: usize, status: &ShardStatus) {
+    let health = status.health();
+    for kind in [LogHealth::AppendFailing, LogHealth::SyncFailing] {
+        let operation = failing_word(kind);
+        gauge!("moon_aof_failing", "shard" => shard.to_string(), "operation" => operation)
+            .set(f64::from(u8::from(health == kind)));
+    }
+    let errno = status.cause().map_or(0, OsError::errno);
+    gauge!("moon_aof_failing_errno", "shard" => shard.to_string()).set(f64::from(errno));
+    let running = status.syncing_for().unwrap_or_default();
+    gauge!("moon_aof_sync_running_seconds", "shard" => shard.to_string())
+        .set(running.as_secs_f64());
 }
 
 /// Commands that were called, with their latencies.

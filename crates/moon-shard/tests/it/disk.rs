@@ -2,8 +2,10 @@
 
 use bytes::Bytes;
 use moon_core::{Lsn, ShardId, UnixMs};
-use moon_repl::{CommitLog, FrameKind, Lane, LogHealth};
+use moon_repl::{CommitLog, FrameKind, Lane, LogHealth, OsError};
 use std::sync::{Arc, Mutex};
+
+const ENOSPC: i32 = 28;
 
 /// One frame of the history.
 #[derive(Clone, Debug)]
@@ -114,6 +116,8 @@ impl CommitLog for FakeLog {
 
     fn tick(&mut self, _: UnixMs) {}
 
+    fn cut(&mut self) {}
+
     fn health(&self) -> LogHealth {
         let state = self.disk.state.lock().unwrap();
         if state.failing {
@@ -121,6 +125,11 @@ impl CommitLog for FakeLog {
         } else {
             LogHealth::Healthy
         }
+    }
+
+    fn cause(&self) -> Option<OsError> {
+        let state = self.disk.state.lock().unwrap();
+        state.failing.then(|| OsError::new(ENOSPC))
     }
 
     fn bytes_at_risk(&self) -> u64 {

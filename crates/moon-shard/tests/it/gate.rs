@@ -213,9 +213,9 @@ fn a_log_that_cannot_append_refuses_new_writes_everywhere_and_keeps_the_old_ones
     writer.send(&format!("SET {a} 1"));
     world.settle();
     assert_eq!(writer.left(), "");
-    let misconf = format!("-{}\r\n", moon_shard::shard::MISCONF);
-    other.call(&format!("SET {b} 1"), &misconf);
-    other.call(&format!("MSET {a} 2 {b} 2"), &misconf);
+    let misconf = "-MISCONF Errors writing to the AOF file: No space left on device\r\n";
+    other.call(&format!("SET {b} 1"), misconf);
+    other.call(&format!("MSET {a} 2 {b} 2"), misconf);
     other.call(&format!("GET {b}"), "$-1\r\n");
     world.disks[0].release();
     writer.expect("+OK\r\n");

@@ -455,8 +455,8 @@ impl Connection {
         });
         let mut replies = Vec::new();
         let mut depends_on = Lsn::ZERO;
-        if let Some(text) = self.shard.refuses_writes().filter(|_| writes) {
-            Reply::new(&mut replies, Protocol::Resp2).error(text);
+        if let Some(misconf) = self.shard.refuses_writes().filter(|_| writes) {
+            Reply::new(&mut replies, Protocol::Resp2).error(&misconf.to_string());
         } else {
             let mut borrowed = self.shard.borrow(mask).await;
             for command in commands {

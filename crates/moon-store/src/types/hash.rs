@@ -2,7 +2,7 @@
 
 use super::dict::{self, Dict};
 use super::pack::{self, Pack};
-use super::{Encoding, PackLimits};
+use super::{Cursor, Encoding, PackLimits};
 
 /// Fields with values.
 ///
@@ -136,6 +136,22 @@ impl Hash {
             Form::Packed(pack) => Walk::Packed(pack.iter()),
             Form::Table(dict) => Walk::Table(dict.iter()),
         })
+    }
+
+    /// The field and value at the cursor, which moves on; `None` at the end. Constant time.
+    #[must_use]
+    pub fn next_from(&self, cursor: &mut Cursor) -> Option<(&[u8], &[u8])> {
+        match &self.form {
+            Form::Packed(pack) => {
+                let field = pack.next_from(&mut cursor.at)?;
+                Some((field, pack.next_from(&mut cursor.at)?))
+            }
+            Form::Table(dict) => {
+                let entry = dict.nth(cursor.at)?;
+                cursor.at += 1;
+                Some(split(entry))
+            }
+        }
     }
 
     /// The internal form.

@@ -2,7 +2,7 @@
 
 use super::dict::{self, Dict};
 use super::pack::{self, Pack};
-use super::{Encoding, PackLimits};
+use super::{Cursor, Encoding, PackLimits};
 use crate::value::parse_int;
 
 /// Up to where a set stays in which form.
@@ -201,6 +201,18 @@ impl Set {
             Form::Packed(pack) => Walk::Packed(pack.iter()),
             Form::Table(dict) => Walk::Table(dict.iter()),
         })
+    }
+
+    /// The member at the cursor, which moves on; `None` at the end. Constant time.
+    #[must_use]
+    pub fn next_from(&self, cursor: &mut Cursor) -> Option<Member<'_>> {
+        let member = match &self.form {
+            Form::Packed(pack) => return pack.next_from(&mut cursor.at).map(Member::Bytes),
+            Form::Ints(ints) => Member::Int(*ints.get(cursor.at)?),
+            Form::Table(dict) => Member::Bytes(dict.nth(cursor.at)?),
+        };
+        cursor.at += 1;
+        Some(member)
     }
 
     /// The internal form.
