@@ -18,8 +18,6 @@ use tokio::sync::{mpsc, oneshot};
 
 /// How long a walk holds its thread at once.
 const SLICE: Duration = Duration::from_micros(200);
-/// A chunk is sent when this many bytes wait, or nothing more comes.
-const CHUNK_BYTES_MIN: usize = 64 << 10;
 /// Chunks on their way to the file of one shard.
 pub const CHUNKS_MAX: usize = 8;
 
@@ -78,9 +76,9 @@ impl Shard {
                 .with_data(|data| {
                     let until = Instant::now() + SLICE;
                     data.walk(&mut || Instant::now() >= until);
+                    // All there is, however little: the walk may wait for it to be taken.
+                    let chunk = data.take_image();
                     let done = data.walk_is_done();
-                    let enough = done || data.image_bytes() >= CHUNK_BYTES_MIN;
-                    let chunk = if enough { data.take_image() } else { None };
                     (chunk, done, data.walk_progress().keys_done)
                 })
                 .await;
