@@ -27,7 +27,7 @@ enum Command {
     /// Set up what the tests need, then run all of them
     Test(test::Options),
     /// Kill servers at random moments and fail points, and verify what they recover
-    CrashMatrix(crash_matrix::Options),
+    CrashMatrix(Box<crash_matrix::Options>),
     /// Measure side by side with redis-server
     Bench(Box<bench::Options>),
     /// Check the sources: file heads, sizes, crate floors

@@ -28,6 +28,8 @@ const COUNTS: [u16; 3] = [8, 3, 5];
 const KILLS_PER_CHANGE: usize = 2;
 /// How long a tool may take.
 const TOOL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a tool is thought to take before one was measured.
+const FIRST_TOOL_TIME: Duration = Duration::from_millis(20);
 /// What is written to a directory before it is changed.
 const WORKLOAD: Workload = Workload::Rewrite;
 /// Time in which a start certainly meets a directory of version 1.
@@ -74,7 +76,7 @@ pub(crate) fn run(
         rng: StdRng::seed_from_u64(seed),
         seed,
         report: CellReport::default(),
-        tool_time: Duration::from_millis(60),
+        tool_time: FIRST_TOOL_TIME,
     };
     match what {
         Offline::Reshard => run.reshard()?,
@@ -91,7 +93,7 @@ struct Run<'a> {
     rng: StdRng,
     seed: u64,
     report: CellReport,
-    /// How long a tool needs that nobody kills.
+    /// How long the tool took that nobody killed last.
     tool_time: Duration,
 }
 
@@ -206,7 +208,7 @@ impl Run<'_> {
         if !status.success() {
             bail!("the tool ended with {status}:\n{output}");
         }
-        self.tool_time = self.tool_time.max(begun.elapsed());
+        self.tool_time = begun.elapsed();
         server.config_mut().shards = Some(to);
         server.restart()?;
         self.verify(server, writers, order, seen, context)

@@ -2,6 +2,7 @@
 //! beside the manifest.
 
 use anyhow::Result;
+use moon_harness::Reply;
 use moon_harness::load::Writer;
 use moon_harness::model::{DbKey, Entry, Value};
 use moon_harness::op::OpEncoder;
@@ -29,15 +30,24 @@ pub(super) fn write_directory(dir: &Path, writers: &mut [Writer]) -> Result<u64>
     for _ in 0..OPERATIONS {
         for writer in &mut *writers {
             let op = writer.generator.next_op();
-            encoder.encode(&op, &mut incr);
-            op.apply(&mut writer.state);
-            operations += 1;
+            let mut state = writer.state.clone();
+            // A log holds what was done, not what was refused.
+            if !has_error(&op.apply(&mut state)) {
+                encoder.encode(&op, &mut incr);
+                writer.state = state;
+                operations += 1;
+            }
         }
     }
     std::fs::write(dir.join("moon.aof.1.incr.aof"), incr)?;
     let manifest = "seq 1\nbase moon.aof.1.base.rdb\nincr moon.aof.1.incr.aof\n";
     std::fs::write(dir.join("moon.aof.manifest"), manifest)?;
     Ok(operations)
+}
+
+fn has_error(reply: &Reply) -> bool {
+    let in_items = |items: &[Reply]| items.iter().any(has_error);
+    matches!(reply, Reply::Error(_)) || reply.items().is_some_and(in_items)
 }
 
 fn base(writers: &[Writer]) -> Result<Vec<u8>> {

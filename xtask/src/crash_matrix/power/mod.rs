@@ -179,6 +179,7 @@ fn run_cell(
             cuts: CHAIN_CUTS.min(cuts - done),
             seed: super::cell::seed_of(&format!("{cell:?} {chain}"), seed),
             rule,
+            keeps_evidence: true,
         };
         done += plan.cuts;
         run_chain(&plan, binary, &mut report)
@@ -198,6 +199,7 @@ fn control(binary: &ServerBinary, seed: u64) -> Result<bool> {
         cuts: 2 * CHAIN_CUTS,
         seed,
         rule: |_, _| Rule::Acknowledged,
+        keeps_evidence: false,
     };
     run_chain(&plan, binary, &mut report)?;
     Ok(report.count(&[Fault::Lost]) > 0)
