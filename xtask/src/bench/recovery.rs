@@ -195,7 +195,7 @@ fn time_start(lab: &Lab, prepared: &ServerConfig, keys: u64) -> Result<Start> {
 }
 
 /// Returns when the server has answered DBSIZE with `keys`.
-fn wait_for_keys(server: &Server, keys: u64) -> Result<()> {
+pub(super) fn wait_for_keys(server: &Server, keys: u64) -> Result<()> {
     let deadline = Instant::now() + LOAD_TIMEOUT;
     let mut connection: Option<Client> = None;
     loop {

@@ -15,6 +15,7 @@ use super::process::{
     children, peak_resident_bytes, pin_this_thread, prefer_this_thread, proportional_bytes,
     reset_peak, resident_bytes,
 };
+use super::recovery::wait_for_keys;
 use super::table::{Columns, Table, judged};
 use super::{Common, median};
 use anyhow::{Context as _, Result, bail};
@@ -151,8 +152,8 @@ pub(super) fn run(options: &Options) -> Result<bool> {
     for (name, binary) in [("redis-server", &lab.peer), ("moon-server", &lab.moon)] {
         let cores = Some(load.cores.server.clone());
         let append = Some(FsyncPolicy::Everysec);
-        let server = measure::start(binary, append, options.shards, cores, lab.data.path())?;
-        preload(&server, load.keys, VALUE_BYTES)
+        let mut server = measure::start(binary, append, options.shards, cores, lab.data.path())?;
+        fill(&mut server, load.keys)
             .with_context(|| format!("loading {name}\n{}", server.log_tail()))?;
         servers.push((name, server));
     }
@@ -174,6 +175,15 @@ pub(super) fn run(options: &Options) -> Result<bool> {
     }
     options.common.write(&table, "bench-rewrite.md")?;
     Ok(true)
+}
+
+/// Brings the keys into a server and starts it again: memory that the loading has left behind
+/// would make that of a rewrite look small.
+fn fill(server: &mut Server, keys: u64) -> Result<()> {
+    preload(server, keys, VALUE_BYTES)?;
+    server.sigterm()?;
+    server.respawn()?;
+    wait_for_keys(server, keys)
 }
 
 fn take_turn(server: &Server, load: &Load) -> Result<Turn> {
