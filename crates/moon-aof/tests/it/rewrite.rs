@@ -203,13 +203,13 @@ fn space_made_ahead_never_meets_a_frame_of_another_file() {
         };
         let mut world = World::open(&disk, &options, 1);
         world.random = Random(seed);
-        for round in 0..20 {
+        for _ in 0..20 {
+            // Refused while the disk does not keep up.
             if let Ok(mut rewrite) = world.log.pool.handle().begin_rewrite() {
                 world.write(1);
                 let cut = world.cut();
                 world.write(3);
                 rewrite.cut_at(cut).unwrap();
-                assert!(rewrite.generation().0 > round);
             }
             world.write(2);
         }
