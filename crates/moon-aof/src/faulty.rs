@@ -8,7 +8,7 @@
 //! * Bytes of a file: each 512-byte sector of each unsynced write is there or not, independently
 //!   (so writes tear and are reordered). Each unsynced change of length happened or not.
 //! * Names of a directory: each unsynced creation, renaming and removal happened or not; a
-//!   renaming is one step.
+//!   renaming is one step, between two directories too: a sync of either makes it durable.
 //! * A failed sync drops what it should have written: later syncs succeed without it, and the
 //!   bytes are gone after a power loss although reads still showed them.
 //!
@@ -118,6 +118,8 @@ struct Inner {
     capacity: Option<u64>,
     random: u64,
     operations: u64,
+    /// Renamings from one directory to another so far.
+    moves: u64,
 }
 
 #[derive(Clone, Default)]
@@ -149,6 +151,19 @@ enum NameChange {
     Set(String, usize),
     Rename(String, String, usize),
     Remove(String),
+    /// Half of a renaming from another directory, and the number that both halves have.
+    Arrive(String, usize, u64),
+    /// The other half.
+    Leave(String, u64),
+}
+
+impl NameChange {
+    fn move_number(&self) -> Option<u64> {
+        match self {
+            NameChange::Arrive(_, _, number) | NameChange::Leave(_, number) => Some(*number),
+            _ => None,
+        }
+    }
 }
 
 struct Handle {
@@ -224,11 +239,12 @@ impl FaultyStorage {
     pub fn crash(&self, seed: u64) -> FaultyStorage {
         let inner = self.0.lock();
         let mut random = Random(seed);
+        let moved: Vec<bool> = (0..inner.moves).map(|_| random.flip()).collect();
         let files: Vec<FileState> = inner.files.iter().map(|f| f.crash(&mut random)).collect();
         let mut dirs: BTreeMap<PathBuf, DirState> = inner
             .dirs
             .iter()
-            .filter_map(|(path, dir)| Some((path.clone(), dir.crash(&mut random)?)))
+            .filter_map(|(path, dir)| Some((path.clone(), dir.crash(&mut random, &moved)?)))
             .collect();
         let paths: BTreeSet<PathBuf> = dirs.keys().cloned().collect();
         dirs.retain(|path, _| path.ancestors().all(|above| paths.contains(above)));
@@ -332,6 +348,14 @@ impl Inner {
         Some(rule.fault)
     }
 
+    /// An error once a [`Fault::Halt`] has struck.
+    fn alive(&self) -> io::Result<()> {
+        if self.halted {
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        Ok(())
+    }
+
     fn used(&self) -> u64 {
         self.files.iter().map(|file| file.bytes.len() as u64).sum()
     }
@@ -386,13 +410,18 @@ impl DirState {
         self.pending.push(change);
     }
 
-    fn crash(&self, random: &mut Random) -> Option<DirState> {
+    /// `moved` says for each renaming between directories whether it happened.
+    fn crash(&self, random: &mut Random, moved: &[bool]) -> Option<DirState> {
         if !self.durable_itself && random.flip() {
             return None;
         }
         let mut names = self.durable.clone();
         for change in &self.pending {
-            if random.flip() {
+            let happened = match change.move_number() {
+                Some(number) => usize::try_from(number).is_ok_and(|number| moved[number]),
+                None => random.flip(),
+            };
+            if happened {
                 apply_name(&mut names, change);
             }
         }
@@ -402,6 +431,20 @@ impl DirState {
             pending: Vec::new(),
             durable_itself: true,
         })
+    }
+}
+
+impl DirState {
+    /// The other halves of renamings that were synced in another directory.
+    fn settle(&mut self, moves: &BTreeSet<u64>) {
+        let is_settled = |change: &NameChange| {
+            let number = change.move_number();
+            number.is_some_and(|number| moves.contains(&number))
+        };
+        for change in self.pending.iter().filter(|change| is_settled(change)) {
+            apply_name(&mut self.durable, change);
+        }
+        self.pending.retain(|change| !is_settled(change));
     }
 }
 
@@ -450,13 +493,22 @@ impl Storage for FaultyStorage {
         verdict?;
         let file = inner.find(from)?;
         let (dir, old) = split(from)?;
-        let (to_dir, new) = split(to)?;
-        if dir != to_dir {
-            // Every directory is a file system of its own here.
+        let (target, new) = split(to)?;
+        if target == dir {
+            inner.files[file].path = to.to_owned();
+            inner.dir(dir)?.change(NameChange::Rename(old, new, file));
+            return Ok(());
+        }
+        // Every directory below the root is a file system of its own here.
+        if dir.components().nth(1) != target.components().nth(1) {
             return Err(io::ErrorKind::CrossesDevices.into());
         }
+        let number = inner.moves;
+        let arrival = NameChange::Arrive(new, file, number);
+        inner.dir(target)?.change(arrival);
+        inner.moves += 1;
+        inner.dir(dir)?.change(NameChange::Leave(old, number));
         inner.files[file].path = to.to_owned();
-        inner.dir(dir)?.change(NameChange::Rename(old, new, file));
         Ok(())
     }
 
@@ -474,7 +526,11 @@ impl Storage for FaultyStorage {
         verdict?;
         let dir = inner.dir(path)?;
         dir.durable = dir.names.clone();
-        dir.pending.clear();
+        let moves = dir.pending.drain(..);
+        let moves: BTreeSet<u64> = moves.filter_map(|change| change.move_number()).collect();
+        for state in inner.dirs.values_mut() {
+            state.settle(&moves);
+        }
         for (child, state) in &mut inner.dirs {
             if child.parent() == Some(path) {
                 state.durable_itself = true;
@@ -501,6 +557,19 @@ impl Storage for FaultyStorage {
         verdict?;
         inner.dir(path.parent().unwrap_or(Path::new("/")))?;
         inner.dirs.entry(path.to_owned()).or_default();
+        Ok(())
+    }
+
+    /// A removed directory is gone for good: it had no names, durable ones included, that a
+    /// power loss could bring back.
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let mut inner = self.0.lock();
+        inner.alive()?;
+        let dir = inner.dir(path)?;
+        if !dir.names.is_empty() || !dir.durable.is_empty() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        inner.dirs.remove(path);
         Ok(())
     }
 
@@ -644,7 +713,10 @@ fn apply_name(names: &mut BTreeMap<String, usize>, change: &NameChange) {
             names.remove(from);
             names.insert(to.clone(), *file);
         }
-        NameChange::Remove(name) => {
+        NameChange::Arrive(name, file, _) => {
+            names.insert(name.clone(), *file);
+        }
+        NameChange::Remove(name) | NameChange::Leave(name, _) => {
             names.remove(name);
         }
     }

@@ -16,6 +16,9 @@
 //! * `manifest_file`: the one place that replaces the manifest.
 //! * [`handle`], [`rdb_file`], [`rewrite`]: a smaller log, while the old one goes on.
 //! * [`recovery`]: from files to a running log, with `scan` (one segment) and `plan` (all).
+//! * [`migrate`]: version 1 brought to the layout of all later ones, in place.
+//! * [`inspect`]: a log seen from outside, whatever is wrong with it; [`copy`](mod@copy): files of another
+//!   directory or generation.
 //! * [`status`], [`error`], `trouble`: what it tells.
 //! * `failpoint`: where tests kill it.
 
@@ -42,8 +45,14 @@ mod plan;
 pub mod recovery;
 mod scan;
 
+pub mod migrate;
+
+pub mod inspect;
+
+pub mod copy;
+
 pub mod error;
-mod failpoint;
+pub mod failpoint;
 pub mod status;
 mod trouble;
 
@@ -51,6 +60,7 @@ pub use error::{RecoverError, ReplayError, RewriteError, ShutdownError};
 pub use faulty::FaultyStorage;
 pub use handle::AofHandle;
 pub use log::ShardLog;
+pub use migrate::{MigrateError, Migrated, migrate_in_place};
 pub use policy::FsyncPolicy;
 pub use pool::AofWriterPool;
 pub use rdb_file::{DumpFile, RdbFile, RdbFileInfo};

@@ -59,6 +59,8 @@ pub struct Counts {
     pub misses: u64,
     /// Keys removed because their deadline had passed.
     pub expired: u64,
+    /// Keys changed, once per command and key: what `save` counts.
+    pub changes: u64,
 }
 
 /// What the code of a command works with: data, time, reply, effects.
@@ -310,6 +312,7 @@ impl<'a> Cx<'a> {
     /// A key of `db` was changed; its effect is told apart, with [`Effects::push`].
     #[inline]
     pub fn mark(&mut self, db: DbIndex, key: Key<'_>) {
+        self.counts.changes += 1;
         self.shard(key).changed(db, key);
     }
 

@@ -13,7 +13,9 @@
 //! * [`docs`]: what COMMAND answers.
 //! * the commands, one module per family: [`strings`], [`keys`], [`keyspace`] with [`scan`],
 //!   [`hashes`], [`lists`], [`sets`].
-//! * [`mod@replay`]: a payload applied again; [`expire`]: keys that expire unasked.
+//! * [`requests`]: the requests in a payload and whose data they touch.
+//! * [`mod@replay`]: a payload applied again; [`expire`]: keys that expire unasked;
+//!   [`load`]: the keys of an RDB file.
 
 mod collection;
 mod command_keys;
@@ -28,9 +30,11 @@ pub mod hashes;
 pub mod keys;
 pub mod keyspace;
 pub mod lists;
+pub mod load;
 pub mod long_double;
 pub mod parse;
 pub mod replay;
+pub mod requests;
 pub mod scan;
 pub mod server_commands;
 pub mod sets;
@@ -47,7 +51,8 @@ pub use effects::Effects;
 pub use error::CommandError;
 pub use execute::{Outcome, execute};
 pub use expire::{ExpireStats, expire_cycle};
-pub use replay::{ReplayError, ReplayStats, replay};
+pub use load::{LoadError, LoadExpired, LoadSummary, load_entry, load_rdb};
+pub use replay::{ReplayError, ReplayStats, StreamEnd, StreamReplay, replay};
 pub use scan::cursor_shard;
 pub use shard_set::ShardSet;
 pub use spec::{CommandId, CommandSpec, Flags, Keys, Run, Scope};

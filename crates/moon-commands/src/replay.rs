@@ -4,16 +4,24 @@
 //! nothing logged. What could not have been written by this server, an unknown command or one
 //! that answers with an error, is refused with its name and place: going on would build a state
 //! that never was.
+//!
+//! [`replay`] takes the payload of a frame, which is whole. [`StreamReplay`] takes a log of
+//! another server or version piece by piece.
+
+mod relative;
+mod stream;
+
+pub use stream::{StreamEnd, StreamReplay};
 
 use crate::context::{Counts, Cx, Limits, Origin};
 use crate::effects::Effects;
 use crate::execute::{Outcome, execute};
 use crate::parse;
+use crate::requests::{each_request, is_no_data, name_of, replayable};
 use crate::shard_set::ShardSet;
-use crate::spec::{CommandSpec, Run, Scope};
-use crate::table::lookup;
+use crate::spec::{CommandSpec, Scope};
 use moon_core::{Lsn, ShardCount, UnixMs};
-use moon_resp::{Args, Parsed, Protocol, ProtocolError, Reply, RequestLimits, RequestParser, Span};
+use moon_resp::{Args, Protocol, ProtocolError, Reply};
 use moon_store::DbIndex;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -27,18 +35,18 @@ pub struct ReplayStats {
     pub db: DbIndex,
 }
 
-/// Why a payload cannot be applied. Offsets count bytes from the payload's start to the
-/// request's first byte. The commands before it have been applied.
+/// Why a payload cannot be applied. Offsets count bytes from the start of the payload or
+/// stream to the request's first byte. The commands before it have been applied.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayError {
     /// Something else than a request stands there.
-    #[error("no request at byte {offset} of the payload")]
+    #[error("no request at byte {offset}")]
     NoRequest {
         /// Where a request should begin.
         offset: usize,
     },
     /// The request is broken.
-    #[error("broken request at byte {offset} of the payload")]
+    #[error("broken request at byte {offset}")]
     Protocol {
         /// Where the request begins.
         offset: usize,
@@ -46,13 +54,13 @@ pub enum ReplayError {
         source: ProtocolError,
     },
     /// The last request is not complete.
-    #[error("the request at byte {offset} of the payload is cut off")]
+    #[error("the request at byte {offset} is cut off")]
     Truncated {
         /// Where the request begins.
         offset: usize,
     },
     /// There is no such command, or it does not write data.
-    #[error("the command '{name}' at byte {offset} of the payload cannot be replayed")]
+    #[error("the command '{name}' at byte {offset} cannot be replayed")]
     UnknownCommand {
         /// Its name as it stands there.
         name: String,
@@ -60,7 +68,7 @@ pub enum ReplayError {
         offset: usize,
     },
     /// The command takes another number of arguments.
-    #[error("wrong number of arguments for '{name}' at byte {offset} of the payload")]
+    #[error("wrong number of arguments for '{name}' at byte {offset}")]
     WrongArity {
         /// The command.
         name: String,
@@ -68,7 +76,7 @@ pub enum ReplayError {
         offset: usize,
     },
     /// The command answered with an error.
-    #[error("'{name}' at byte {offset} of the payload was refused: {text}")]
+    #[error("'{name}' at byte {offset} was refused: {text}")]
     Refused {
         /// The command.
         name: String,
@@ -78,7 +86,7 @@ pub enum ReplayError {
         text: String,
     },
     /// The command touches data of a shard that is not in hand.
-    #[error("'{name}' at byte {offset} of the payload touches another shard")]
+    #[error("'{name}' at byte {offset} touches another shard")]
     OtherShard {
         /// The command.
         name: String,
@@ -86,7 +94,7 @@ pub enum ReplayError {
         offset: usize,
     },
     /// SELECT of a database that there is not, MULTI inside MULTI, EXEC without MULTI.
-    #[error("'{name}' at byte {offset} of the payload does not fit there")]
+    #[error("'{name}' at byte {offset} does not fit there")]
     Misplaced {
         /// The command.
         name: String,
@@ -94,7 +102,7 @@ pub enum ReplayError {
         offset: usize,
     },
     /// The payload ends inside MULTI.
-    #[error("the transaction at byte {offset} of the payload has no end")]
+    #[error("the transaction at byte {offset} has no end")]
     OpenTransaction {
         /// Where its MULTI begins.
         offset: usize,
@@ -119,130 +127,118 @@ pub fn replay(
     db: DbIndex,
     limits: &Limits,
 ) -> Result<ReplayStats, ReplayError> {
-    let mut replayer = Replayer {
-        effects: Effects::discarded(),
-        rng: SmallRng::seed_from_u64(0),
-        limits,
-        reply: Vec::new(),
-        keys: Vec::new(),
-        multi: None,
-        stats: ReplayStats { commands: 0, db },
-        shards,
-        shard_count,
-    };
-    // The log was written under the rules of its time: no limit but the format's own.
-    let request_limits = RequestLimits {
-        max_bulk_len: usize::MAX,
-        ..RequestLimits::default()
-    };
-    let mut parser = RequestParser::new();
-    let mut spans: Vec<Span> = Vec::new();
-    let mut offset = 0;
-    while offset < payload.len() {
-        match payload[offset] {
-            b'*' => {}
-            b'#' => {
-                offset += annotation_len(&payload[offset..]);
-                continue;
-            }
-            _ => return Err(ReplayError::NoRequest { offset }),
+    let mut replayer = Replayer::new(shard_count, db, limits);
+    let mut shards = shards;
+    let mut multi = Multi::default();
+    each_request(payload, |args, offset| {
+        if multi.takes(args, offset)? {
+            return Ok(());
         }
-        spans.clear();
-        let parsed = parser
-            .parse_at(payload, offset, &mut spans, &request_limits)
-            .map_err(|source| ReplayError::Protocol { offset, source })?;
-        let consumed = match parsed {
-            Parsed::Request { consumed } => {
-                let args = Args::new(payload, &spans);
-                if !args.is_empty() {
-                    replayer.request(args, offset)?;
-                }
-                consumed
-            }
-            Parsed::Inline { .. } => return Err(ReplayError::NoRequest { offset }),
-            Parsed::Incomplete { .. } => return Err(ReplayError::Truncated { offset }),
-        };
-        offset += consumed;
-    }
-    match replayer.multi {
+        replayer.request(&mut shards, args, offset)
+    })?;
+    match multi.open {
         Some(offset) => Err(ReplayError::OpenTransaction { offset }),
         None => Ok(replayer.stats),
     }
 }
 
-/// Length of an annotation, such as the time stamps that Redis writes: a line that begins with
-/// `#`.
-fn annotation_len(text: &[u8]) -> usize {
-    let line = text.iter().position(|&b| b == b'\n');
-    line.map_or(text.len(), |end| end + 1)
+/// Whether a transaction is open; it is applied as it is read.
+#[derive(Default)]
+struct Multi {
+    /// Where its MULTI begins.
+    open: Option<usize>,
 }
 
+impl Multi {
+    /// Whether the request only begins or ends a transaction.
+    fn takes(&mut self, args: Args<'_>, offset: usize) -> Result<bool, ReplayError> {
+        let misplaced = || ReplayError::Misplaced {
+            name: name_of(args),
+            offset,
+        };
+        let name = args.at(0);
+        if parse::is(name, "multi") {
+            return match self.open.replace(offset) {
+                None => Ok(true),
+                Some(_) => Err(misplaced()),
+            };
+        }
+        if parse::is(name, "exec") {
+            return self.open.take().map(|_| true).ok_or_else(misplaced);
+        }
+        Ok(false)
+    }
+}
+
+/// Applies one request after the other; transactions are its users' to follow.
 struct Replayer<'a> {
-    shards: ShardSet<'a>,
     shard_count: ShardCount,
     effects: Effects,
     rng: SmallRng,
     limits: &'a Limits,
+    /// What relative expire times count from; without it they are refused.
+    time: Option<UnixMs>,
     /// Reply of the last command.
     reply: Vec<u8>,
     /// Key positions of the last command.
     keys: Vec<usize>,
-    /// Where the open transaction begins.
-    multi: Option<usize>,
     stats: ReplayStats,
 }
 
-fn name_of(args: Args<'_>) -> String {
-    String::from_utf8_lossy(args.at(0)).into_owned()
-}
-
 impl Replayer<'_> {
-    fn request(&mut self, args: Args<'_>, offset: usize) -> Result<(), ReplayError> {
+    fn new(shard_count: ShardCount, db: DbIndex, limits: &Limits) -> Replayer<'_> {
+        Replayer {
+            shard_count,
+            effects: Effects::discarded(),
+            rng: SmallRng::seed_from_u64(0),
+            limits,
+            time: None,
+            reply: Vec::new(),
+            keys: Vec::new(),
+            stats: ReplayStats { commands: 0, db },
+        }
+    }
+
+    fn request(
+        &mut self,
+        shards: &mut ShardSet<'_>,
+        args: Args<'_>,
+        offset: usize,
+    ) -> Result<(), ReplayError> {
         let misplaced = || ReplayError::Misplaced {
             name: name_of(args),
             offset,
         };
         let name = args.at(0);
         if parse::is(name, "select") {
-            let databases = self.shards.iter().next().map_or(0, |shard| shard.dbs.len());
+            let databases = shards.iter().next().map_or(0, |shard| shard.dbs.len());
             let index = args.get(1).ok_or_else(misplaced)?;
             self.stats.db = parse::database(index, databases).map_err(|_| misplaced())?;
             return Ok(());
         }
-        if parse::is(name, "multi") {
-            return match self.multi.replace(offset) {
-                None => Ok(()),
-                Some(_) => Err(misplaced()),
-            };
-        }
-        if parse::is(name, "exec") {
-            return self.multi.take().map(|_| ()).ok_or_else(misplaced);
-        }
         if is_no_data(name) {
             return Ok(());
         }
-        self.command(args, offset)
+        match self.time.and_then(|now| relative::absolute(args, now)) {
+            Some(absolute) => self.command(shards, absolute.as_args(), offset),
+            None => self.command(shards, args, offset),
+        }
     }
 
-    fn command(&mut self, args: Args<'_>, offset: usize) -> Result<(), ReplayError> {
-        let spec = match lookup(args.at(0)) {
-            Some((_, spec)) if matches!(spec.run, Run::Data(_)) && spec.is_write() => spec,
-            _ => {
-                let name = name_of(args);
-                return Err(ReplayError::UnknownCommand { name, offset });
-            }
-        };
-        if !spec.accepts(args.len()) {
-            let name = name_of(args);
-            return Err(ReplayError::WrongArity { name, offset });
-        }
-        if !self.is_in_hand(spec, args) {
+    fn command(
+        &mut self,
+        shards: &mut ShardSet<'_>,
+        args: Args<'_>,
+        offset: usize,
+    ) -> Result<(), ReplayError> {
+        let spec = replayable(args, offset)?;
+        if !self.is_in_hand(shards, spec, args) {
             let name = name_of(args);
             return Err(ReplayError::OtherShard { name, offset });
         }
         self.reply.clear();
         let mut cx = Cx {
-            shards: self.shards.reborrow(),
+            shards: shards.reborrow(),
             shard_count: self.shard_count,
             db: self.stats.db,
             now: UnixMs::BEFORE_ALL,
@@ -269,25 +265,23 @@ impl Replayer<'_> {
     }
 
     /// Whether all data that the command touches is in hand.
-    fn is_in_hand(&mut self, spec: &CommandSpec, args: Args<'_>) -> bool {
+    fn is_in_hand(
+        &mut self,
+        shards: &mut ShardSet<'_>,
+        spec: &CommandSpec,
+        args: Args<'_>,
+    ) -> bool {
         if self.shard_count == ShardCount::ONE {
             return true;
         }
         if spec.scope == Scope::AllShards {
-            return self.shards.iter().count() == usize::from(self.shard_count.get());
+            return shards.iter().count() == usize::from(self.shard_count.get());
         }
         self.keys.clear();
         spec.key_positions(args, &mut self.keys);
         self.keys.iter().all(|at| {
             let owner = self.shard_count.shard_of_key(args.at(*at));
-            self.shards.get(owner).is_some()
+            shards.get(owner).is_some()
         })
     }
-}
-
-/// Requests of the stream that are not data: they keep replicas informed.
-fn is_no_data(name: &[u8]) -> bool {
-    ["ping", "replconf", "publish", "spublish"]
-        .iter()
-        .any(|known| parse::is(name, known))
 }

@@ -210,6 +210,19 @@ pub static COMMANDS: &[CommandSpec] = &[
         ..ADMIN
     },
     CommandSpec {
+        name: "save",
+        flags: ADMIN.flags.union(Flags::NO_MULTI),
+        complexity: "O(N) for N keys.",
+        summary: "Writes a snapshot and answers when it is written.",
+        ..ADMIN
+    },
+    CommandSpec {
+        name: "bgsave",
+        arity: -1,
+        summary: "Starts to write a snapshot.",
+        ..ADMIN
+    },
+    CommandSpec {
         name: "shutdown",
         arity: -1,
         flags: ANY_TIME

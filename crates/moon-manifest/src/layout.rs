@@ -3,11 +3,13 @@
 //! ```text
 //! <dir>/<appenddirname>/
 //!   moon.aof.manifest
+//!   moon.aof.lock                            held by whoever changes the directory
 //!   moon.aof.manifest.tmp                    while the manifest is being replaced
+//!   moon.aof.lock                            locked by whoever uses the directory
 //!   moon.aof.preparing                       while the first manifest of version 3 is on its way
-//!   shard-0/moon.aof.<seq>.base.rdb          v2 and v3
+//!   shard-0/moon.aof.<seq>.base.rdb          v2, v3, and v1 after that
 //!   shard-0/moon.aof.<seq>.incr.aof
-//!   moon.aof.<seq>.base.rdb                  v1 only
+//!   moon.aof.<seq>.base.rdb                  v1, until it is migrated in place
 //!   moon.aof.<seq>.incr.aof
 //!   truncated/shard-0.moon.aof.<seq>.incr.aof.<lsn>    what recovery cut off
 //! ```
@@ -30,6 +32,9 @@ pub const PREPARING_FILE_NAME: &str = "moon.aof.preparing";
 
 /// Name of the directory for tails that recovery cut off.
 pub const TRUNCATED_DIR_NAME: &str = "truncated";
+
+/// In front of the file names of a v1 manifest whose files were migrated in place.
+pub(crate) const MIGRATED_DIR: &str = "shard-0/";
 
 /// What a file of a generation holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -114,6 +119,15 @@ impl AofPaths {
     #[must_use]
     pub fn legacy_incr(&self, seq: Generation) -> PathBuf {
         self.root.join(file_name(FileKind::Incr, seq))
+    }
+
+    /// The base and the incr file of a v1 log: at the top, or, migrated in place, shard 0's.
+    #[must_use]
+    pub fn version_1(&self, layout: AofLayout, seq: Generation) -> [PathBuf; 2] {
+        match layout {
+            AofLayout::TopLevel => [self.legacy_base(seq), self.legacy_incr(seq)],
+            AofLayout::PerShard => [self.base(ShardId(0), seq), self.incr(ShardId(0), seq)],
+        }
     }
 
     /// The directory for tails that recovery cut off.

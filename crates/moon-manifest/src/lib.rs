@@ -16,6 +16,7 @@
 //! * [`print`](mod@print): [`AofManifest`] to text.
 //! * [`error`]: one variant per fault, each with its line and what to do.
 //! * [`layout`]: paths and file names, and the recognition of the old top-level layout.
+//! * [`migrate`]: the plan that brings v1's files into the directory of shard 0.
 //!
 //! The format is described in `docs/format/manifest.md`, whose examples the tests parse.
 
@@ -30,9 +31,12 @@ pub mod error;
 
 pub mod layout;
 
+pub mod migrate;
+
 pub use error::{InvariantError, ManifestError, ShardCountError};
 pub use layout::{AofPaths, FileKind, MANIFEST_FILE_NAME, is_legacy_top_level_layout};
 pub use manifest::{
     AofLayout, AofManifest, BaseLine, IncrLine, ManifestVersion, ReplicationId, ReplicationIdEntry,
     ShardManifest,
 };
+pub use migrate::{MigrationError, MigrationStep, Version1Files, migrate_top_level_to_per_shard};

@@ -27,7 +27,7 @@ pub enum ManifestVersion {
 pub enum AofLayout {
     /// v1: files directly in the directory, one shard.
     TopLevel,
-    /// v2 and v3: one `shard-<i>` directory per shard.
+    /// v2 and v3: one `shard-<i>` directory per shard; so is v1 after its migration in place.
     PerShard,
 }
 
@@ -133,7 +133,7 @@ pub struct ShardManifest {
 /// Checked after parsing and before printing ([`AofManifest::check`]); v1 and v2 have one base
 /// and one incr of generation `seq`, and nothing of the rest but shards.
 ///
-/// * `layout` is [`AofLayout::TopLevel`] for v1 only.
+/// * `layout` is [`AofLayout::TopLevel`] for v1 only, and until it is migrated in place.
 /// * `seq` is at least 1 and the highest generation that a base or incr line names; `preparing`
 ///   is above it.
 /// * `shards` are 0..K in order, K from 1 to [`ShardCount::MAX`] in v3.
@@ -275,13 +275,31 @@ impl AofManifest {
         self.replication_ids.drain(..surplus);
     }
 
+    /// Gives up everything from `end` on: readers ignore it, no mark vouches for it, and no
+    /// earlier replication id is valid beyond it. What lies below was durable, or this would be a
+    /// lie. The current id stays; the next start ends it, because the stop was not clean.
+    pub fn cut_off_at(&mut self, end: Lsn) {
+        self.bases.retain(|base| base.cut <= end);
+        for line in &mut self.incrs {
+            line.first = line.first.min(end);
+            line.end = Some(line.end.unwrap_or(end).min(end));
+        }
+        for shard in &mut self.shards {
+            shard.max_lsn = shard.max_lsn.min(end.0);
+        }
+        for entry in &mut self.replication_ids {
+            entry.end = entry.end.map(|valid| valid.min(end));
+        }
+        self.clean_stop = None;
+        self.closed_at = None;
+    }
+
     /// Checks the invariants of the type.
     ///
     /// # Errors
     /// The first one that does not hold.
     pub fn check(&self) -> Result<(), InvariantError> {
-        let per_shard = self.layout == AofLayout::PerShard;
-        if per_shard != (self.version != ManifestVersion::V1) {
+        if self.layout == AofLayout::TopLevel && self.version != ManifestVersion::V1 {
             return Err(InvariantError::Layout);
         }
         self.check_shards()?;

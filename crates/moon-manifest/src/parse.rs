@@ -5,7 +5,7 @@
 //! Then every line is looked up in its version's table of keywords, which fixes order and number.
 
 use crate::error::ManifestError;
-use crate::layout::{FileKind, parse_file_name, strict_number};
+use crate::layout::{FileKind, MIGRATED_DIR, parse_file_name, strict_number};
 use crate::manifest::{
     AofLayout, AofManifest, BaseLine, IncrLine, MANIFEST_BYTES_MAX, ManifestVersion, ReplicationId,
     ReplicationIdEntry, ShardManifest,
@@ -190,6 +190,8 @@ struct Reader {
     seen: Vec<usize>,
     /// Place in `rules` of the last line's rule.
     reached: usize,
+    /// v1 says it with its file names; all later ones have one.
+    layout: AofLayout,
     seq: Generation,
     history: u64,
     /// `shards K` and its line.
@@ -210,6 +212,7 @@ impl Reader {
             rules,
             seen: vec![0; rules.len()],
             reached: 0,
+            layout: AofLayout::PerShard,
             seq: Generation(0),
             history: 0,
             declared: (0, 0),
@@ -278,11 +281,14 @@ impl Reader {
                 self.seq = Generation(words.number(1, "seq")?);
             }
             ("base", ManifestVersion::V1) => {
-                words.file_name(FileKind::Base, self.seq)?;
+                self.layout = words.file_name(FileKind::Base, self.seq)?;
                 self.legacy_base();
             }
             ("incr", ManifestVersion::V1) => {
-                words.file_name(FileKind::Incr, self.seq)?;
+                let line = words.line;
+                if words.file_name(FileKind::Incr, self.seq)? != self.layout {
+                    return Err(ManifestError::FileName { line });
+                }
                 self.legacy_incr();
                 self.shards.push(ShardManifest {
                     shard_id: 0,
@@ -438,10 +444,7 @@ impl Reader {
         }
         Ok(AofManifest {
             version: self.version,
-            layout: match self.version {
-                ManifestVersion::V1 => AofLayout::TopLevel,
-                ManifestVersion::V2 | ManifestVersion::V3 => AofLayout::PerShard,
-            },
+            layout: self.layout,
             seq: self.seq,
             history: self.history,
             replication_ids: self.replication_ids,
@@ -498,15 +501,20 @@ impl Words<'_> {
         self.number(at, field).map(Lsn)
     }
 
-    /// v1 stores names that it could have derived; they must be the derived ones.
-    fn file_name(&self, kind: FileKind, seq: Generation) -> Result<(), ManifestError> {
+    /// v1 stores names that it could have derived; they must be the derived ones. Says where
+    /// the file lies.
+    fn file_name(&self, kind: FileKind, seq: Generation) -> Result<AofLayout, ManifestError> {
         self.shape(&[self.rule.keyword, "_"])?;
-        let name = std::str::from_utf8(self.words[1]).ok();
-        let derived = name.and_then(parse_file_name) == Some((kind, seq));
+        let path = std::str::from_utf8(self.words[1]).unwrap_or_default();
+        let (layout, name) = match path.strip_prefix(MIGRATED_DIR) {
+            Some(name) => (AofLayout::PerShard, name),
+            None => (AofLayout::TopLevel, path),
+        };
         let line = self.line;
-        derived
-            .then_some(())
-            .ok_or(ManifestError::FileName { line })
+        match parse_file_name(name) == Some((kind, seq)) {
+            true => Ok(layout),
+            false => Err(ManifestError::FileName { line }),
+        }
     }
 
     fn malformed(&self) -> ManifestError {

@@ -2,8 +2,8 @@
 //!
 //! The order of the lines is fixed, so equal manifests are equal bytes.
 
-use crate::layout::{FileKind, file_name};
-use crate::manifest::{AofManifest, ManifestVersion};
+use crate::layout::{FileKind, MIGRATED_DIR, file_name};
+use crate::manifest::{AofLayout, AofManifest, ManifestVersion};
 use std::fmt::Write as _;
 
 impl AofManifest {
@@ -30,8 +30,12 @@ impl AofManifest {
 
     fn write_v1(&self, text: &mut String) -> std::fmt::Result {
         writeln!(text, "seq {}", self.seq)?;
-        writeln!(text, "base {}", file_name(FileKind::Base, self.seq))?;
-        writeln!(text, "incr {}", file_name(FileKind::Incr, self.seq))
+        let dir = match self.layout {
+            AofLayout::TopLevel => "",
+            AofLayout::PerShard => MIGRATED_DIR,
+        };
+        writeln!(text, "base {dir}{}", file_name(FileKind::Base, self.seq))?;
+        writeln!(text, "incr {dir}{}", file_name(FileKind::Incr, self.seq))
     }
 
     fn write_v2(&self, text: &mut String) -> std::fmt::Result {

@@ -3,6 +3,7 @@
 //! Read only. Each is walked once from its front; every length is checked against the bytes that
 //! are there, and the counts and sizes in the headers must agree with what was walked.
 
+use crate::elements::Elements;
 use crate::error::RdbFault;
 
 /// The element count of a header that did not fit its 16 bits.
@@ -15,29 +16,20 @@ const LISTPACK: RdbFault = RdbFault::BadCompact("listpack");
 const ZIPLIST: RdbFault = RdbFault::BadCompact("ziplist");
 const INTSET: RdbFault = RdbFault::BadCompact("intset");
 
-/// The elements of a listpack, integers spelled out.
-pub(crate) fn listpack(bytes: &[u8]) -> Result<Vec<Vec<u8>>, RdbFault> {
-    walk_listpack(bytes).ok_or(LISTPACK)
+/// Appends the elements of a listpack, integers spelled out. After an error `out` is not to be
+/// used; so with the others.
+pub(crate) fn listpack(bytes: &[u8], out: &mut Elements) -> Result<(), RdbFault> {
+    walk_listpack(bytes, out).ok_or(LISTPACK)
 }
 
-/// The elements of a ziplist, integers spelled out.
-pub(crate) fn ziplist(bytes: &[u8]) -> Result<Vec<Vec<u8>>, RdbFault> {
-    walk_ziplist(bytes).ok_or(ZIPLIST)
+/// Appends the elements of a ziplist, integers spelled out.
+pub(crate) fn ziplist(bytes: &[u8], out: &mut Elements) -> Result<(), RdbFault> {
+    walk_ziplist(bytes, out).ok_or(ZIPLIST)
 }
 
-/// The members of an intset, spelled out.
-pub(crate) fn intset(bytes: &[u8]) -> Result<Vec<Vec<u8>>, RdbFault> {
-    walk_intset(bytes).ok_or(INTSET)
-}
-
-/// Pairs up what a hash keeps in a row. `None` for an odd number.
-pub(crate) fn pairs(flat: Vec<Vec<u8>>) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
-    let mut pairs = Vec::with_capacity(flat.len() / 2);
-    let mut flat = flat.into_iter();
-    while let Some(field) = flat.next() {
-        pairs.push((field, flat.next()?));
-    }
-    Some(pairs)
+/// Appends the members of an intset, spelled out.
+pub(crate) fn intset(bytes: &[u8], out: &mut Elements) -> Result<(), RdbFault> {
+    walk_intset(bytes, out).ok_or(INTSET)
 }
 
 /// Bytes not read yet.
@@ -58,10 +50,6 @@ impl<'a> Cursor<'a> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    fn string(&mut self, len: usize) -> Option<Vec<u8>> {
-        self.take(len).map(<[u8]>::to_vec)
-    }
-
     /// A little-endian integer of 1 to 8 bytes, its sign extended.
     fn int(&mut self, len: usize) -> Option<i64> {
         let taken = self.take(len)?;
@@ -70,14 +58,21 @@ impl<'a> Cursor<'a> {
         bytes[..len].copy_from_slice(taken);
         Some(i64::from_le_bytes(bytes))
     }
-
-    fn int_text(&mut self, len: usize) -> Option<Vec<u8>> {
-        self.int(len).map(text)
-    }
 }
 
-fn text(number: i64) -> Vec<u8> {
-    number.to_string().into_bytes()
+/// What an element is.
+enum Element<'a> {
+    Bytes(&'a [u8]),
+    Int(i64),
+}
+
+impl Element<'_> {
+    fn push_to(self, out: &mut Elements) {
+        match self {
+            Element::Bytes(bytes) => out.push(bytes),
+            Element::Int(number) => out.push_int(number),
+        }
+    }
 }
 
 fn as_len(number: u32) -> Option<usize> {
@@ -88,48 +83,52 @@ fn count_agrees(stored: u16, found: usize) -> bool {
     stored == COUNT_UNKNOWN || usize::from(stored) == found
 }
 
-fn walk_listpack(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+fn walk_listpack(bytes: &[u8], out: &mut Elements) -> Option<()> {
     let mut cursor = Cursor(bytes);
     let total = as_len(u32::from_le_bytes(cursor.array()?))?;
     let count = u16::from_le_bytes(cursor.array()?);
     if total != bytes.len() {
         return None;
     }
-    let mut elements = Vec::new();
+    let before_all = out.len();
     loop {
         let before = cursor.0.len();
         let first = cursor.byte()?;
         if first == END {
             break;
         }
-        elements.push(listpack_element(first, &mut cursor)?);
+        listpack_element(first, &mut cursor)?.push_to(out);
         let len = before - cursor.0.len();
         listpack_backward_len(len, &mut cursor)?;
     }
-    (cursor.0.is_empty() && count_agrees(count, elements.len())).then_some(elements)
+    (cursor.0.is_empty() && count_agrees(count, out.len() - before_all)).then_some(())
 }
 
-fn listpack_element(first: u8, cursor: &mut Cursor<'_>) -> Option<Vec<u8>> {
+fn listpack_element<'a>(first: u8, cursor: &mut Cursor<'a>) -> Option<Element<'a>> {
     match first {
-        0x00..=0x7f => Some(text(i64::from(first))),
-        0x80..=0xbf => cursor.string(usize::from(first & 0x3f)),
+        0x00..=0x7f => Some(Element::Int(i64::from(first))),
+        0x80..=0xbf => cursor.take(usize::from(first & 0x3f)).map(Element::Bytes),
         0xc0..=0xdf => {
             let raw = (i64::from(first & 0x1f) << 8) | i64::from(cursor.byte()?);
             // Thirteen bits with their sign.
-            Some(text(if raw >= 1 << 12 { raw - (1 << 13) } else { raw }))
+            Some(Element::Int(if raw >= 1 << 12 {
+                raw - (1 << 13)
+            } else {
+                raw
+            }))
         }
         0xe0..=0xef => {
             let len = (usize::from(first & 0x0f) << 8) | usize::from(cursor.byte()?);
-            cursor.string(len)
+            cursor.take(len).map(Element::Bytes)
         }
         0xf0 => {
             let len = as_len(u32::from_le_bytes(cursor.array()?))?;
-            cursor.string(len)
+            cursor.take(len).map(Element::Bytes)
         }
-        0xf1 => cursor.int_text(2),
-        0xf2 => cursor.int_text(3),
-        0xf3 => cursor.int_text(4),
-        0xf4 => cursor.int_text(8),
+        0xf1 => cursor.int(2).map(Element::Int),
+        0xf2 => cursor.int(3).map(Element::Int),
+        0xf3 => cursor.int(4).map(Element::Int),
+        0xf4 => cursor.int(8).map(Element::Int),
         _ => None,
     }
 }
@@ -151,7 +150,7 @@ fn listpack_backward_len(len: usize, cursor: &mut Cursor<'_>) -> Option<()> {
     Some(())
 }
 
-fn walk_ziplist(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+fn walk_ziplist(bytes: &[u8], out: &mut Elements) -> Option<()> {
     let mut cursor = Cursor(bytes);
     let total = as_len(u32::from_le_bytes(cursor.array()?))?;
     let _tail_offset: [u8; 4] = cursor.array()?;
@@ -159,7 +158,7 @@ fn walk_ziplist(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
     if total != bytes.len() {
         return None;
     }
-    let mut elements = Vec::new();
+    let before_all = out.len();
     let mut previous_len = 0;
     loop {
         let before = cursor.0.len();
@@ -171,41 +170,41 @@ fn walk_ziplist(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
         if stored_previous != previous_len {
             return None;
         }
-        elements.push(ziplist_element(&mut cursor)?);
+        ziplist_element(&mut cursor)?.push_to(out);
         previous_len = before - cursor.0.len();
     }
-    (cursor.0.is_empty() && count_agrees(count, elements.len())).then_some(elements)
+    (cursor.0.is_empty() && count_agrees(count, out.len() - before_all)).then_some(())
 }
 
-fn ziplist_element(cursor: &mut Cursor<'_>) -> Option<Vec<u8>> {
+fn ziplist_element<'a>(cursor: &mut Cursor<'a>) -> Option<Element<'a>> {
     match cursor.byte()? {
-        first @ 0x00..=0x3f => cursor.string(usize::from(first)),
+        first @ 0x00..=0x3f => cursor.take(usize::from(first)).map(Element::Bytes),
         first @ 0x40..=0x7f => {
             let len = (usize::from(first & 0x3f) << 8) | usize::from(cursor.byte()?);
-            cursor.string(len)
+            cursor.take(len).map(Element::Bytes)
         }
         0x80 => {
             let len = as_len(u32::from_be_bytes(cursor.array()?))?;
-            cursor.string(len)
+            cursor.take(len).map(Element::Bytes)
         }
-        0xc0 => cursor.int_text(2),
-        0xd0 => cursor.int_text(4),
-        0xe0 => cursor.int_text(8),
-        0xf0 => cursor.int_text(3),
-        0xfe => cursor.int_text(1),
-        small @ 0xf1..=0xfd => Some(text(i64::from(small & 0x0f) - 1)),
+        0xc0 => cursor.int(2).map(Element::Int),
+        0xd0 => cursor.int(4).map(Element::Int),
+        0xe0 => cursor.int(8).map(Element::Int),
+        0xf0 => cursor.int(3).map(Element::Int),
+        0xfe => cursor.int(1).map(Element::Int),
+        small @ 0xf1..=0xfd => Some(Element::Int(i64::from(small & 0x0f) - 1)),
         _ => None,
     }
 }
 
-fn walk_intset(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+fn walk_intset(bytes: &[u8], out: &mut Elements) -> Option<()> {
     let mut cursor = Cursor(bytes);
     let width = as_len(u32::from_le_bytes(cursor.array()?))?;
     let count = as_len(u32::from_le_bytes(cursor.array()?))?;
     if !matches!(width, 2 | 4 | 8) || count.checked_mul(width)? != cursor.0.len() {
         return None;
     }
-    let mut members = Vec::with_capacity(count);
+    out.reserve(count);
     let mut previous = None;
     for _ in 0..count {
         let member = cursor.int(width)?;
@@ -214,9 +213,9 @@ fn walk_intset(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
             return None;
         }
         previous = Some(member);
-        members.push(text(member));
+        out.push_int(member);
     }
-    Some(members)
+    Some(())
 }
 
 #[cfg(test)]

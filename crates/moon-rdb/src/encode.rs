@@ -3,6 +3,14 @@
 
 use crate::format::{kind, opcode, string};
 
+pub use crate::lzf::Compressor;
+
+/// Strings up to this length are not compressed.
+const COMPRESS_ABOVE: usize = 20;
+
+/// Compressed bytes are used if they are at least this much shorter.
+const COMPRESS_GAIN_MIN: usize = 4;
+
 /// What a value is, as the byte in front of its key says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueKind {
@@ -61,6 +69,25 @@ pub fn string(out: &mut Vec<u8>, bytes: &[u8]) {
     if string_head(out, bytes) {
         out.extend_from_slice(bytes);
     }
+}
+
+/// As [`string`], compressed where that is shorter, as Redis does with `rdbcompression yes`.
+pub fn string_compressed(out: &mut Vec<u8>, bytes: &[u8], compressor: &mut Compressor) {
+    if bytes.len() <= COMPRESS_ABOVE {
+        return string(out, bytes);
+    }
+    // Both lengths stand in front, so they are put there when the bytes are known.
+    let start = out.len();
+    if !compressor.compress(bytes, bytes.len() - COMPRESS_GAIN_MIN, out) {
+        return string(out, bytes);
+    }
+    let compressed_len = (out.len() - start) as u64;
+    let body_end = out.len();
+    out.push(0xc0 | string::LZF);
+    len(out, compressed_len);
+    len(out, bytes.len() as u64);
+    let head_len = out.len() - body_end;
+    out[start..].rotate_right(head_len);
 }
 
 /// What stands in front of a string's bytes, and whether they follow: an integer is all head.

@@ -32,11 +32,29 @@ pub enum RdbFault {
         newest: u32,
     },
     /// A value type of the format that is not read here, or of no version.
-    #[error("value type {0} cannot be read by this version")]
-    UnsupportedType(u8),
-    /// An opcode that is not read here (functions, modules).
-    #[error("opcode {0} cannot be read by this version")]
-    UnsupportedOpcode(u8),
+    #[error("a {type_name} (value type {kind}), which cannot be read")]
+    UnsupportedType {
+        /// The byte in front of the key.
+        kind: u8,
+        /// What it stands for.
+        type_name: &'static str,
+        /// The key.
+        key: Vec<u8>,
+    },
+    /// Data of a module.
+    #[error("data of the module '{module}', which cannot be read")]
+    ModuleData {
+        /// The module as it calls itself.
+        module: String,
+    },
+    /// An opcode that is not read here.
+    #[error("{name} (opcode {opcode}), which cannot be read")]
+    UnsupportedOpcode {
+        /// The opcode.
+        opcode: u8,
+        /// What it stands for.
+        name: &'static str,
+    },
     /// A deadline or idle time that belongs to no key.
     #[error("opcode {0} stands between a deadline and its key")]
     MisplacedOpcode(u8),

@@ -6,14 +6,21 @@
 /// First bytes of every file; the version follows as four decimal digits.
 pub const MAGIC: &[u8; 5] = b"REDIS";
 
-/// The newest version this crate reads: that of Redis 7.2.
-pub const VERSION_NEWEST: u32 = 11;
+/// First bytes of files of Valkey from version 9 on; three digits follow. Its versions are
+/// counted apart from those of Redis.
+pub const MAGIC_VALKEY: &[u8; 6] = b"VALKEY";
+
+/// The newest version this crate reads: that of Redis 7.4 and 8.0.
+pub const VERSION_NEWEST: u32 = 12;
 
 /// Files from this version on end with a checksum.
 pub const VERSION_WITH_CHECKSUM: u32 = 5;
 
 pub(crate) mod opcode {
     //! Bytes that lead an item other than a key.
+    pub(crate) const SLOT_INFO: u8 = 244;
+    pub(crate) const FUNCTION2: u8 = 245;
+    pub(crate) const MODULE_AUX: u8 = 247;
     pub(crate) const IDLE: u8 = 248;
     pub(crate) const FREQ: u8 = 249;
     pub(crate) const AUX: u8 = 250;
@@ -22,8 +29,17 @@ pub(crate) mod opcode {
     pub(crate) const EXPIRETIME: u8 = 253;
     pub(crate) const SELECTDB: u8 = 254;
     pub(crate) const EOF: u8 = 255;
-    /// The lowest opcode of any version.
-    pub(crate) const LOWEST: u8 = 244;
+    /// Up to here a byte is the type of a value, in every version.
+    pub(crate) const TYPE_MAX: u8 = 242;
+
+    /// What an opcode that is not read stands for, in words for messages.
+    pub(crate) fn name(code: u8) -> &'static str {
+        match code {
+            243 => "data of a newer version",
+            246 => "functions in the form of a release candidate of Redis 7.0",
+            _ => "something unknown",
+        }
+    }
 }
 
 pub(crate) mod kind {
@@ -39,6 +55,18 @@ pub(crate) mod kind {
     pub(crate) const HASH_LISTPACK: u8 = 16;
     pub(crate) const LIST_QUICKLIST_2: u8 = 18;
     pub(crate) const SET_LISTPACK: u8 = 20;
+
+    /// What a type that is not read stands for, in words for messages.
+    pub(crate) fn name(kind: u8) -> &'static str {
+        match kind {
+            3 | 5 | 12 | 17 => "sorted set",
+            6 | 7 => "module value",
+            9 => "hash in the form of Redis before 2.6",
+            15 | 19 | 21 => "stream",
+            22..=25 => "hash whose fields expire",
+            _ => "value of unknown type",
+        }
+    }
 }
 
 pub(crate) mod string {
@@ -61,3 +89,12 @@ pub const AUX_USED_MEM: &[u8] = b"used-mem";
 pub const AUX_AOF_BASE: &[u8] = b"aof-base";
 /// The file is the state just before this LSN. Redis ignores the field.
 pub const AUX_CUT_LSN: &[u8] = b"moon-cut-lsn";
+
+/// The name in a module's number: nine characters of six bits each, above ten bits of version.
+pub(crate) fn module_name(id: u64) -> String {
+    const CHARACTERS: &[u8; 64] =
+        b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    (0..9)
+        .map(|at| char::from(CHARACTERS[(id >> (58 - 6 * at) & 63) as usize]))
+        .collect()
+}

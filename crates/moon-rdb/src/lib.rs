@@ -10,11 +10,12 @@
 //!
 //! * [`format`](mod@format): opcodes and types, shared by both directions.
 //! * [`value`]: what a key can hold, and the items of a file.
+//! * [`elements`]: the elements of a collection in one buffer.
 //! * [`encode`]: the bytes of one key, apart from a file.
 //! * [`write`](mod@write): [`RdbWriter`].
 //! * [`read`](mod@read): [`RdbReader`].
 //! * `compact`: listpack, ziplist and intset, decode only.
-//! * `lzf`: decompression of strings.
+//! * `lzf`: compression of strings.
 //! * [`crc64`]: the checksum at the end of a file.
 //! * [`error`]: what can be wrong.
 
@@ -23,6 +24,8 @@
 pub mod format;
 
 pub mod value;
+
+pub mod elements;
 
 pub mod encode;
 
@@ -38,7 +41,8 @@ pub mod crc64;
 
 pub mod error;
 
+pub use elements::Elements;
 pub use error::{RdbError, RdbFault};
 pub use read::{RdbLimits, RdbReader};
-pub use value::{RdbEntry, RdbItem, RdbValue, RdbValueRef};
-pub use write::{RdbInfo, RdbVersion, RdbWriter};
+pub use value::{RdbEntry, RdbEntryRef, RdbItem, RdbItemRef, RdbReadValue, RdbValue, RdbValueRef};
+pub use write::{RdbCompression, RdbInfo, RdbVersion, RdbWriter};

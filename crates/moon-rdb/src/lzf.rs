@@ -1,4 +1,4 @@
-//! Decompression of LZF, which Redis uses for longer strings.
+//! LZF, which Redis uses for longer strings.
 //!
 //! A control byte below 32 leads that many literal bytes plus one. Any other holds a length in
 //! its top three bits (seven: one more length byte follows) and, with the next byte, a distance
@@ -12,9 +12,15 @@ pub(crate) fn can_expand(compressed_len: u64, expanded_len: u64) -> bool {
     expanded_len <= compressed_len.saturating_mul(EXPANSION_MAX)
 }
 
-/// The expanded bytes; `None` unless they are exactly `expanded_len`.
-pub(crate) fn decompress(mut input: &[u8], expanded_len: usize) -> Option<Vec<u8>> {
-    let mut output = Vec::with_capacity(expanded_len);
+/// Appends the expanded bytes; `None` unless they are exactly `expanded_len`. What was appended
+/// is not to be used then.
+pub(crate) fn decompress(
+    mut input: &[u8],
+    expanded_len: usize,
+    output: &mut Vec<u8>,
+) -> Option<()> {
+    let start = output.len();
+    output.reserve(expanded_len);
     while let Some(control) = take_byte(&mut input) {
         if control < 32 {
             let literal = input.get(..usize::from(control) + 1)?;
@@ -27,13 +33,13 @@ pub(crate) fn decompress(mut input: &[u8], expanded_len: usize) -> Option<Vec<u8
             }
             let near = usize::from(take_byte(&mut input)?);
             let distance = (usize::from(control & 0x1f) << 8) + near + 1;
-            copy_back(&mut output, distance, len + 2)?;
+            copy_back(output, start, distance, len + 2)?;
         }
-        if output.len() > expanded_len {
+        if output.len() - start > expanded_len {
             return None;
         }
     }
-    (output.len() == expanded_len).then_some(output)
+    (output.len() - start == expanded_len).then_some(())
 }
 
 fn take_byte(input: &mut &[u8]) -> Option<u8> {
@@ -42,19 +48,235 @@ fn take_byte(input: &mut &[u8]) -> Option<u8> {
     Some(*first)
 }
 
-/// Repeats `len` bytes from `distance` before the end. They may overlap what is being written,
-/// so a short pattern repeats itself.
-fn copy_back(output: &mut Vec<u8>, distance: usize, len: usize) -> Option<()> {
-    let start = output.len().checked_sub(distance)?;
-    for at in start..start + len {
+/// Repeats `len` bytes from `distance` before the end, but none from before `start`. They may
+/// overlap what is being written, so a short pattern repeats itself.
+fn copy_back(output: &mut Vec<u8>, start: usize, distance: usize, len: usize) -> Option<()> {
+    let from = output.len().checked_sub(distance)?;
+    if from < start {
+        return None;
+    }
+    if distance >= len {
+        output.extend_from_within(from..from + len);
+        return Some(());
+    }
+    for at in from..from + len {
         output.push(output[at]);
     }
     Some(())
 }
 
+/// Longest run of literal bytes behind one control byte.
+const LITERALS_MAX: usize = 32;
+
+/// Longest match: what a reference can say.
+const MATCH_MAX: usize = 264;
+
+/// Shortest match worth a reference.
+const MATCH_MIN: usize = 3;
+
+/// Farthest that a reference reaches back.
+const DISTANCE_MAX: usize = 1 << 13;
+
+const TABLE_BITS: u32 = 13;
+
+/// Compresses one string after another.
+///
+/// It remembers where each group of three bytes was seen last. Positions count on from string to
+/// string, so what earlier ones left in the table lies before the present one's start and is
+/// never taken for a match: nothing is cleared in between.
+#[derive(Debug)]
+pub struct Compressor {
+    /// Position behind the last place of each hash.
+    seen: Box<[u32; 1 << TABLE_BITS]>,
+    /// Position of the next string's first byte.
+    base: u32,
+}
+
+impl Default for Compressor {
+    fn default() -> Compressor {
+        Compressor {
+            seen: Box::new([0; 1 << TABLE_BITS]),
+            base: 0,
+        }
+    }
+}
+
+impl Compressor {
+    /// Appends `input` in compressed form, if that is at most `len_max` bytes; else `false`, and
+    /// `out` is as it was.
+    pub(crate) fn compress(&mut self, input: &[u8], len_max: usize, out: &mut Vec<u8>) -> bool {
+        let Some(base) = self.enter(input.len()) else {
+            return false;
+        };
+        let start = out.len();
+        let done = self.matches(input, base, start.saturating_add(len_max), out);
+        if done.is_none() {
+            out.truncate(start);
+        }
+        done.is_some()
+    }
+
+    /// Positions for a string of `len` bytes; `None` if there are not as many.
+    fn enter(&mut self, len: usize) -> Option<u32> {
+        let len = u32::try_from(len).ok()?;
+        if self.base.checked_add(len).is_none() {
+            self.seen.fill(0);
+            self.base = 0;
+        }
+        let base = self.base;
+        self.base = base.checked_add(len)?;
+        Some(base)
+    }
+
+    /// `None` as soon as `out` would become longer than `end_max`.
+    fn matches(
+        &mut self,
+        input: &[u8],
+        base: u32,
+        end_max: usize,
+        out: &mut Vec<u8>,
+    ) -> Option<()> {
+        let (mut at, mut literals_from) = (0, 0);
+        while at + MATCH_MIN <= input.len() {
+            let Some(earlier) = self.exchange(input, base, at) else {
+                at += 1;
+                continue;
+            };
+            let len = common_len(&input[earlier..], &input[at..]);
+            if at - earlier > DISTANCE_MAX || len < MATCH_MIN {
+                at += 1;
+                continue;
+            }
+            put_literals(&input[literals_from..at], end_max, out)?;
+            put_reference(at - earlier, len, out);
+            // The last places of what was matched, for matches that go on from there.
+            for inside in (at + len - 2)..(at + len) {
+                if inside + MATCH_MIN <= input.len() {
+                    self.exchange(input, base, inside);
+                }
+            }
+            at += len;
+            literals_from = at;
+        }
+        put_literals(&input[literals_from..], end_max, out)
+    }
+
+    /// Notes that the three bytes at `at` are there, and returns where the same three, or others
+    /// with their hash, were seen before in this string.
+    fn exchange(&mut self, input: &[u8], base: u32, at: usize) -> Option<usize> {
+        let [a, b, c] = [input[at], input[at + 1], input[at + 2]].map(u32::from);
+        let hash = (a << 16 | b << 8 | c).wrapping_mul(0x9E37_79B1) >> (32 - TABLE_BITS);
+        // `enter` made sure that all positions of the string fit.
+        let position = base + u32::try_from(at).ok()?;
+        let before = std::mem::replace(&mut self.seen[hash as usize], position + 1);
+        // Before this string, or never.
+        let earlier = before.checked_sub(base + 1)?;
+        usize::try_from(earlier).ok()
+    }
+}
+
+fn common_len(earlier: &[u8], later: &[u8]) -> usize {
+    let pairs = earlier.iter().zip(later).take(MATCH_MAX);
+    pairs.take_while(|(a, b)| a == b).count()
+}
+
+fn put_literals(literals: &[u8], end_max: usize, out: &mut Vec<u8>) -> Option<()> {
+    for run in literals.chunks(LITERALS_MAX) {
+        out.push(u8::try_from(run.len() - 1).ok()?);
+        out.extend_from_slice(run);
+        if out.len() > end_max {
+            return None;
+        }
+    }
+    (out.len() <= end_max).then_some(())
+}
+
+/// `distance` and `len` are within their bounds.
+fn put_reference(distance: usize, len: usize, out: &mut Vec<u8>) {
+    let [high, low] = ((distance - 1) as u16).to_be_bytes();
+    match len - 2 {
+        short @ 1..7 => out.push((short as u8) << 5 | high),
+        long => out.extend_from_slice(&[7 << 5 | high, (long - 7) as u8]),
+    }
+    out.push(low);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn decompress(input: &[u8], expanded_len: usize) -> Option<Vec<u8>> {
+        // What stands in the buffer already is out of reach for references.
+        let mut out = b"before".to_vec();
+        super::decompress(input, expanded_len, &mut out)?;
+        Some(out.split_off(6))
+    }
+
+    /// Strings with repetition: a few words, drawn again and again, with noise between them.
+    fn compressible() -> impl Strategy<Value = Vec<u8>> {
+        let word = prop::collection::vec(any::<u8>(), 1..40);
+        (
+            prop::collection::vec(word, 1..6),
+            prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..400),
+        )
+            .prop_map(|(words, picks)| {
+                let mut text = Vec::new();
+                for (pick, noise) in picks {
+                    text.extend_from_slice(pick.get::<Vec<u8>>(&words));
+                    text.extend(std::iter::repeat_n(noise, usize::from(noise % 3)));
+                }
+                text
+            })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_compressed_expands_to_what_it_was(
+            texts in prop::collection::vec(compressible(), 1..4),
+            base in prop_oneof![Just(0), (u32::MAX - 20_000)..=u32::MAX],
+        ) {
+            let mut compressor = Compressor { base, ..Compressor::default() };
+            for text in texts {
+                let mut out = b"x".to_vec();
+                if compressor.compress(&text, usize::MAX, &mut out) {
+                    prop_assert_eq!(decompress(&out[1..], text.len()), Some(text));
+                } else {
+                    prop_assert!(false, "any length is allowed");
+                }
+            }
+        }
+
+        #[test]
+        fn no_bytes_expand_to_more_than_asked_for(input: Vec<u8>, len in 0..2000_usize) {
+            if let Some(out) = decompress(&input, len) {
+                prop_assert_eq!(out.len(), len);
+            }
+        }
+    }
+
+    #[test]
+    fn repetition_is_found_at_every_distance_and_length() {
+        for (unit, count) in [(1, 10_000), (3, 4000), (255, 40), (8192, 2), (8193, 2)] {
+            let unit: Vec<u8> = (0..unit).map(|i: u32| (i * i / 7) as u8).collect();
+            let text = unit.repeat(count);
+            let mut out = Vec::new();
+            assert!(Compressor::default().compress(&text, usize::MAX, &mut out));
+            assert_eq!(decompress(&out, text.len()), Some(text));
+        }
+        let mut out = Vec::new();
+        assert!(Compressor::default().compress(&[b'z'; 100_000], 1200, &mut out));
+    }
+
+    #[test]
+    fn what_does_not_become_short_enough_is_left_alone() {
+        let text: Vec<u8> = (0..=255).collect();
+        let mut out = b"kept".to_vec();
+        assert!(!Compressor::default().compress(&text, 252, &mut out));
+        assert_eq!(out, b"kept");
+    }
 
     #[test]
     fn literals_and_overlapping_references_expand() {

@@ -1,18 +1,19 @@
 //! Reading a file, item by item, from a source.
 //!
-//! Lengths from the file are limits on what may follow, never sizes to allocate at once: memory
-//! grows with the bytes that really come.
+//! The items lie in the reader's own buffers, which are used again for the next one
+//! ([`RdbReader::next_ref`]); the iterator hands out copies for whoever prefers to keep them.
 
 use crate::compact;
-use crate::crc64;
+use crate::elements::{self, Elements};
 use crate::error::{RdbError, RdbFault};
-use crate::format::{MAGIC, VERSION_NEWEST, VERSION_WITH_CHECKSUM, kind, opcode, string};
-use crate::lzf;
-use crate::value::{RdbEntry, RdbItem, RdbValue};
-use std::io::{ErrorKind, Read};
+use crate::format::{
+    MAGIC, MAGIC_VALKEY, VERSION_NEWEST, VERSION_WITH_CHECKSUM, kind, module_name, opcode,
+};
+use crate::value::{RdbEntryRef, RdbItem, RdbItemRef, RdbReadValue};
+use input::{Input, check_len};
+use std::io::Read;
 
-/// Elements to allocate for before any has come.
-const RESERVE_MAX: u64 = 1024;
+mod input;
 
 /// What a reader accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,18 +38,34 @@ impl Default for RdbLimits {
     }
 }
 
-/// Reads one file: an iterator that ends behind the checksum, or after its first error.
+impl RdbLimits {
+    /// For files that this server wrote: whatever it could hold comes back, and a checksum there
+    /// must be.
+    #[must_use]
+    pub fn own() -> RdbLimits {
+        RdbLimits {
+            string_bytes_max: u64::from(u32::MAX),
+            elements_max: u64::from(u32::MAX),
+            require_checksum: true,
+        }
+    }
+}
+
+/// Reads one file, up to right behind its checksum or to its first error.
 ///
 /// Items come before the checksum is known to be good, so whoever loads them drops them all if
 /// an error follows.
 pub struct RdbReader<R> {
-    source: R,
-    limits: RdbLimits,
-    crc: u64,
-    offset: u64,
+    input: Input<R>,
     version: u32,
     db: u32,
     state: State,
+    /// The key, or the name of an AUX field, of the item handed out last.
+    name: Vec<u8>,
+    /// The string of that item.
+    string: Vec<u8>,
+    /// The elements of its collection; fields and values of a hash in turns.
+    elements: Elements,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -72,6 +89,22 @@ impl KeyMarks {
     }
 }
 
+/// What was read into the buffers.
+enum Found {
+    Aux,
+    SelectDb,
+    ResizeDb { keys: u64, expires: u64 },
+    Function,
+    Entry(KeyMarks, ValueFound),
+}
+
+enum ValueFound {
+    String,
+    List,
+    Set,
+    Hash,
+}
+
 impl<R: Read> RdbReader<R> {
     /// Reads from `source` with the default limits. The source should buffer: reads are small.
     pub fn new(source: R) -> RdbReader<R> {
@@ -81,108 +114,192 @@ impl<R: Read> RdbReader<R> {
     /// Reads from `source`.
     pub fn with_limits(source: R, limits: RdbLimits) -> RdbReader<R> {
         RdbReader {
-            source,
-            limits,
-            crc: 0,
-            offset: 0,
+            input: Input::new(source, limits),
             version: 0,
             db: 0,
             state: State::Header,
+            name: Vec::new(),
+            string: Vec::new(),
+            elements: Elements::default(),
         }
     }
 
     /// Bytes read so far; behind the last item, the length of the file.
     #[must_use]
     pub fn offset(&self) -> u64 {
-        self.offset
+        self.input.offset
+    }
+
+    /// The version in the header; 0 until it was read.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.version
     }
 
     /// The source, right behind what was read.
     #[must_use]
     pub fn into_inner(self) -> R {
-        self.source
+        self.input.source
     }
 
-    fn advance(&mut self) -> Result<Option<RdbItem>, RdbFault> {
+    /// The next item, in buffers that its successor overwrites; `None` at the end, or after the
+    /// first error.
+    pub fn next_ref(&mut self) -> Option<Result<RdbItemRef<'_>, RdbError>> {
+        if self.state == State::Ended {
+            return None;
+        }
+        match self.advance() {
+            Ok(Some(found)) => Some(Ok(self.item(found))),
+            Ok(None) => {
+                self.state = State::Ended;
+                None
+            }
+            Err(fault) => {
+                self.state = State::Ended;
+                let offset = self.input.offset;
+                Some(Err(RdbError { offset, fault }))
+            }
+        }
+    }
+
+    #[inline]
+    fn item(&self, found: Found) -> RdbItemRef<'_> {
+        match found {
+            Found::Aux => RdbItemRef::Aux {
+                key: &self.name,
+                value: &self.string,
+            },
+            Found::SelectDb => RdbItemRef::SelectDb(self.db),
+            Found::ResizeDb { keys, expires } => RdbItemRef::ResizeDb { keys, expires },
+            Found::Function => RdbItemRef::Function(&self.string),
+            Found::Entry(marks, value) => RdbItemRef::Entry(RdbEntryRef {
+                db: self.db,
+                key: &self.name,
+                deadline: marks.deadline,
+                idle_s: marks.idle_s,
+                freq: marks.freq,
+                value: match value {
+                    ValueFound::String => RdbReadValue::String(&self.string),
+                    ValueFound::List => RdbReadValue::List(&self.elements),
+                    ValueFound::Set => RdbReadValue::Set(&self.elements),
+                    ValueFound::Hash => RdbReadValue::Hash(&self.elements),
+                },
+            }),
+        }
+    }
+
+    fn advance(&mut self) -> Result<Option<Found>, RdbFault> {
         if self.state == State::Header {
             self.header()?;
             self.state = State::Items;
         }
+        elements::clear(&mut self.name);
+        elements::clear(&mut self.string);
         let mut marks = KeyMarks::default();
         loop {
-            let code = self.byte()?;
+            let code = self.input.byte()?;
             match code {
-                opcode::EXPIRETIME_MS => marks.deadline = Some(i64::from_le_bytes(self.array()?)),
+                opcode::EXPIRETIME_MS => {
+                    marks.deadline = Some(i64::from_le_bytes(self.input.array()?));
+                }
                 opcode::EXPIRETIME => {
-                    let seconds = i32::from_le_bytes(self.array()?);
+                    let seconds = i32::from_le_bytes(self.input.array()?);
                     marks.deadline = Some(i64::from(seconds) * 1000);
                 }
-                opcode::IDLE => marks.idle_s = Some(self.len()?),
-                opcode::FREQ => marks.freq = Some(self.byte()?),
-                ..opcode::LOWEST => {
-                    return self.entry(code, marks).map(|e| Some(RdbItem::Entry(e)));
+                opcode::IDLE => marks.idle_s = Some(self.input.len()?),
+                opcode::FREQ => marks.freq = Some(self.input.byte()?),
+                ..=opcode::TYPE_MAX => {
+                    let value = self.entry(code)?;
+                    return Ok(Some(Found::Entry(marks, value)));
                 }
                 _ if !marks.is_empty() => return Err(RdbFault::MisplacedOpcode(code)),
                 opcode::EOF => return self.checksum().map(|()| None),
+                opcode::SLOT_INFO => self.slot_info()?,
                 _ => return self.between_keys(code).map(Some),
             }
         }
     }
 
     fn header(&mut self) -> Result<(), RdbFault> {
-        let magic: [u8; MAGIC.len()] = self.array()?;
-        let digits: [u8; 4] = self.array()?;
-        if magic != *MAGIC || !digits.iter().all(u8::is_ascii_digit) {
+        let header: [u8; 9] = self.input.array()?;
+        let (digits, newest) = if let Some(digits) = header.strip_prefix(MAGIC) {
+            (digits, VERSION_NEWEST)
+        } else if let Some(digits) = header.strip_prefix(MAGIC_VALKEY) {
+            // The same format counted on from another number, none of which is read here.
+            (digits, 0)
+        } else {
+            return Err(RdbFault::NotRdb);
+        };
+        if !digits.iter().all(u8::is_ascii_digit) {
             return Err(RdbFault::NotRdb);
         }
-        let version = digits
+        let found = digits
             .iter()
             .fold(0, |number, digit| number * 10 + u32::from(digit - b'0'));
-        match version {
-            0 => Err(RdbFault::NotRdb),
-            found if found > VERSION_NEWEST => Err(RdbFault::NewerVersion {
+        if found == 0 {
+            return Err(RdbFault::NotRdb);
+        }
+        if found > newest {
+            return Err(RdbFault::NewerVersion {
                 found,
                 newest: VERSION_NEWEST,
-            }),
-            _ => {
-                self.version = version;
-                Ok(())
-            }
+            });
         }
+        self.version = found;
+        Ok(())
     }
 
-    fn between_keys(&mut self, code: u8) -> Result<RdbItem, RdbFault> {
+    fn between_keys(&mut self, code: u8) -> Result<Found, RdbFault> {
         match code {
-            opcode::AUX => Ok(RdbItem::Aux {
-                key: self.string()?,
-                value: self.string()?,
-            }),
+            opcode::AUX => {
+                self.input.string_into(&mut self.name)?;
+                self.input.string_into(&mut self.string)?;
+                Ok(Found::Aux)
+            }
             opcode::SELECTDB => {
-                let found = self.len()?;
+                let found = self.input.len()?;
                 self.db = u32::try_from(found).map_err(|_| RdbFault::TooLong {
                     what: "a database number",
                     found,
                     max: u64::from(u32::MAX),
                 })?;
-                Ok(RdbItem::SelectDb(self.db))
+                Ok(Found::SelectDb)
             }
-            opcode::RESIZEDB => Ok(RdbItem::ResizeDb {
-                keys: self.len()?,
-                expires: self.len()?,
+            opcode::RESIZEDB => Ok(Found::ResizeDb {
+                keys: self.input.len()?,
+                expires: self.input.len()?,
             }),
-            _ => Err(RdbFault::UnsupportedOpcode(code)),
+            opcode::FUNCTION2 => {
+                self.input.string_into(&mut self.string)?;
+                Ok(Found::Function)
+            }
+            opcode::MODULE_AUX => Err(RdbFault::ModuleData {
+                module: module_name(self.input.len()?),
+            }),
+            _ => Err(RdbFault::UnsupportedOpcode {
+                opcode: code,
+                name: opcode::name(code),
+            }),
         }
     }
 
+    /// How many keys of a cluster slot follow: a hint for servers that keep slots apart.
+    fn slot_info(&mut self) -> Result<(), RdbFault> {
+        for _slot_keys_expires in 0..3 {
+            self.input.len()?;
+        }
+        Ok(())
+    }
+
     fn checksum(&mut self) -> Result<(), RdbFault> {
-        let computed = self.crc;
+        let computed = self.input.crc;
         // Redis writes 0 where checksums are switched off.
         let stored = if self.version >= VERSION_WITH_CHECKSUM {
-            u64::from_le_bytes(self.array()?)
+            u64::from_le_bytes(self.input.array()?)
         } else {
             0
         };
-        if stored == computed || (stored == 0 && !self.limits.require_checksum) {
+        if stored == computed || (stored == 0 && !self.input.limits.require_checksum) {
             return Ok(());
         }
         Err(match stored {
@@ -191,170 +308,126 @@ impl<R: Read> RdbReader<R> {
         })
     }
 
-    fn entry(&mut self, kind: u8, marks: KeyMarks) -> Result<RdbEntry, RdbFault> {
-        let key = self.string()?;
-        let value = self.value(kind)?;
-        let empty = match &value {
-            RdbValue::String(_) => false,
-            RdbValue::List(elements) | RdbValue::Set(elements) => elements.is_empty(),
-            RdbValue::Hash(fields) => fields.is_empty(),
-        };
-        if empty {
-            return Err(RdbFault::EmptyCollection);
+    fn entry(&mut self, kind: u8) -> Result<ValueFound, RdbFault> {
+        self.input.string_into(&mut self.name)?;
+        if kind == kind::STRING {
+            self.input.string_into(&mut self.string)?;
+            return Ok(ValueFound::String);
         }
-        Ok(RdbEntry {
-            db: self.db,
-            key,
-            deadline: marks.deadline,
-            idle_s: marks.idle_s,
-            freq: marks.freq,
-            value,
-        })
+        self.elements.clear();
+        let Some(found) = self.collection(kind)? else {
+            return Err(RdbFault::UnsupportedType {
+                kind,
+                type_name: kind::name(kind),
+                key: std::mem::take(&mut self.name),
+            });
+        };
+        let count = self.elements.len() as u64;
+        let count = match found {
+            ValueFound::Hash => count / 2,
+            _ => count,
+        };
+        check_len("a collection", count, self.input.limits.elements_max)?;
+        match count {
+            0 => Err(RdbFault::EmptyCollection),
+            _ => Ok(found),
+        }
     }
 
-    fn value(&mut self, kind: u8) -> Result<RdbValue, RdbFault> {
-        Ok(match kind {
-            kind::STRING => RdbValue::String(self.string()?),
-            kind::LIST => RdbValue::List(self.strings()?),
-            kind::SET => RdbValue::Set(self.strings()?),
-            kind::HASH => {
-                let (count, reserve) = self.count()?;
-                let mut fields = Vec::with_capacity(reserve);
-                for _ in 0..count {
-                    fields.push((self.string()?, self.string()?));
-                }
-                RdbValue::Hash(fields)
+    /// Reads the elements of a collection; `None` where its type is not read.
+    fn collection(&mut self, kind: u8) -> Result<Option<ValueFound>, RdbFault> {
+        Ok(Some(match kind {
+            kind::LIST => {
+                self.strings(1)?;
+                ValueFound::List
             }
-            kind::LIST_ZIPLIST => RdbValue::List(compact::ziplist(&self.string()?)?),
-            kind::LIST_QUICKLIST | kind::LIST_QUICKLIST_2 => self.quicklist(kind)?,
-            kind::SET_INTSET => RdbValue::Set(compact::intset(&self.string()?)?),
-            kind::SET_LISTPACK => RdbValue::Set(compact::listpack(&self.string()?)?),
+            kind::SET => {
+                self.strings(1)?;
+                ValueFound::Set
+            }
+            kind::HASH => {
+                self.strings(2)?;
+                ValueFound::Hash
+            }
+            kind::LIST_ZIPLIST => {
+                self.packed(compact::ziplist)?;
+                ValueFound::List
+            }
+            kind::LIST_QUICKLIST | kind::LIST_QUICKLIST_2 => {
+                self.quicklist(kind)?;
+                ValueFound::List
+            }
+            kind::SET_INTSET => {
+                self.packed(compact::intset)?;
+                ValueFound::Set
+            }
+            kind::SET_LISTPACK => {
+                self.packed(compact::listpack)?;
+                ValueFound::Set
+            }
             kind::HASH_ZIPLIST => {
-                let flat = compact::ziplist(&self.string()?)?;
-                RdbValue::Hash(compact::pairs(flat).ok_or(RdbFault::BadCompact("ziplist"))?)
+                self.packed(compact::ziplist)?;
+                self.check_pairs("ziplist")?;
+                ValueFound::Hash
             }
             kind::HASH_LISTPACK => {
-                let flat = compact::listpack(&self.string()?)?;
-                RdbValue::Hash(compact::pairs(flat).ok_or(RdbFault::BadCompact("listpack"))?)
+                self.packed(compact::listpack)?;
+                self.check_pairs("listpack")?;
+                ValueFound::Hash
             }
-            _ => return Err(RdbFault::UnsupportedType(kind)),
-        })
+            _ => return Ok(None),
+        }))
+    }
+
+    /// A count, and that many times `per_count` strings.
+    fn strings(&mut self, per_count: u64) -> Result<(), RdbFault> {
+        let (count, reserve) = self.input.count()?;
+        self.elements.reserve(reserve);
+        for _ in 0..count.saturating_mul(per_count) {
+            let input = &mut self.input;
+            self.elements.push_with(|out| input.string_into(out))?;
+        }
+        Ok(())
+    }
+
+    /// A string that holds elements.
+    fn packed(
+        &mut self,
+        unpack: fn(&[u8], &mut Elements) -> Result<(), RdbFault>,
+    ) -> Result<(), RdbFault> {
+        elements::clear(&mut self.string);
+        self.input.string_into(&mut self.string)?;
+        unpack(&self.string, &mut self.elements)
+    }
+
+    /// A hash is an even number of elements.
+    fn check_pairs(&self, what: &'static str) -> Result<(), RdbFault> {
+        if self.elements.len().is_multiple_of(2) {
+            return Ok(());
+        }
+        Err(RdbFault::BadCompact(what))
     }
 
     /// A list in nodes: ziplists in the older form, single elements or listpacks in the newer.
-    fn quicklist(&mut self, kind: u8) -> Result<RdbValue, RdbFault> {
+    fn quicklist(&mut self, kind: u8) -> Result<(), RdbFault> {
         const PLAIN: u64 = 1;
         const PACKED: u64 = 2;
-        let (nodes, _) = self.count()?;
-        let mut elements = Vec::new();
+        let (nodes, _) = self.input.count()?;
         for _ in 0..nodes {
             if kind == kind::LIST_QUICKLIST {
-                elements.extend(compact::ziplist(&self.string()?)?);
+                self.packed(compact::ziplist)?;
                 continue;
             }
-            match self.len()? {
-                PLAIN => elements.push(self.string()?),
-                PACKED => elements.extend(compact::listpack(&self.string()?)?),
+            match self.input.len()? {
+                PLAIN => {
+                    let input = &mut self.input;
+                    self.elements.push_with(|out| input.string_into(out))?;
+                }
+                PACKED => self.packed(compact::listpack)?,
                 _ => return Err(RdbFault::BadCompact("quicklist node")),
             }
         }
-        Ok(RdbValue::List(elements))
-    }
-
-    fn strings(&mut self) -> Result<Vec<Vec<u8>>, RdbFault> {
-        let (count, reserve) = self.count()?;
-        let mut strings = Vec::with_capacity(reserve);
-        for _ in 0..count {
-            strings.push(self.string()?);
-        }
-        Ok(strings)
-    }
-
-    /// A number of elements, and how many of them to allocate for now.
-    fn count(&mut self) -> Result<(u64, usize), RdbFault> {
-        let count = self.len()?;
-        let max = self.limits.elements_max;
-        check_len("a collection", count, max)?;
-        let reserve = usize::try_from(count.min(RESERVE_MAX)).unwrap_or_default();
-        Ok((count, reserve))
-    }
-
-    fn string(&mut self) -> Result<Vec<u8>, RdbFault> {
-        let number = match self.len_or_encoding()? {
-            LenOrEncoding::Len(len) => return self.bytes(len),
-            LenOrEncoding::Encoding(string::INT8) => i32::from(i8::from_le_bytes(self.array()?)),
-            LenOrEncoding::Encoding(string::INT16) => i32::from(i16::from_le_bytes(self.array()?)),
-            LenOrEncoding::Encoding(string::INT32) => i32::from_le_bytes(self.array()?),
-            LenOrEncoding::Encoding(string::LZF) => return self.compressed(),
-            LenOrEncoding::Encoding(other) => return Err(RdbFault::BadLength(0xc0 | other)),
-        };
-        Ok(number.to_string().into_bytes())
-    }
-
-    fn compressed(&mut self) -> Result<Vec<u8>, RdbFault> {
-        let compressed_len = self.len()?;
-        let expanded_len = self.len()?;
-        check_len("a string", expanded_len, self.limits.string_bytes_max)?;
-        let compressed = self.bytes(compressed_len)?;
-        if !lzf::can_expand(compressed_len, expanded_len) {
-            return Err(RdbFault::BadLzf);
-        }
-        let expanded_len = usize::try_from(expanded_len).map_err(|_| RdbFault::BadLzf)?;
-        lzf::decompress(&compressed, expanded_len).ok_or(RdbFault::BadLzf)
-    }
-
-    fn len(&mut self) -> Result<u64, RdbFault> {
-        match self.len_or_encoding()? {
-            LenOrEncoding::Len(len) => Ok(len),
-            LenOrEncoding::Encoding(encoding) => Err(RdbFault::BadLength(0xc0 | encoding)),
-        }
-    }
-
-    fn len_or_encoding(&mut self) -> Result<LenOrEncoding, RdbFault> {
-        let first = self.byte()?;
-        let len = match first {
-            0x00..=0x3f => u64::from(first),
-            0x40..=0x7f => (u64::from(first & 0x3f) << 8) | u64::from(self.byte()?),
-            0x80 => u64::from(u32::from_be_bytes(self.array()?)),
-            0x81 => u64::from_be_bytes(self.array()?),
-            0x82..=0xbf => return Err(RdbFault::BadLength(first)),
-            0xc0..=0xff => return Ok(LenOrEncoding::Encoding(first & 0x3f)),
-        };
-        Ok(LenOrEncoding::Len(len))
-    }
-
-    fn bytes(&mut self, len: u64) -> Result<Vec<u8>, RdbFault> {
-        check_len("a string", len, self.limits.string_bytes_max)?;
-        let mut bytes = Vec::new();
-        // Grows with what comes, so a length that lies costs nothing.
-        let read = self.source.by_ref().take(len).read_to_end(&mut bytes);
-        read.map_err(RdbFault::Read)?;
-        if bytes.len() as u64 != len {
-            return Err(RdbFault::Truncated);
-        }
-        self.took(&bytes);
-        Ok(bytes)
-    }
-
-    fn byte(&mut self) -> Result<u8, RdbFault> {
-        self.array::<1>().map(|[byte]| byte)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], RdbFault> {
-        let mut bytes = [0; N];
-        self.source
-            .read_exact(&mut bytes)
-            .map_err(|error| match error.kind() {
-                ErrorKind::UnexpectedEof => RdbFault::Truncated,
-                _ => RdbFault::Read(error),
-            })?;
-        self.took(&bytes);
-        Ok(bytes)
-    }
-
-    fn took(&mut self, bytes: &[u8]) {
-        self.crc = crc64::update(self.crc, bytes);
-        self.offset += bytes.len() as u64;
+        Ok(())
     }
 }
 
@@ -362,30 +435,8 @@ impl<R: Read> Iterator for RdbReader<R> {
     type Item = Result<RdbItem, RdbError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.state == State::Ended {
-            return None;
-        }
-        let item = self.advance().map_err(|fault| RdbError {
-            offset: self.offset,
-            fault,
-        });
-        if !matches!(item, Ok(Some(_))) {
-            self.state = State::Ended;
-        }
-        item.transpose()
+        self.next_ref().map(|item| item.map(RdbItemRef::to_owned))
     }
-}
-
-enum LenOrEncoding {
-    Len(u64),
-    Encoding(u8),
-}
-
-fn check_len(what: &'static str, found: u64, max: u64) -> Result<(), RdbFault> {
-    if found <= max {
-        return Ok(());
-    }
-    Err(RdbFault::TooLong { what, found, max })
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What a key can hold, borrowed for writing and owned after reading, and the items of a file.
 
+use crate::elements::Elements;
+
 /// A value to write. Collections come as iterators, so that no copy of them is ever made; they
 /// must yield exactly as many elements as their length says, and at least one.
 pub enum RdbValueRef<'a, 'b> {
@@ -44,6 +46,113 @@ pub struct RdbEntry {
     pub value: RdbValue,
 }
 
+/// A value in the reader's buffers; see [`RdbValue`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RdbReadValue<'a> {
+    /// A string; integers are spelled out.
+    String(&'a [u8]),
+    /// Elements from head to tail.
+    List(&'a Elements),
+    /// Members.
+    Set(&'a Elements),
+    /// Fields and their values in turns: [`Elements::pairs`].
+    Hash(&'a Elements),
+}
+
+impl RdbReadValue<'_> {
+    /// A copy.
+    #[must_use]
+    pub fn to_owned(self) -> RdbValue {
+        match self {
+            RdbReadValue::String(bytes) => RdbValue::String(bytes.to_vec()),
+            RdbReadValue::List(elements) => {
+                RdbValue::List(elements.iter().map(<[u8]>::to_vec).collect())
+            }
+            RdbReadValue::Set(members) => {
+                RdbValue::Set(members.iter().map(<[u8]>::to_vec).collect())
+            }
+            RdbReadValue::Hash(fields) => {
+                let fields = fields.pairs().map(|(f, v)| (f.to_vec(), v.to_vec()));
+                RdbValue::Hash(fields.collect())
+            }
+        }
+    }
+}
+
+/// One key in the reader's buffers; see [`RdbEntry`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RdbEntryRef<'a> {
+    /// Number of its database.
+    pub db: u32,
+    /// The key.
+    pub key: &'a [u8],
+    /// Unix milliseconds at which it expires.
+    pub deadline: Option<i64>,
+    /// Seconds since its last use.
+    pub idle_s: Option<u64>,
+    /// Its access counter.
+    pub freq: Option<u8>,
+    /// What it holds.
+    pub value: RdbReadValue<'a>,
+}
+
+impl RdbEntryRef<'_> {
+    /// A copy.
+    #[must_use]
+    pub fn to_owned(self) -> RdbEntry {
+        RdbEntry {
+            db: self.db,
+            key: self.key.to_vec(),
+            deadline: self.deadline,
+            idle_s: self.idle_s,
+            freq: self.freq,
+            value: self.value.to_owned(),
+        }
+    }
+}
+
+/// One item in the reader's buffers; see [`RdbItem`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RdbItemRef<'a> {
+    /// Information about the file.
+    Aux {
+        /// Its name.
+        key: &'a [u8],
+        /// Its value; integers are spelled out.
+        value: &'a [u8],
+    },
+    /// The following keys belong to this database.
+    SelectDb(u32),
+    /// How many keys follow in this database, and how many of them expire.
+    ResizeDb {
+        /// Keys.
+        keys: u64,
+        /// Of these, keys with a deadline.
+        expires: u64,
+    },
+    /// A library of functions.
+    Function(&'a [u8]),
+    /// A key.
+    Entry(RdbEntryRef<'a>),
+}
+
+impl RdbItemRef<'_> {
+    /// A copy.
+    #[must_use]
+    pub fn to_owned(self) -> RdbItem {
+        match self {
+            RdbItemRef::Aux { key, value } => RdbItem::Aux {
+                key: key.to_vec(),
+                value: value.to_vec(),
+            },
+            RdbItemRef::SelectDb(db) => RdbItem::SelectDb(db),
+            RdbItemRef::ResizeDb { keys, expires } => RdbItem::ResizeDb { keys, expires },
+            RdbItemRef::Function(code) => RdbItem::Function(code.to_vec()),
+            RdbItemRef::Entry(entry) => RdbItem::Entry(entry.to_owned()),
+        }
+    }
+}
+
 /// One item of a file, in file order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RdbItem {
@@ -64,6 +173,8 @@ pub enum RdbItem {
         /// Of these, keys with a deadline.
         expires: u64,
     },
+    /// A library of functions: its code, which begins with a line that names engine and library.
+    Function(Vec<u8>),
     /// A key.
     Entry(RdbEntry),
 }

@@ -16,10 +16,24 @@ use std::io::{self, Write};
 /// encodings have not changed; the number decides which servers will open the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RdbVersion {
+    /// `REDIS0009`, which Redis 5 and everything later opens.
+    V9,
     /// `REDIS0010`, which Redis 7.0 and everything later opens.
     V10,
     /// `REDIS0011`, which Redis 7.2 and everything later opens.
     V11,
+    /// `REDIS0012`, which Redis 7.4 and everything later opens.
+    V12,
+}
+
+/// Whether longer strings are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RdbCompression {
+    /// They are written as they are: faster, for files that are soon replaced.
+    #[default]
+    Off,
+    /// Strings above 20 bytes are written in LZF where that is shorter: `rdbcompression yes`.
+    Lzf,
 }
 
 /// What the usual AUX fields say about a file.
@@ -43,6 +57,7 @@ pub struct RdbWriter<W> {
     sink: W,
     crc: u64,
     scratch: Vec<u8>,
+    compressor: Option<encode::Compressor>,
 }
 
 impl<W: Write> RdbWriter<W> {
@@ -55,13 +70,36 @@ impl<W: Write> RdbWriter<W> {
             sink,
             crc: 0,
             scratch: Vec::new(),
+            compressor: None,
         };
         writer.put(MAGIC)?;
         writer.put(match version {
+            RdbVersion::V9 => b"0009",
             RdbVersion::V10 => b"0010",
             RdbVersion::V11 => b"0011",
+            RdbVersion::V12 => b"0012",
         })?;
         Ok(writer)
+    }
+
+    /// Decides about the strings that follow; without it they are not compressed. What was made
+    /// by [`encode`] is written as it is.
+    #[must_use]
+    pub fn with_compression(mut self, compression: RdbCompression) -> RdbWriter<W> {
+        self.compressor = match compression {
+            RdbCompression::Off => None,
+            RdbCompression::Lzf => Some(encode::Compressor::default()),
+        };
+        self
+    }
+
+    /// Writes a library of functions; its code begins with a line that names engine and library.
+    ///
+    /// # Errors
+    /// As the sink's.
+    pub fn function(&mut self, code: &[u8]) -> io::Result<()> {
+        self.put(&[opcode::FUNCTION2])?;
+        self.string(code)
     }
 
     /// Writes the usual AUX fields. They stand before the first database.
@@ -202,6 +240,12 @@ impl<W: Write> RdbWriter<W> {
 
     fn string(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.scratch.clear();
+        if let Some(compressor) = &mut self.compressor {
+            encode::string_compressed(&mut self.scratch, bytes, compressor);
+            let result = self.put_scratch();
+            crate::elements::clear(&mut self.scratch);
+            return result;
+        }
         if encode::string_head(&mut self.scratch, bytes) {
             self.put_scratch()?;
             return self.put(bytes);

@@ -94,7 +94,7 @@ pub trait CommitLog {
     /// The global cut of a rewrite: every later frame goes to the segment that was made ready for
     /// it. Called while the shard lends its data to the executor that holds all shards' data, so
     /// nothing is issued between the cuts of the shards. Nothing to do for a log without files.
-    fn cut(&mut self) {}
+    fn cut(&mut self);
 
     /// Whether new writes may be taken.
     fn health(&self) -> LogHealth;

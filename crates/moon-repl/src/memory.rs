@@ -38,6 +38,8 @@ impl CommitLog for MemoryLog {
 
     fn tick(&mut self, _now: UnixMs) {}
 
+    fn cut(&mut self) {}
+
     fn health(&self) -> LogHealth {
         LogHealth::Healthy
     }

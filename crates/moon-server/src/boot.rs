@@ -6,28 +6,29 @@
 //! ```
 //!
 //! Clients that connect during recovery are answered LOADING; nothing is served, no LSN issued
-//! and no mark published before [`Recovery::finish`] has returned.
+//! and no mark published before [`recover`](crate::recover::recover) has returned.
 
 use crate::clients::Clients;
 use crate::config::{Config, RuntimeConfig};
 use crate::listener::{Door, ListenError, Listeners};
 use crate::loading::{Progress as Loading, WaitingRoom};
 use crate::observer::StatsObserver;
-use crate::server::{Parts, Server, limits_of};
+use crate::persistence::{self, Persistence};
+use crate::recover::{Recovered, RecoveredLog, recover};
+use crate::server::{Parts, Server, ShutdownRequest, limits_of};
 use crate::stats::ServerStats;
 use bytes::Bytes;
-use moon_aof::{
-    AofOptions, AofWriterPool, RealStorage, RecoverError, Recovery, RecoverySummary, ReplayError,
-    ReplaySink, ShardLog, ShutdownError,
-};
+use moon_aof::{AofWriterPool, MigrateError, RecoverError, ShardLog, ShutdownError};
+use moon_commands::load::LoadError;
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
+use moon_import::ImportError;
 use moon_manifest::{AofManifest, AofPaths};
-use moon_repl::{Clock, CommitLog, CommitOn, FrameKind, Lane, LogHealth, MemoryLog, OsError};
+use moon_repl::{CommitLog, FrameKind, Lane, LogHealth, MemoryLog, OsError};
 use moon_shard::mailbox::Directory;
 use moon_shard::replay::ReplayFailed;
 use moon_shard::shard::{Shared, unix_now};
-use moon_shard::{ReplayPool, Shard, ShardConfig, ShardSeed, spawn};
-use moon_store::{DbIndex, DirtyKeys, ShardData};
+use moon_shard::{Shard, ShardConfig, ShardSeed, spawn};
+use moon_tools::ReshardError;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use std::io;
@@ -59,16 +60,15 @@ pub enum BootError {
     /// A frame of the log cannot be applied.
     #[error(transparent)]
     Replay(#[from] ReplayFailed),
-    /// Redis kept a log here.
-    #[error(
-        "{} is an append-only file of Redis, which this version cannot read; a start would \
-         serve an empty database beside it. Start with another --dir, or move the file away",
-        path.display()
-    )]
-    LogOfRedis {
-        /// Its file or manifest.
-        path: PathBuf,
-    },
+    /// What lies there cannot be used, or a start would pass over newer data.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// A directory of version 1 cannot be brought to its new layout.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
+    /// The number of shards cannot be changed.
+    #[error(transparent)]
+    Reshard(#[from] ReshardError),
     /// The end of the log is torn, and the configuration forbids to cut it off.
     #[error(
         "the end of the log is torn: {bytes} bytes from LSN {from} on would be cut off, and \
@@ -80,6 +80,41 @@ pub enum BootError {
         /// The recovered end.
         from: Lsn,
     },
+    /// The base of a shard cannot be opened.
+    #[error("cannot open {}", path.display())]
+    OpenBase {
+        /// The base.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The base of a shard is damaged.
+    #[error(
+        "the base {} is damaged; nothing was changed. Restore the append-only directory from a \
+         backup or a replica",
+        path.display()
+    )]
+    Base {
+        /// The base.
+        path: PathBuf,
+        /// What is wrong.
+        source: LoadError,
+    },
+    /// The base of a shard is not the one that the manifest names.
+    #[error(
+        "the base {} is not the one that belongs here: it was cut at LSN {}, the manifest says \
+         {expected}",
+        path.display(),
+        found.map_or_else(|| "none".to_owned(), |lsn| lsn.to_string())
+    )]
+    BaseCut {
+        /// The base.
+        path: PathBuf,
+        /// What it says.
+        found: Option<u64>,
+        /// What the manifest says.
+        expected: Lsn,
+    },
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -89,77 +124,6 @@ pub enum BootError {
     /// The log could not be closed cleanly; the next start recovers it.
     #[error(transparent)]
     Shutdown(#[from] ShutdownError),
-}
-
-/// The log options that `config` asks for.
-#[must_use]
-pub fn aof_options(config: &Config) -> AofOptions {
-    AofOptions {
-        dir: config.dir.join(&config.appenddirname),
-        policy: config.appendfsync.policy(),
-        preallocate: config.aof_preallocate_size,
-        unsynced_max: config.inflight_max_bytes,
-        ..AofOptions::default()
-    }
-}
-
-/// Reads the log in `config.dir` and decides what a start would recover. Changes nothing.
-///
-/// # Errors
-/// Every reason not to start.
-pub fn scan_log(
-    config: &Config,
-    default_shards: ShardCount,
-    loading: &Loading,
-) -> Result<Recovery, BootError> {
-    let recovery = Recovery::scan(
-        Arc::new(RealStorage),
-        &aof_options(config),
-        config.shards,
-        default_shards,
-        loading,
-    )?;
-    if recovery.is_new()
-        && let Some(path) = log_of_redis(config)
-    {
-        return Err(BootError::LogOfRedis { path });
-    }
-    let bytes = recovery.summary().truncated_bytes;
-    if bytes > 0 && !config.aof_load_truncated {
-        let from = recovery.end();
-        return Err(BootError::TornTail { bytes, from });
-    }
-    Ok(recovery)
-}
-
-/// An append-only file that Redis wrote, where ours would be or beside it.
-fn log_of_redis(config: &Config) -> Option<PathBuf> {
-    let directory = config.dir.join(&config.appenddirname);
-    let multi_part = std::fs::read_dir(&directory)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .find(|entry| {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            name.ends_with(".manifest") && name != moon_manifest::layout::MANIFEST_FILE_NAME
-        });
-    let single = config.dir.join("appendonly.aof");
-    multi_part
-        .map(|entry| entry.path())
-        .or_else(|| single.is_file().then_some(single))
-}
-
-impl moon_aof::Progress for Loading {
-    fn scanned(&self, bytes: u64, total: u64) {
-        // Scanning and replaying read everything once each.
-        self.total_bytes.store(total * 2, Relaxed);
-        self.done_bytes.fetch_add(bytes, Relaxed);
-    }
-
-    fn replayed(&self, bytes: u64, _total: u64) {
-        self.done_bytes.fetch_add(bytes, Relaxed);
-    }
 }
 
 /// Serves until asked to stop.
@@ -216,25 +180,30 @@ async fn serve(config: Arc<RuntimeConfig>, default_shards: ShardCount) -> Result
     log_ready(&config.snapshot(), &running.server);
 
     let mut sampling = tokio::time::interval(Duration::from_millis(100));
-    let server = Arc::clone(&running.server);
-    let stop = server.shutdown_requested();
-    tokio::pin!(stop);
     loop {
-        tokio::select! {
-            _ = sampling.tick() => running.server.sample(),
+        let request = tokio::select! {
+            _ = sampling.tick() => {
+                running.server.sample();
+                continue;
+            }
             _ = terminate.recv() => {
                 tracing::warn!("Received SIGTERM scheduling shutdown...");
-                break;
+                ShutdownRequest::default()
             }
             _ = interrupt.recv() => {
                 tracing::warn!("Received SIGINT scheduling shutdown...");
-                break;
+                ShutdownRequest::default()
             }
-            _ = &mut stop => {
+            request = running.server.shutdown_requested() => {
                 tracing::warn!("User requested shutdown...");
-                break;
+                request
             }
+        };
+        if running.save_before_stop(request).await {
+            break;
         }
+        tracing::error!("Error trying to save the DB, can't exit.");
+        running.server.resume();
     }
     accepting.abort();
     if let Some(path) = &config.snapshot().unixsocket {
@@ -303,135 +272,6 @@ fn log_ready(config: &Config, server: &Server) {
     tracing::info!("Ready to accept connections on port {}", config.port);
 }
 
-/// What recovery leaves behind.
-#[expect(
-    clippy::vec_box,
-    reason = "the boxes themselves go on to the shards; a borrow moves them"
-)]
-struct Recovered {
-    shards: ShardCount,
-    data: Vec<Box<ShardData>>,
-    clock: Arc<Clock>,
-    log: RecoveredLog,
-    summary: RecoverySummary,
-    taken: Duration,
-}
-
-enum RecoveredLog {
-    Off,
-    On {
-        pool: AofWriterPool,
-        logs: Vec<ShardLog>,
-    },
-}
-
-fn recover(
-    config: &Config,
-    default_shards: ShardCount,
-    loading: &Loading,
-) -> Result<Recovered, BootError> {
-    let started = Instant::now();
-    let databases = DbIndex::try_from(config.databases).unwrap_or(DbIndex::MAX);
-    let make_data = |shards: ShardCount, gated: bool| -> Vec<Box<ShardData>> {
-        shards
-            .ids()
-            .map(|id| {
-                Box::new(ShardData::with_hint(
-                    id,
-                    databases,
-                    gated,
-                    keys_hint(config, shards),
-                ))
-            })
-            .collect()
-    };
-    if !config.appendonly {
-        let shards = config.shards.unwrap_or(default_shards);
-        return Ok(Recovered {
-            shards,
-            data: make_data(shards, false),
-            clock: Clock::new(shards, Lsn::ZERO, CommitOn::Written),
-            log: RecoveredLog::Off,
-            summary: RecoverySummary::default(),
-            taken: started.elapsed(),
-        });
-    }
-    let mut recovery = scan_log(config, default_shards, loading)?;
-    let shards = recovery.shards();
-    let limits = Arc::new(limits_of(config));
-    // Not gated yet: what is replayed is committed already.
-    let pool = ReplayPool::start(shards, make_data(shards, false), &limits)?;
-    let mut sink = PoolSink { pool, failed: None };
-    let replayed = recovery.replay(&mut sink, loading);
-    if let Some(failed) = sink.failed {
-        return Err(failed.into());
-    }
-    // A failure on a replay thread shows first as a sink that takes no more.
-    let mut data = sink.pool.finish()?;
-    replayed?;
-    for shard in &mut data {
-        shard.dirty = DirtyKeys::new(true);
-    }
-    let summary = recovery.summary().clone();
-    let policy = aof_options(config).policy;
-    let clock = Clock::new(shards, recovery.end(), policy.commit_on());
-    let (pool, logs) = recovery.finish(&clock)?;
-    let log = RecoveredLog::On { pool, logs };
-    Ok(Recovered {
-        shards,
-        data,
-        clock,
-        log,
-        summary,
-        taken: started.elapsed(),
-    })
-}
-
-/// Keys for which each shard makes room.
-fn keys_hint(config: &Config, shards: ShardCount) -> usize {
-    let each = config.initial_keyspace_hint / u64::from(shards.get());
-    usize::try_from(each).unwrap_or(usize::MAX)
-}
-
-/// Feeds recovery's frames to the replay threads.
-struct PoolSink {
-    pool: ReplayPool,
-    failed: Option<ReplayFailed>,
-}
-
-impl ReplaySink for PoolSink {
-    fn own(
-        &mut self,
-        shard: ShardId,
-        lsn: Lsn,
-        db: u32,
-        payload: Bytes,
-    ) -> Result<(), ReplayError> {
-        let db = DbIndex::try_from(db).unwrap_or(DbIndex::MAX);
-        if self.pool.own(shard, lsn, db, payload) {
-            Ok(())
-        } else {
-            Err(gave_up(lsn))
-        }
-    }
-
-    fn cross(&mut self, lsn: Lsn, db: u32, payload: Bytes) -> Result<(), ReplayError> {
-        let db = DbIndex::try_from(db).unwrap_or(DbIndex::MAX);
-        match self.pool.cross(lsn, db, &payload) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(gave_up(lsn)),
-            Err(failed) => {
-                self.failed = Some(failed);
-                Err(gave_up(lsn))
-            }
-        }
-    }
-}
-
-fn gave_up(lsn: Lsn) -> ReplayError {
-    format!("replay stopped before LSN {lsn}").into()
-}
-
 /// The id that recovery has just made durable.
 fn replication_id(config: &Config) -> io::Result<String> {
     let paths = AofPaths::new(config.dir.join(&config.appenddirname));
@@ -484,15 +324,22 @@ impl Running {
             None => stats.run_id.clone(),
         };
         let directory = Directory::new(shards);
+        let stats = Arc::new(stats);
+        let persistence = Persistence::start(persistence::Parts {
+            config: Arc::clone(config),
+            stats: Arc::clone(&stats),
+            directory: directory.clone(),
+            shards,
+            aof: pool.as_ref().map(AofWriterPool::handle),
+        })?;
         let server = Server::new(Parts {
             config: Arc::clone(config),
-            stats: Arc::new(stats),
+            stats,
             clients: Clients::new(),
             clock: Arc::clone(&clock),
             directory: directory.clone(),
             shards,
-            aof: pool.as_ref().map(AofWriterPool::status),
-            log: pool.as_ref().map(AofWriterPool::handle),
+            persistence,
             replication_id,
             failing_logs: Arc::default(),
         });
@@ -541,14 +388,35 @@ impl Running {
         })
     }
 
-    /// Stops: connections end once their replies have left, then every shard's last turn is in
-    /// the log, then everything is synced.
-    async fn stop(self) -> Result<(), BootError> {
+    /// The snapshot that a stop writes, if it was asked for or there are save points; whether the
+    /// server may stop then. Nothing is acknowledged after its cut: the connections end first.
+    async fn save_before_stop(&self, request: ShutdownRequest) -> bool {
+        let has_points = !self.server.config.snapshot().save_points().is_empty();
+        if !request.save.unwrap_or(has_points) {
+            return true;
+        }
+        self.end_connections().await;
+        tracing::info!("Saving the final RDB snapshot before exiting.");
+        let saved = self.server.persistence.save_next().await;
+        matches!(saved, Ok(Ok(()))) || request.force
+    }
+
+    /// Connections end once their replies have left.
+    async fn end_connections(&self) {
         self.server.begin_stop();
         let until = Instant::now() + STOP_GRACE;
         while !self.server.clients.is_empty() && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+    }
+
+    /// Stops: connections end once their replies have left, then every shard's last turn is in
+    /// the log, then everything is synced.
+    async fn stop(self) -> Result<(), BootError> {
+        self.end_connections().await;
+        let persistence = Arc::clone(&self.server.persistence);
+        let joined = tokio::task::spawn_blocking(move || persistence.stop());
+        joined.await.expect("joining threads does not panic");
         self.server.end_shards();
         let joined = tokio::task::spawn_blocking(move || {
             for thread in self.threads {
@@ -608,6 +476,10 @@ impl CommitLog for LentLog {
 
     fn tick(&mut self, now: UnixMs) {
         self.log().tick(now);
+    }
+
+    fn cut(&mut self) {
+        self.log().cut();
     }
 
     fn health(&self) -> LogHealth {

@@ -1,10 +1,12 @@
 //! INFO: Redis's sections and field names from plain numbers. No clock and no I/O here, so that
 //! every field can be tested; [`process_memory`] and [`process_cpu`] read what the kernel knows.
 
+use crate::persistence::PersistenceInfo;
 use crate::stats::{CommandTotals, DbTotals, RatesNow, Totals};
 use moon_aof::LogFailure;
 use moon_repl::LogHealth;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// The version of Redis whose behaviour clients may expect.
 pub const REDIS_VERSION: &str = "7.2.0";
@@ -41,8 +43,7 @@ pub struct InfoSource {
     /// `Some((done, total))` in bytes while the log is replayed.
     pub loading: Option<(u64, u64)>,
     pub loading_start_s: u64,
-    pub last_save_s: u64,
-    pub changes_since_save: u64,
+    pub persistence: PersistenceInfo,
     /// `None` with `appendonly no`.
     pub aof: Option<AofInfo>,
 
@@ -299,6 +300,8 @@ fn memory(i: &InfoSource, s: &mut String) {
 }
 
 fn persistence(i: &InfoSource, s: &mut String) {
+    let p = &i.persistence;
+    let (keys_done, keys_total) = p.keys.unwrap_or_default();
     put(s, "loading", u8::from(i.loading.is_some()));
     zeros(
         s,
@@ -310,27 +313,27 @@ fn persistence(i: &InfoSource, s: &mut String) {
         ],
     );
     fields!(s,
-        "current_fork_perc": "0.00",
-        "current_save_keys_processed": 0,
-        "current_save_keys_total": 0,
-        "rdb_changes_since_last_save": i.changes_since_save,
-        "rdb_bgsave_in_progress": 0,
-        "rdb_last_save_time": i.last_save_s,
-        "rdb_last_bgsave_status": "ok",
-        "rdb_last_bgsave_time_sec": -1,
-        "rdb_current_bgsave_time_sec": -1,
-        "rdb_saves": 0,
+        "current_fork_perc": percent(keys_done, keys_total).trim_end_matches('%'),
+        "current_save_keys_processed": keys_done,
+        "current_save_keys_total": keys_total,
+        "rdb_changes_since_last_save": p.changes_since_save,
+        "rdb_bgsave_in_progress": u8::from(p.save.running_for.is_some()),
+        "rdb_last_save_time": p.last_save_s,
+        "rdb_last_bgsave_status": status(p.save.last_ok),
+        "rdb_last_bgsave_time_sec": seconds_or_none(p.save.last_taken),
+        "rdb_current_bgsave_time_sec": seconds_or_none(p.save.running_for),
+        "rdb_saves": p.save.count,
         "rdb_last_cow_size": 0,
         "rdb_last_load_keys_expired": 0,
         "rdb_last_load_keys_loaded": 0,
         "aof_enabled": u8::from(i.aof.is_some()),
-        "aof_rewrite_in_progress": 0,
-        "aof_rewrite_scheduled": 0,
-        "aof_last_rewrite_time_sec": -1,
-        "aof_current_rewrite_time_sec": -1,
-        "aof_last_bgrewrite_status": "ok",
-        "aof_rewrites": 0,
-        "aof_rewrites_consecutive_failures": 0,
+        "aof_rewrite_in_progress": u8::from(p.rewrite.running_for.is_some()),
+        "aof_rewrite_scheduled": u8::from(p.rewrite.scheduled),
+        "aof_last_rewrite_time_sec": seconds_or_none(p.rewrite.last_taken),
+        "aof_current_rewrite_time_sec": seconds_or_none(p.rewrite.running_for),
+        "aof_last_bgrewrite_status": status(p.rewrite.last_ok),
+        "aof_rewrites": p.rewrite.count,
+        "aof_rewrites_consecutive_failures": p.rewrite_failures,
         "aof_last_write_status": status(i.aof.as_ref().is_none_or(|a| a.last_write_ok)),
         "aof_last_cow_size": 0,
         "module_fork_in_progress": 0,
@@ -340,7 +343,7 @@ fn persistence(i: &InfoSource, s: &mut String) {
         fields!(s,
             "aof_current_size": a.current_size,
             "aof_base_size": a.base_size,
-            "aof_pending_rewrite": 0,
+            "aof_pending_rewrite": u8::from(p.rewrite.scheduled),
             "aof_buffer_length": i.aof_inflight_bytes,
             "aof_pending_bio_fsync": a.pending_syncs,
             "aof_delayed_fsync": a.delayed_syncs,
@@ -363,6 +366,13 @@ fn persistence(i: &InfoSource, s: &mut String) {
             "loading_loaded_perc": percent(done, total).trim_end_matches('%'),
         );
     }
+}
+
+/// Whole seconds, or -1 for none, as Redis prints them.
+fn seconds_or_none(taken: Option<Duration>) -> i64 {
+    taken.map_or(-1, |taken| {
+        i64::try_from(taken.as_secs()).unwrap_or(i64::MAX)
+    })
 }
 
 /// What of the log does not work, in one word.

@@ -4,7 +4,7 @@ use moon_server::boot::{self, BootError};
 use moon_server::config::{self, Config, Outcome, RuntimeConfig};
 use moon_server::loading::Progress;
 use moon_server::startup::{self, Refusal};
-use moon_server::{cores, logging};
+use moon_server::{cores, logging, recover, tools};
 use nix::sys::signal::{SigSet, Signal};
 use std::path::Path;
 use std::process::ExitCode;
@@ -27,6 +27,9 @@ fn main() -> ExitCode {
         .skip(1)
         .map(|a| a.to_string_lossy().into_owned())
         .collect();
+    if let Some(code) = tools::run(&args) {
+        return code;
+    }
     let loaded = match config::load(&args) {
         Ok(Outcome::Run(loaded)) => *loaded,
         Ok(Outcome::Print(text)) => {
@@ -72,7 +75,7 @@ fn run(loaded: config::Loaded) -> Result<(), Stop> {
     let mut config = loaded.config;
     if config.check_config {
         let scan = |config: &Config| {
-            boot::scan_log(config, cores::default_shards(), &Progress::default())
+            recover::check(config, cores::default_shards(), &Progress::default())
                 .map_err(|error| Refusal::from_error(&error))
         };
         let checked = startup::check(&config, scan)?;

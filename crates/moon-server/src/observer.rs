@@ -48,6 +48,7 @@ impl Observer for StatsObserver {
         if counts.expired > 0 {
             stats.expired_keys.add(counts.expired);
         }
+        stats.changes.add(counts.changes);
     }
 
     fn frame(&self, payload_bytes: usize, _end: Lsn) {
@@ -58,7 +59,9 @@ impl Observer for StatsObserver {
     }
 
     fn expired(&self, keys: u64) {
-        self.stats.shard(self.shard.index()).expired_keys.add(keys);
+        let stats = self.stats.shard(self.shard.index());
+        stats.expired_keys.add(keys);
+        stats.changes.add(keys);
     }
 
     fn data(&self, data: &ShardData) {

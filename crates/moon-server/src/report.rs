@@ -3,6 +3,7 @@
 
 use crate::info::{self, AofInfo, InfoSource, Section};
 use crate::metrics::{LsnNumbers, Readiness, Source};
+use crate::persistence::PersistenceInfo;
 use crate::server::Server;
 use crate::stats::ServerStats;
 use moon_aof::AofStatus;
@@ -10,7 +11,7 @@ use moon_commands::{all, by_id};
 use moon_core::Lsn;
 use moon_repl::LogHealth;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long a mark of the history has been behind: measured ten times a second by remembering
@@ -94,9 +95,8 @@ impl Server {
             aof_inflight_bytes: stats.sum(|s| &s.inflight_bytes),
             loading: None,
             loading_start_s: 0,
-            last_save_s: stats.last_save_s.load(Relaxed),
-            changes_since_save: 0,
-            aof: self.aof.as_deref().map(|aof| self.aof_info(aof)),
+            persistence: self.persistence.info(),
+            aof: self.aof().map(|aof| self.aof_info(&aof)),
             totals: stats.totals(),
             rates: stats.rates(),
             connections_received: stats.connections_received(),
@@ -124,7 +124,6 @@ impl Server {
 
     fn aof_info(&self, aof: &AofStatus) -> AofInfo {
         let (head, durable) = (self.clock.head(), self.clock.durable());
-        let recovered = aof.recovery().bytes;
         let running: Vec<Duration> = aof
             .shards()
             .iter()
@@ -132,8 +131,8 @@ impl Server {
             .collect();
         AofInfo {
             fsync_policy: self.config.snapshot().appendfsync.word(),
-            current_size: recovered + aof.total(|s| &s.appended_bytes),
-            base_size: 0,
+            current_size: aof.current_size(),
+            base_size: aof.base_size(),
             last_write_ok: aof.failure().is_none(),
             pending_syncs: running.len() as u64,
             delayed_syncs: aof.total(|s| &s.delayed_fsyncs),
@@ -151,6 +150,7 @@ impl Server {
     /// What is measured ten times a second.
     pub fn sample(&self) {
         let now = Instant::now();
+        self.persistence.tick();
         self.stats.sample(now);
         let head = self.clock.head();
         self.commit_lag.sample(self.clock.committed(), head, now);
@@ -177,8 +177,12 @@ impl Source for Server {
         &self.stats
     }
 
-    fn aof(&self) -> Option<&AofStatus> {
-        self.aof.as_deref()
+    fn aof(&self) -> Option<Arc<AofStatus>> {
+        self.persistence.aof().map(|aof| aof.status())
+    }
+
+    fn persistence(&self) -> PersistenceInfo {
+        self.persistence.info()
     }
 
     fn command_name(&self, id: u16) -> Option<&str> {
@@ -199,7 +203,7 @@ impl Source for Server {
         if self.is_stopping() {
             return Readiness::NotReady("stopping".to_owned());
         }
-        let Some(failure) = self.aof.as_deref().and_then(AofStatus::failure) else {
+        let Some(failure) = self.aof().and_then(|aof| aof.failure()) else {
             return Readiness::Ready;
         };
         let verb = match failure.health {

@@ -2,9 +2,10 @@
 
 use crate::clients::{ClientHandle, Clients};
 use crate::config::{Config, RuntimeConfig, Settings};
+use crate::persistence::Persistence;
 use crate::report::Lag;
 use crate::stats::ServerStats;
-use moon_aof::{AofHandle, AofStatus, FsyncPolicy};
+use moon_aof::{AofHandle, FsyncPolicy};
 use moon_commands::{CommandId, Limits};
 use moon_core::{Lsn, ShardCount};
 use moon_repl::Clock;
@@ -22,8 +23,10 @@ use tokio::sync::{Notify, watch};
 pub struct ShutdownRequest {
     /// Do not wait for lagging replicas.
     pub now: bool,
-    /// Stop even if the last sync fails.
+    /// Stop even if the last snapshot cannot be written.
     pub force: bool,
+    /// Whether to write a snapshot; `None` does if there are save points.
+    pub save: Option<bool>,
 }
 
 /// The server, shared by its threads.
@@ -42,10 +45,8 @@ pub struct Server {
     pub directory: Directory,
     /// Number of shards.
     pub shards: ShardCount,
-    /// The log; `None` with `appendonly no`.
-    pub aof: Option<Arc<AofStatus>>,
-    /// The log's handle; `None` with `appendonly no`.
-    pub log: Option<AofHandle>,
+    /// Snapshots, and the log.
+    pub persistence: Arc<Persistence>,
     /// The shards whose logs cannot take writes.
     pub failing_logs: Arc<FailingLogs>,
     /// The id of the history, as replicas know it.
@@ -73,10 +74,8 @@ pub struct Parts {
     pub directory: Directory,
     /// See [`Server::shards`].
     pub shards: ShardCount,
-    /// See [`Server::aof`].
-    pub aof: Option<Arc<AofStatus>>,
-    /// See [`Server::log`].
-    pub log: Option<AofHandle>,
+    /// See [`Server::persistence`].
+    pub persistence: Arc<Persistence>,
     /// See [`Server::replication_id`].
     pub replication_id: String,
     /// See [`Server::failing_logs`].
@@ -97,8 +96,7 @@ impl Server {
             clock: parts.clock,
             directory: parts.directory,
             shards: parts.shards,
-            aof: parts.aof,
-            log: parts.log,
+            persistence: parts.persistence,
             failing_logs: parts.failing_logs,
             replication_id: parts.replication_id,
             databases: u16::try_from(databases).unwrap_or(u16::MAX),
@@ -204,7 +202,7 @@ impl Server {
         let mut durable_first = Lsn::ZERO;
         let apply = |_: &Config, next: &Config, names: &[&'static str]| {
             if names.contains(&"appendfsync")
-                && let Some(log) = &self.log
+                && let Some(log) = self.persistence.aof()
             {
                 durable_first = self.set_fsync_policy(log, next.appendfsync.policy());
                 tracing::info!("{}", next.durability_line());
@@ -267,6 +265,13 @@ impl Server {
     pub fn begin_stop(&self) {
         self.stopping.store(true, Relaxed);
         self.clients.kill_all();
+    }
+
+    /// The stop did not come off: connections are taken again.
+    pub fn resume(&self) {
+        let mut shutdown = self.shutdown.lock().unwrap_or_else(PoisonError::into_inner);
+        *shutdown = None;
+        self.stopping.store(false, Relaxed);
     }
 
     /// Connections are gone: the shards' threads end.

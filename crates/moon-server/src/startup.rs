@@ -38,15 +38,21 @@ impl Refusal {
 
     /// A refusal that prints `error` and all its causes.
     pub fn from_error(error: &dyn std::error::Error) -> Refusal {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(e) = cause {
-            text.push_str(": ");
-            text.push_str(&e.to_string());
-            cause = e.source();
-        }
-        Refusal::new(text)
+        Refusal::new(chain(error))
     }
+}
+
+/// An error with all its causes, in one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(e) = cause {
+        text.push_str(": ");
+        text.push_str(&e.to_string());
+        cause = e.source();
+    }
+    text
 }
 
 /// One address to listen on.

@@ -43,6 +43,8 @@ pub struct ShardStats {
     pub keyspace_hits: Counter,
     pub keyspace_misses: Counter,
     pub expired_keys: Counter,
+    /// Changes of keys since the start; CONFIG RESETSTAT leaves them, `save` counts them.
+    pub changes: Counter,
     pub net_input_bytes: Counter,
     pub net_output_bytes: Counter,
     /// Reads from and writes to client sockets.
@@ -71,6 +73,7 @@ impl ShardStats {
             keyspace_hits: Counter::default(),
             keyspace_misses: Counter::default(),
             expired_keys: Counter::default(),
+            changes: Counter::default(),
             net_input_bytes: Counter::default(),
             net_output_bytes: Counter::default(),
             reads: Counter::default(),
@@ -370,6 +373,12 @@ impl ServerStats {
     /// Takes note of the memory in use and returns the highest value seen.
     pub fn note_memory(&self, used: u64) -> u64 {
         self.peak_memory.fetch_max(used, Relaxed).max(used)
+    }
+
+    /// Changes of keys since the start.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.sum(|s| &s.changes)
     }
 
     /// Totals since the last reset.

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use moon_commands::context::{Counts, Origin};
 use moon_commands::{CommandId, Cx, Effects, Limits, ShardSet, by_id, execute};
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
-use moon_repl::FrameKind;
+use moon_repl::{CommitLog, FrameKind};
 use moon_resp::{Args, Protocol, Reply};
 use moon_store::{DbIndex, ShardData, THIS_TURN};
 use rand::rngs::SmallRng;
@@ -82,14 +82,27 @@ impl ShardMask {
     }
 }
 
+/// What a shard does with its log and its data at the moment it lends for a cut: everything it
+/// has executed has its LSN, and it issues nothing before the data is back.
+pub type AtLend = Box<dyn FnOnce(&mut Box<dyn CommitLog>, &mut ShardData) + Send>;
+
 /// Asks a shard for its data.
 pub struct LendRequest {
     to: oneshot::Sender<Lent>,
+    at_lend: Option<AtLend>,
 }
 
 impl LendRequest {
     /// Gives the data to the executor, or takes it straight home if the executor has gone.
-    pub(crate) fn lend(self, data: Box<ShardData>, directory: Directory) {
+    pub(crate) fn lend(
+        self,
+        mut data: Box<ShardData>,
+        log: &mut Box<dyn CommitLog>,
+        directory: Directory,
+    ) {
+        if let Some(at_lend) = self.at_lend {
+            at_lend(log, &mut data);
+        }
         // If the executor is gone, dropping the value sends the data home.
         drop(self.to.send(Lent {
             data: Some(data),
@@ -129,12 +142,35 @@ pub struct Borrowed {
 impl Shard {
     /// Borrows the data of the shards in `mask` and of this one.
     pub async fn borrow(self: &Rc<Self>, mask: ShardMask) -> Borrowed {
+        self.borrow_with(mask, |_| None).await
+    }
+
+    /// The global cut: a borrow of all shards without work. Each of them does what `at_lend` makes
+    /// for it; when the last has lent, everything below the position returned was executed
+    /// before that and nothing above it exists. `look` sees the data of every shard then.
+    pub async fn cut(
+        self: &Rc<Self>,
+        mut at_lend: impl FnMut(ShardId) -> AtLend,
+        mut look: impl FnMut(&ShardData),
+    ) -> Lsn {
+        let all = ShardMask::all(self.config.count);
+        let borrowed = self.borrow_with(all, |shard| Some(at_lend(shard))).await;
+        borrowed.boxes.iter().flatten().for_each(|data| look(data));
+        self.shared.clock.head()
+    }
+
+    async fn borrow_with(
+        self: &Rc<Self>,
+        mask: ShardMask,
+        mut at_lend: impl FnMut(ShardId) -> Option<AtLend>,
+    ) -> Borrowed {
         let mask = mask.with(self.config.id);
         let mut requests = Vec::new();
         let mut answers = Vec::new();
         for shard in mask.iter() {
             let (to, answer) = oneshot::channel();
-            requests.push((shard, LendRequest { to }));
+            let at_lend = at_lend(shard);
+            requests.push((shard, LendRequest { to, at_lend }));
             answers.push((shard, answer));
         }
         self.shared.directory.send_borrow(requests.into_iter());

@@ -14,21 +14,25 @@
 //! * [`batch`]: commands that run on another shard than their connection's.
 //! * [`misconf`]: which logs fail, and the error that refuses writes meanwhile.
 //! * [`thread`]: the thread itself with its tasks: mailbox, committer, clock tick.
+//! * [`snapshot`]: the walk: encoding the state at a cut while serving.
+//! * [`huge`]: writes to huge values while a walk is on.
 //! * [`replay`]: recovery's parallel replay into the shards.
 
 pub mod batch;
 pub mod borrow;
 pub mod gate;
+pub mod huge;
 pub mod mailbox;
 pub mod misconf;
 pub mod observer;
 pub mod replay;
 pub mod running;
 pub mod shard;
+pub mod snapshot;
 pub mod thread;
 
 pub use batch::{Batch, BatchCommand, BatchReply};
-pub use borrow::{Borrowed, ShardMask};
+pub use borrow::{AtLend, Borrowed, ShardMask};
 pub use gate::{Gate, Ticket};
 pub use mailbox::{Directory, Mailbox};
 pub use misconf::{FailingLogs, Misconf};
@@ -36,4 +40,5 @@ pub use observer::{NoObserver, Observer};
 pub use replay::ReplayPool;
 pub use running::Running;
 pub use shard::{Session, SessionId, Shard, ShardConfig};
+pub use snapshot::{Image, SnapshotProgress};
 pub use thread::{ShardSeed, spawn};

@@ -64,6 +64,7 @@ impl<'a> Meter<'a> {
         self.counts.hits += counts.hits;
         self.counts.misses += counts.misses;
         self.counts.expired += counts.expired;
+        self.counts.changes += counts.changes;
         if outcome == Outcome::Failed {
             self.observer.failed(id, error_text(reply));
         }
@@ -170,6 +171,16 @@ impl<'a> Running<'a> {
         }
         self.meter.ran(id, outcome, counts, &replies[reply_start..]);
         depends_on
+    }
+
+    /// Whether a command must wait until a walk has encoded a huge value that it changes.
+    #[inline]
+    #[must_use]
+    pub fn is_held(&self, id: CommandId, args: Args<'_>, db: DbIndex) -> bool {
+        match &self.core.data {
+            Some(data) if data.is_walking() => crate::huge::is_held(data, id, args, db),
+            _ => false,
+        }
     }
 
     /// Begins a transaction: what follows until [`Running::end_transaction`] is one unit of the

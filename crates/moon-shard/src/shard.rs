@@ -116,7 +116,9 @@ pub struct Shard {
     /// Wakes the committer: a turn has begun, or `committed` has passed what was waited for.
     pub(crate) committer: Arc<Notify>,
     /// The data came home, or there is room again.
-    moved: Notify,
+    pub(crate) moved: Notify,
+    /// A walk has encoded something.
+    pub(crate) walked: Notify,
     committer_woken: Cell<bool>,
     sessions: RefCell<HashMap<SessionId, Rc<dyn Session>, FixedState>>,
     turn_sessions: RefCell<Vec<Rc<dyn Session>>>,
@@ -129,6 +131,8 @@ pub struct Shard {
     last_end: Cell<Lsn>,
     /// Whether the mailbox was woken before the connections when there was room last.
     others_first: Cell<bool>,
+    /// Whether the mailbox holds back a batch until the walk has encoded its values.
+    pub(crate) parked: Cell<bool>,
     /// Size of the last batch's replies, a guess at the next one's.
     batch_reply_bytes: Cell<usize>,
     /// The second that the data's access clock stands at.
@@ -166,6 +170,7 @@ impl Shard {
             observer,
             committer,
             moved: Notify::new(),
+            walked: Notify::new(),
             committer_woken: Cell::new(false),
             sessions: RefCell::default(),
             turn_sessions: RefCell::default(),
@@ -175,6 +180,7 @@ impl Shard {
             starved: Cell::new(false),
             last_end: Cell::new(Lsn::ZERO),
             others_first: Cell::new(false),
+            parked: Cell::new(false),
             batch_reply_bytes: Cell::new(0),
             clock_second: Cell::new(0),
         })
@@ -240,19 +246,42 @@ impl Shard {
     /// bound. One item larger than the bound is admitted alone.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        let at_risk = usize::try_from(self.core.borrow().log.bytes_at_risk()).unwrap_or(usize::MAX);
-        let has_room =
-            at_risk.saturating_add(self.held_bytes.get()) < self.config.inflight_bytes_max;
+        let bytes = usize::try_from(self.inflight_bytes()).unwrap_or(usize::MAX);
+        let has_room = bytes < self.config.inflight_bytes_max;
         if !has_room {
             self.starved.set(true);
         }
         has_room
     }
 
-    /// Bytes executed and not yet safe, held replies included.
+    /// Bytes executed and not yet safe, held replies included, and what a walk has encoded and not
+    /// sent.
     #[must_use]
     pub fn inflight_bytes(&self) -> u64 {
-        self.core.borrow().log.bytes_at_risk() + self.held_bytes.get() as u64
+        let core = self.core.borrow();
+        let images = core.data.as_ref().map_or(0, |data| data.image_bytes());
+        core.log.bytes_at_risk() + (self.held_bytes.get() + images) as u64
+    }
+
+    /// Runs `visit` with the data, as soon as it is at home.
+    pub(crate) async fn with_data<R>(&self, visit: impl FnOnce(&mut ShardData) -> R) -> R {
+        loop {
+            let moved = self.moved.notified();
+            if let Some(data) = &mut self.core.borrow_mut().data {
+                return visit(data);
+            }
+            moved.await;
+        }
+    }
+
+    /// A walk has encoded or sent something, or is over: there may be room, and a write that
+    /// waited for its value may go on.
+    pub(crate) fn walk_moved(&self) {
+        self.notice_room();
+        self.walked.notify_waiters();
+        if self.parked.get() {
+            self.shared.directory.of(self.config.id).nudge();
+        }
     }
 
     /// Waits until the data is at home and there is room.

@@ -6,6 +6,7 @@
 //!   when the turn began, so that one frame carries what all of them wrote,
 //! * the *tick* lets the log retry and sync, and removes expired keys.
 
+use crate::batch::Batch;
 use crate::mailbox::{ControlMessage, DataMessage};
 use crate::observer::Observer;
 use crate::shard::{Shard, ShardConfig, Shared};
@@ -90,6 +91,8 @@ const EVENT_INTERVAL: u32 = 61;
 async fn run_mailbox(shard: Rc<Shard>) {
     let mailbox = shard.directory().clone();
     let mailbox = mailbox.of(shard.id());
+    // Waits for a huge value that the walk encodes; what is behind it waits with it.
+    let mut parked: Option<Batch> = None;
     loop {
         let mut taken = 0;
         while taken < MESSAGES_PER_POLL {
@@ -106,11 +109,21 @@ async fn run_mailbox(shard: Rc<Shard>) {
             if !shard.is_home() {
                 break;
             }
-            let message = if shard.has_room() {
-                mailbox.take_data()
-            } else {
+            let message = if !shard.has_room() {
                 mailbox.take_lend()
+            } else if let Some(batch) = parked.take() {
+                Some(DataMessage::Batch(batch))
+            } else {
+                mailbox.take_data()
             };
+            let message = match message {
+                Some(DataMessage::Batch(batch)) if shard.holds(&batch) => {
+                    parked = Some(batch);
+                    mailbox.take_lend()
+                }
+                message => message,
+            };
+            shard.parked.set(parked.is_some());
             match message {
                 Some(message) => take_data(&shard, message),
                 None => break,
@@ -137,13 +150,9 @@ fn take_data(shard: &Rc<Shard>, message: DataMessage) {
         DataMessage::Batch(batch) => shard.run_batch(&batch),
         DataMessage::Lend(request) => {
             shard.end_turn();
-            let data = shard
-                .core
-                .borrow_mut()
-                .data
-                .take()
-                .expect("a shard at home has its data");
-            request.lend(data, shard.directory().clone());
+            let mut core = shard.core.borrow_mut();
+            let data = core.data.take().expect("a shard at home has its data");
+            request.lend(data, &mut core.log, shard.directory().clone());
         }
         DataMessage::Visit(visit) => {
             let mut core = shard.core.borrow_mut();

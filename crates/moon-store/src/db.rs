@@ -12,8 +12,10 @@ use moon_core::UnixMs;
 use std::fmt;
 
 mod expiry;
+mod walk;
 
 pub use expiry::ExpireScan;
+pub(crate) use walk::{DbWalk, WalkLimits};
 
 /// When a key expires: at this time it is gone. `None` means never.
 pub type Deadline = Option<UnixMs>;
@@ -87,6 +89,8 @@ pub struct Db {
     /// Hash of the key whose value was given out to be changed, and counts again when the next
     /// change begins. Its entry is flagged.
     unsettled: Option<u64>,
+    /// The walk through the database, while its image is being written.
+    walk: Option<Box<DbWalk>>,
 }
 
 impl Db {
@@ -96,6 +100,16 @@ impl Db {
         Db {
             table: Table::with_hint(keys),
             ..Db::default()
+        }
+    }
+
+    /// Makes room for about `keys` keys, if there are none yet: many that are about to come find
+    /// their places without growing the table. Unlike that of [`Db::with_hint`], the memory is
+    /// given back when they leave.
+    pub fn reserve(&mut self, keys: usize) {
+        if self.is_empty() {
+            self.settle();
+            self.table = Table::with_room(keys);
         }
     }
 
@@ -182,6 +196,7 @@ impl Db {
                     value: create(),
                 });
                 self.heap += entry.memory();
+                Self::after_create(&mut self.walk, key);
                 entry
             }
         };
@@ -232,8 +247,12 @@ impl Db {
                     Change::Store(value, to) => {
                         let mut packed = PackedKey::new(key.bytes, self.clock);
                         packed.set_has_deadline(to.is_some());
-                        let entry = slot.insert(Entry { key: packed, value });
+                        let entry = Entry { key: packed, value };
+                        // Asked before the entry moves: in the table it would have to wait for
+                        // the slot's cache line.
                         self.heap += entry.memory();
+                        slot.insert(entry);
+                        Self::after_create(&mut self.walk, key);
                         Some(to)
                     }
                 };
@@ -296,14 +315,15 @@ impl Db {
     fn take(&mut self, key: Key<'_>) -> Option<(Value, Deadline)> {
         let entry = self.table.remove(key)?;
         self.heap -= entry.memory();
+        Self::after_remove(&mut self.walk, key);
         let deadline = self.deadline_of(&entry, key);
         self.store_deadline(key, deadline.is_some(), None);
         Some((entry.value, deadline))
     }
 
-    /// Empties the database and returns what it held, to be dropped elsewhere or later.
+    /// Empties the database and returns what it held, its walk included.
     #[must_use = "dropping a large database takes long; drop it where that does not matter"]
-    pub fn clear(&mut self) -> Db {
+    pub(crate) fn clear(&mut self) -> Db {
         self.settle();
         let clock = self.clock;
         std::mem::replace(
@@ -409,12 +429,27 @@ impl Db {
         assert_eq!(volatile, self.expires.len(), "keys with a deadline");
         let tables = self.table.allocated() + self.expires.allocated();
         assert_eq!(self.memory(), tables + heap, "memory");
+        self.check_walk();
     }
 
-    /// Every change of a key begins here, whether the key is present or not.
+    /// Every change of a key begins here, whether the key is present or not. Of a database that
+    /// is being walked, the key's state at the cut is written first.
     #[inline]
-    fn before_change(&mut self, _key: Key<'_>) {
+    fn before_change(&mut self, key: Key<'_>) {
         self.settle();
+        if self.walk.is_some() {
+            self.write_pre_image(key);
+        }
+    }
+
+    /// The walk through the database.
+    pub(crate) fn walked(&self) -> Option<&DbWalk> {
+        self.walk.as_deref()
+    }
+
+    /// Takes the walk away or puts it where there is none.
+    pub(crate) fn walk_slot(&mut self) -> &mut Option<Box<DbWalk>> {
+        &mut self.walk
     }
 
     /// Accounts for the value that was given out last; whoever had it is done with it.

@@ -11,10 +11,12 @@
 //! * [`dirty`]: which keys hold effects that are not committed yet, for the gate.
 //! * [`watch`]: versions of watched keys, for WATCH.
 //! * [`shard`]: [`ShardData`], everything that execution touches and that a borrow moves.
+//! * [`image`], [`walk`]: the state at one moment as RDB bytes, written while commands go on.
 
 pub mod clock;
 pub mod db;
 pub mod dirty;
+pub mod image;
 pub mod key;
 mod long_str;
 pub mod memory;
@@ -26,15 +28,18 @@ pub mod string;
 mod table;
 pub mod types;
 pub mod value;
+pub mod walk;
 pub mod watch;
 
 pub use clock::AccessClock;
 pub use db::{Change, Db, Deadline, ExpireScan};
 pub use dirty::{DirtyKeys, THIS_TURN};
+pub use image::{ImageChunk, encode_entry};
 pub use key::Key;
 pub use long_str::STRING_LEN_MAX;
 pub use shard::{DbIndex, ShardData};
 pub use string::Str;
 pub use types::{Encoding, End, Hash, List, Member, NodeLimit, PackLimits, Set, SetLimits};
 pub use value::{IntText, Kind, Value, parse_int};
+pub use walk::{CHUNK_BYTES, HUGE_BYTES, WalkProgress};
 pub use watch::{WatchTable, WatchVersion};

@@ -4,6 +4,7 @@ use crate::clock::AccessClock;
 use crate::db::Db;
 use crate::dirty::DirtyKeys;
 use crate::key::Key;
+use crate::walk::ShardWalk;
 use crate::watch::WatchTable;
 use moon_core::ShardId;
 
@@ -22,6 +23,8 @@ pub struct ShardData {
     pub dirty: DirtyKeys,
     /// Watched keys.
     pub watches: WatchTable,
+    /// The walk through all databases, while their image is being written.
+    pub(crate) walk: Option<Box<ShardWalk>>,
 }
 
 impl ShardData {
@@ -33,6 +36,7 @@ impl ShardData {
             dbs: (0..databases).map(|_| Db::default()).collect(),
             dirty: DirtyKeys::new(gated),
             watches: WatchTable::default(),
+            walk: None,
         }
     }
 
@@ -78,14 +82,19 @@ impl ShardData {
     }
 
     /// Empties a database, which the caller has checked, and returns what it held, to be dropped
-    /// elsewhere or later.
+    /// elsewhere or later. While a walk needs what it held, that stays with the walk, and what
+    /// returns is empty.
     #[must_use = "dropping a large database takes long; drop it where that does not matter"]
     pub fn flush(&mut self, index: DbIndex) -> Db {
         self.dirty.mark_whole(index);
         let db = &mut self.dbs[usize::from(index)];
         self.watches
             .changed_where(index, |key| db.contains(Key::new(key)));
-        db.clear()
+        let old = db.clear();
+        match &mut self.walk {
+            Some(walk) => walk.keep_flushed(old),
+            None => old,
+        }
     }
 
     /// Bytes used by all databases. O(databases).

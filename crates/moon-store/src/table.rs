@@ -162,6 +162,14 @@ impl<T: Keyed> Table<T> {
         }
     }
 
+    /// An empty table with memory for about `keys` entries, which is given back as they leave.
+    pub(crate) fn with_room(keys: usize) -> Self {
+        Table {
+            depth_min: 0,
+            ..Self::with_hint(keys)
+        }
+    }
+
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -392,19 +400,35 @@ impl<T: Keyed> Table<T> {
         }
     }
 
-    /// The entries of the segment that owns `position`, in no order, and the first position
-    /// behind it; `None` at the end of the table.
-    pub(crate) fn segment_from(&self, position: u64) -> (impl Iterator<Item = &T>, Option<u64>) {
+    /// The segment that owns `position`: its first position; its entries, in no order; the first
+    /// position behind it, `None` at the end of the table.
+    pub(crate) fn segment_from(
+        &self,
+        position: u64,
+    ) -> (u64, hash_table::Iter<'_, T>, Option<u64>) {
         let segment = &self.segments[self.segment_at(position)];
         let next = (segment.start + segment.span()).checked_add(1);
-        (segment.slots.iter(), next)
+        (segment.start, segment.slots.iter(), next)
+    }
+
+    /// Drops the entries of the segment that owns `position` for which `keep` does not hold. The
+    /// segment gives its memory back and stays.
+    pub(crate) fn retain_in_segment(&mut self, position: u64, mut keep: impl FnMut(&T) -> bool) {
+        let segment = self.segment_at(position);
+        let slots = &mut self.segments[segment].slots;
+        self.len -= slots.len();
+        self.allocated -= slots.allocation_size();
+        slots.retain(|entry| keep(entry));
+        slots.shrink_to_fit(hash_of);
+        self.len += slots.len();
+        self.allocated += slots.allocation_size();
     }
 
     /// All entries, segment by segment in the order of positions.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         let mut next = Some(0);
         std::iter::from_fn(move || {
-            let (entries, after) = self.segment_from(next?);
+            let (_, entries, after) = self.segment_from(next?);
             next = after;
             Some(entries)
         })

@@ -12,6 +12,7 @@ mod failures;
 mod generations;
 mod golden;
 mod harness;
+mod migrate;
 mod page_cache;
 mod rdb_files;
 mod real;

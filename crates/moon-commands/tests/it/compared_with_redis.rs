@@ -1,80 +1,12 @@
 //! Replies compared byte for byte with a real `redis-server`, where one is installed.
 
 use crate::harness::Instance;
+use crate::redis::Redis;
 use moon_core::UnixMs;
-use moon_resp::{OwnedArgs, Protocol, ReplyParser, write_request};
+use moon_resp::{OwnedArgs, Protocol};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tempfile::TempDir;
-
-/// A private server and a connection to it; it ends with the test.
-struct Redis {
-    process: Child,
-    connection: UnixStream,
-    received: Vec<u8>,
-    /// Holds its socket, which no other test can meet, as it could a port.
-    _dir: TempDir,
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        // It may have ended by itself; either way it is gone afterwards.
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
-}
-
-impl Redis {
-    /// `None` if there is no `redis-server` on this machine.
-    fn start() -> Option<Redis> {
-        let dir = tempfile::tempdir().expect("a directory");
-        let socket = dir.path().join("redis.sock");
-        let process = Command::new("redis-server")
-            .args(["--port", "0", "--unixsocket"])
-            .arg(&socket)
-            .args(["--save", "", "--appendonly", "no", "--databases", "4"])
-            .stdout(Stdio::null())
-            .spawn()
-            .ok()?;
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let connection = loop {
-            match UnixStream::connect(&socket) {
-                Ok(connection) => break connection,
-                Err(error) => assert!(Instant::now() < deadline, "no redis-server: {error}"),
-            }
-        };
-        connection
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .expect("a timeout");
-        Some(Redis {
-            process,
-            connection,
-            received: Vec::new(),
-            _dir: dir,
-        })
-    }
-
-    fn run(&mut self, parts: &[&str]) -> Vec<u8> {
-        let mut request = Vec::new();
-        write_request(&mut request, parts);
-        self.connection.write_all(&request).expect("sent");
-        loop {
-            let mut parser = ReplyParser::new();
-            let parsed = parser.parse(&self.received).expect("a valid reply");
-            if let Some((_, consumed)) = parsed {
-                return self.received.drain(..consumed).collect();
-            }
-            let mut chunk = [0; 4096];
-            let len = self.connection.read(&mut chunk).expect("a reply");
-            assert!(len > 0, "the server went away");
-            self.received.extend_from_slice(&chunk[..len]);
-        }
-    }
-}
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Both servers, given the same commands.
 struct Pair {
@@ -84,12 +16,8 @@ struct Pair {
 
 impl Pair {
     fn start(shards: u16) -> Option<Pair> {
-        let redis = Redis::start();
-        if redis.is_none() {
-            eprintln!("nothing compared: no redis-server on this machine");
-        }
         Some(Pair {
-            redis: redis?,
+            redis: Redis::start(&[])?,
             moon: Instance::new(shards),
         })
     }

@@ -4,5 +4,7 @@ mod compared_with_redis;
 mod effects_of_commands;
 mod harness;
 mod keyspace_commands;
+mod loaded_dumps;
+mod redis;
 mod replay_refusals;
 mod replayed_effects;

@@ -93,7 +93,7 @@ fn the_examples_of_the_format_page_parse() {
         versions.push(manifest.version);
     }
     use ManifestVersion::{V1, V2, V3};
-    assert_eq!(versions, [V1, V2, V3, V3]);
+    assert_eq!(versions, [V1, V1, V2, V3, V3]);
 }
 
 #[test]

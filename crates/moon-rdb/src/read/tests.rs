@@ -1,7 +1,10 @@
 //! Round trips, limits and damage.
 
 use super::*;
+use crate::crc64;
 use crate::value::RdbValueRef;
+use crate::value::{RdbEntry, RdbValue};
+use crate::write::RdbCompression;
 use crate::write::{RdbInfo, RdbVersion, RdbWriter};
 use proptest::prelude::*;
 
@@ -33,7 +36,12 @@ fn entry(db: u32, key: &[u8], deadline: Option<i64>, value: RdbValue) -> RdbEntr
 }
 
 fn write(version: RdbVersion, entries: &[RdbEntry]) -> Vec<u8> {
-    let mut writer = RdbWriter::header(Vec::new(), version).unwrap();
+    write_with(version, RdbCompression::Off, entries)
+}
+
+fn write_with(version: RdbVersion, compression: RdbCompression, entries: &[RdbEntry]) -> Vec<u8> {
+    let writer = RdbWriter::header(Vec::new(), version).unwrap();
+    let mut writer = writer.with_compression(compression);
     writer.info(&INFO).unwrap();
     let mut db = None;
     for entry in entries {
@@ -148,6 +156,115 @@ fn the_versions_differ_in_header_and_checksum_only() {
 }
 
 #[test]
+fn every_version_and_both_compressions_come_back() {
+    let mut entries_written = sample();
+    let long = b"a long string, a long string, and once more a long string".repeat(9);
+    entries_written.push(entry(9, &long, None, RdbValue::String(long.clone())));
+    entries_written.push(entry(9, b"l", None, RdbValue::List(vec![long.clone(); 3])));
+    for (version, digits) in [
+        (RdbVersion::V9, b"REDIS0009"),
+        (RdbVersion::V10, b"REDIS0010"),
+        (RdbVersion::V11, b"REDIS0011"),
+        (RdbVersion::V12, b"REDIS0012"),
+    ] {
+        let plain = write_with(version, RdbCompression::Off, &entries_written);
+        let short = write_with(version, RdbCompression::Lzf, &entries_written);
+        assert_eq!(&short[..9], digits);
+        assert!(plain.len() - short.len() > 4 * (long.len() - 100));
+        assert_eq!(entries(read(&plain).unwrap()), entries_written);
+        assert_eq!(entries(read(&short).unwrap()), entries_written);
+    }
+}
+
+/// Bytes of the example in `docs/format/rdb.md`: two spaces end those of a line.
+fn documented_file() -> Vec<u8> {
+    let page = include_str!("../../../../docs/format/rdb.md");
+    let (_, rest) = page.split_once("```hex\n").unwrap();
+    let (block, _) = rest.split_once("```").unwrap();
+    let bytes = block.lines().flat_map(|line| {
+        let (bytes, _) = line.split_once("  ").unwrap();
+        bytes.split(' ')
+    });
+    bytes
+        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+        .collect()
+}
+
+#[test]
+fn the_documented_file_is_written_and_read_as_the_page_says() {
+    let mut writer = RdbWriter::header(Vec::new(), RdbVersion::V11).unwrap();
+    writer.aux(b"moon-cut-lsn", b"1200").unwrap();
+    writer.select_db(0, 2, 1).unwrap();
+    let value = RdbValueRef::String(b"hello");
+    writer
+        .entry(b"greeting", Some(4_102_444_800_123), value)
+        .unwrap();
+    let mut elements = [b"1".as_slice(), b"two"].into_iter();
+    writer
+        .entry(b"numbers", None, RdbValueRef::List(&mut elements))
+        .unwrap();
+    assert_eq!(writer.finish().unwrap(), documented_file());
+    assert_eq!(read(&documented_file()).unwrap().len(), 5);
+}
+
+#[test]
+fn functions_come_as_their_code_and_slot_hints_are_passed_over() {
+    let code = b"#!lua name=lib\nredis.register_function('f', function() return 1 end)";
+    let mut writer = RdbWriter::header(Vec::new(), RdbVersion::V12).unwrap();
+    writer.function(code).unwrap();
+    writer.select_db(0, 1, 0).unwrap();
+    // Slot 16383 with 70000 keys, none of which expires.
+    let hint = [opcode::SLOT_INFO, 0x7f, 0xff, 0x80, 0, 1, 0x11, 0x70, 0];
+    writer.encoded(&hint).unwrap();
+    let value = RdbValueRef::String(b"v");
+    writer.entry(b"k", None, value).unwrap();
+    let items = read(&writer.finish().unwrap()).unwrap();
+    assert_eq!(items[0], RdbItem::Function(code.to_vec()));
+    assert_eq!(items.len(), 4, "{items:?}");
+    assert_eq!(entries(items)[0].key, b"k");
+}
+
+/// The number of the module that keeps JSON documents, as its files have it.
+#[test]
+fn data_of_a_module_is_refused_with_the_module_named() {
+    let number = b"ReJSON-RL".iter().fold(0_u64, |number, character| {
+        let characters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let index = characters.find(char::from(*character)).unwrap();
+        number << 6 | index as u64
+    });
+    let id = (number << 10 | 3).to_be_bytes();
+    let items = [&[opcode::MODULE_AUX, 0x81][..], &id, &[2, 2, 0]].concat();
+    let fault = fault(&sealed(&items));
+    assert_eq!(
+        fault.to_string(),
+        "data of the module 'ReJSON-RL', which cannot be read"
+    );
+}
+
+#[test]
+fn types_that_are_not_read_are_named() {
+    for (kind, name) in [
+        (3, "sorted set"),
+        (5, "sorted set"),
+        (7, "module value"),
+        (9, "hash in the form of Redis before 2.6"),
+        (17, "sorted set"),
+        (21, "stream"),
+        (24, "hash whose fields expire"),
+        (25, "hash whose fields expire"),
+        (26, "value of unknown type"),
+        (242, "value of unknown type"),
+    ] {
+        match fault(&sealed(&[kind, 1, b'k', 1, 2])) {
+            RdbFault::UnsupportedType { key, type_name, .. } => {
+                assert_eq!((key.as_slice(), type_name), (&b"k"[..], name), "{kind}");
+            }
+            other => panic!("{kind}: {other}"),
+        }
+    }
+}
+
+#[test]
 fn integers_take_their_short_form_and_come_back_as_spelled() {
     let sizes = [
         ("0", 2),
@@ -259,15 +376,22 @@ fn each_fault_is_named() {
                 f,
                 RdbFault::NewerVersion {
                     found: 99,
-                    newest: 11
+                    newest: 12
                 }
             )
         }),
-        (sealed(&[7, 1, b'k']), |f| {
-            matches!(f, RdbFault::UnsupportedType(7))
+        (
+            sealed(&[7, 1, b'k']),
+            |f| matches!(f, RdbFault::UnsupportedType { kind: 7, key, .. } if key == b"k"),
+        ),
+        (b"VALKEY080".to_vec(), |f| {
+            matches!(f, RdbFault::NewerVersion { found: 80, .. })
         }),
-        (sealed(&[245]), |f| {
-            matches!(f, RdbFault::UnsupportedOpcode(245))
+        (sealed(&[246]), |f| {
+            matches!(f, RdbFault::UnsupportedOpcode { opcode: 246, .. })
+        }),
+        (sealed(&[243]), |f| {
+            matches!(f, RdbFault::UnsupportedOpcode { opcode: 243, .. })
         }),
         (sealed(&[opcode::FREQ, 1]), |f| {
             matches!(f, RdbFault::MisplacedOpcode(opcode::EOF))
@@ -332,6 +456,7 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
         prop::collection::vec(any::<u8>(), 0..100),
         any::<i64>().prop_map(|number| number.to_string().into_bytes()),
         any::<i16>().prop_map(|number| number.to_string().into_bytes()),
+        ("[a-c]{1,9}", 1..40_usize).prop_map(|(text, count)| text.repeat(count).into_bytes()),
     ]
 }
 
@@ -359,19 +484,25 @@ proptest! {
             .into_iter()
             .map(|(db, key, deadline, value)| entry(db, &key, deadline, value))
             .collect();
-        let read = read(&write(RdbVersion::V11, &written)).unwrap();
-        prop_assert_eq!(entries(read), written);
+        for compression in [RdbCompression::Off, RdbCompression::Lzf] {
+            let read = read(&write_with(RdbVersion::V12, compression, &written)).unwrap();
+            prop_assert_eq!(entries(read), written.clone());
+        }
     }
 
     #[test]
     fn no_bytes_make_the_reader_panic(
-        kind in prop::sample::select(vec![0u8, 1, 2, 4, 10, 11, 13, 14, 16, 18, 20]),
+        kind in prop::sample::select(vec![
+            0u8, 1, 2, 4, 10, 11, 13, 14, 16, 18, 20, opcode::SLOT_INFO, opcode::FUNCTION2,
+            opcode::MODULE_AUX, opcode::IDLE, opcode::AUX, opcode::RESIZEDB,
+        ]),
+        head in prop::sample::select(vec![&[1_u8, b'k'][..], &[], &[1, b'k', 0xc3, 20, 200]]),
         body in prop::collection::vec(any::<u8>(), 0..120),
     ) {
-        let items = [&[kind, 1, b'k'][..], &body].concat();
+        let items = [&[kind][..], head, &body].concat();
         drop(read(&sealed(&items)));
-        drop(compact::listpack(&body));
-        drop(compact::ziplist(&body));
-        drop(compact::intset(&body));
+        for unpack in [compact::listpack, compact::ziplist, compact::intset] {
+            drop(unpack(&body, &mut Elements::default()));
+        }
     }
 }

@@ -104,6 +104,7 @@ pub fn load(args: &[String]) -> Result<Outcome, ConfigError> {
         if id == "config-file" || SWITCHES.iter().any(|(name, _)| *name == id) {
             continue;
         }
+        table::start_afresh(&mut loaded.config, id);
         for joined in matches.get_many::<String>(id).into_iter().flatten() {
             let words: Vec<&str> = joined.split(JOINT).collect();
             apply(&mut loaded, id, &words).map_err(|reason| {

@@ -90,6 +90,31 @@ pub enum LogLevel {
 /// The words of [`LogLevel`], in its order.
 pub const LOGLEVEL_WORDS: &[&str] = &["debug", "verbose", "notice", "warning", "nothing"];
 
+/// `save`: a dump is due after so many seconds if there were at least so many changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavePoint {
+    /// Seconds since the last dump.
+    pub seconds: u64,
+    /// Changes since then.
+    pub changes: u64,
+}
+
+/// What Redis does unless told otherwise.
+const DEFAULT_SAVE: [SavePoint; 3] = [
+    SavePoint {
+        seconds: 3600,
+        changes: 1,
+    },
+    SavePoint {
+        seconds: 300,
+        changes: 100,
+    },
+    SavePoint {
+        seconds: 60,
+        changes: 10_000,
+    },
+];
+
 /// Every setting of one server. [`table::DIRECTIVES`] says how each is read and printed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -129,6 +154,25 @@ pub struct Config {
     pub appenddirname: String,
     /// Whether a torn tail is truncated at start; if not, the start is refused.
     pub aof_load_truncated: bool,
+    /// Growth of the log over what the last rewrite left, in percent, at which the next one
+    /// starts by itself; 0 means never.
+    pub auto_aof_rewrite_percentage: u32,
+    /// Size of the log below which no rewrite starts by itself.
+    pub auto_aof_rewrite_min_size: u64,
+    /// Superseded generations of the log that are kept for a restore.
+    pub aof_keep_generations: u32,
+    /// Where generations go that are not kept in place; empty deletes them.
+    pub aof_archive_dir: String,
+    /// When a dump is written by itself; `None` is the default, see [`Config::save_points`].
+    pub save: Option<Vec<SavePoint>>,
+    /// Name of the dump in `dir`.
+    pub dbfilename: String,
+    /// Whether long strings of a dump are compressed.
+    pub rdbcompression: bool,
+    /// Refuse writes while dumps are configured and the last one failed.
+    pub stop_writes_on_bgsave_error: bool,
+    /// Rewrite the directory for another shard count at start.
+    pub reshard_on_start: bool,
     /// Bytes by which a segment is allocated ahead; 0 means not at all.
     pub aof_preallocate_size: u64,
     /// Bound of what each shard has executed and not yet committed.
@@ -194,6 +238,15 @@ impl Default for Config {
             appendfsync: AppendFsync::Everysec,
             appenddirname: "appendonlydir".to_owned(),
             aof_load_truncated: true,
+            auto_aof_rewrite_percentage: 100,
+            auto_aof_rewrite_min_size: 64 << 20,
+            aof_keep_generations: 0,
+            aof_archive_dir: String::new(),
+            save: None,
+            dbfilename: "dump.rdb".to_owned(),
+            rdbcompression: true,
+            stop_writes_on_bgsave_error: true,
+            reshard_on_start: false,
             aof_preallocate_size: 16 << 20,
             inflight_max_bytes: 64 << 20,
             pipeline_order: PipelineOrder::Relaxed,
@@ -220,13 +273,32 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The save points in force. Unless they are set they are those of Redis without a log, and
+    /// none with one: it holds every write.
+    #[must_use]
+    pub fn save_points(&self) -> &[SavePoint] {
+        match &self.save {
+            Some(points) => points,
+            None if self.appendonly => &[],
+            None => &DEFAULT_SAVE,
+        }
+    }
+
     /// One line that says what an acknowledged write survives with these settings.
     #[must_use]
     pub fn durability_line(&self) -> String {
-        if !self.appendonly {
+        if !self.appendonly && self.save_points().is_empty() {
             return "Durability: appendonly no, nothing is kept on disk; all data is lost when \
                     the process ends"
                 .to_owned();
+        }
+        if !self.appendonly {
+            return format!(
+                "Durability: appendonly no, snapshots in {} at save {}; a crash loses what was \
+                 written since the last one",
+                self.dir.join(&self.dbfilename).display(),
+                table::show_save(self)
+            );
         }
         let survives = match self.appendfsync {
             AppendFsync::Always => {
@@ -262,6 +334,8 @@ mod tests {
                 .contains("everysec, in ./data/appendonlydir")
         );
         config.appendonly = false;
+        assert!(config.durability_line().contains("since the last one"));
+        config.save = Some(Vec::new());
         assert!(config.durability_line().contains("all data is lost"));
     }
 }

@@ -30,9 +30,6 @@ enum Rule {
 
 use Rule::{Ignored, Only, Refused, Zero};
 
-const NO_SNAPSHOTS: &str = "there are no RDB snapshots here";
-const NO_SAVE: &str = "snapshots are not available yet; every write is in the append-only log, so \
-     remove the save points or use: save \"\"";
 const NO_REPLICAS: &str = "there is no replication yet";
 const NO_REPLICATION: &str = "replication is not available yet; remove it";
 const NO_CLUSTER: &str = "there is no cluster mode";
@@ -40,7 +37,7 @@ const NO_TLS: &str = "TLS is not available yet; remove it and put a TLS proxy in
 const TLS_OFF: &str = "TLS is not available and tls-port must be 0";
 const NO_FORK: &str = "nothing forks here";
 const NO_LIMIT: &str = "it only acts with a memory limit, and maxmemory must be 0";
-const NO_REWRITE: &str = "the log is not rewritten yet";
+const SYNCED_IN_STEPS: &str = "bases and snapshots are always synced in steps";
 const NO_DEFRAG: &str = "active defragmentation does not exist here; use: activedefrag no";
 const NO_TYPE: &str = "the data type it tunes is not available yet";
 const OTHER_MEMORY: &str = "memory is freed in another way here";
@@ -57,14 +54,18 @@ const NO_SCRIPTS: &str = "there are no scripts yet";
 /// Name, older name or "", rule.
 static RULES: &[(&str, &str, Rule)] = &[
     // Snapshots.
-    ("save", "", Only(&[""], NO_SAVE)),
-    ("dbfilename", "", Ignored(NO_SNAPSHOTS)),
-    ("rdbcompression", "", Ignored(NO_SNAPSHOTS)),
-    ("rdbchecksum", "", Ignored(NO_SNAPSHOTS)),
-    ("rdb-del-sync-files", "", Ignored(NO_SNAPSHOTS)),
-    ("rdb-save-incremental-fsync", "", Ignored(NO_SNAPSHOTS)),
+    (
+        "rdbchecksum",
+        "",
+        Only(&["yes"], "files always have a checksum here; use: yes"),
+    ),
+    (
+        "rdb-del-sync-files",
+        "",
+        Ignored("there are no files of a replication sync"),
+    ),
+    ("rdb-save-incremental-fsync", "", Ignored(SYNCED_IN_STEPS)),
     ("rdb-key-save-delay", "", Zero(OTHER_DEBUG)),
-    ("stop-writes-on-bgsave-error", "", Ignored(NO_SNAPSHOTS)),
     (
         "sanitize-dump-payload",
         "",
@@ -81,11 +82,17 @@ static RULES: &[(&str, &str, Rule)] = &[
         "",
         Only(&["no"], "syncs are never left out here; use: no"),
     ),
-    ("auto-aof-rewrite-percentage", "", Ignored(NO_REWRITE)),
-    ("auto-aof-rewrite-min-size", "", Ignored(NO_REWRITE)),
-    ("aof-rewrite-incremental-fsync", "", Ignored(NO_REWRITE)),
-    ("aof-use-rdb-preamble", "", Ignored(NO_REWRITE)),
-    ("aof-disable-auto-gc", "", Ignored(NO_REWRITE)),
+    (
+        "aof-rewrite-incremental-fsync",
+        "",
+        Ignored(SYNCED_IN_STEPS),
+    ),
+    ("aof-use-rdb-preamble", "", Ignored("bases are always RDB")),
+    (
+        "aof-disable-auto-gc",
+        "",
+        Only(&["no"], "use aof-keep-generations instead"),
+    ),
     (
         "aof-timestamp-enabled",
         "",
@@ -575,8 +582,6 @@ mod tests {
             ("maxmemory", &["100GiB"]),
             ("maxmemory", &["-1"]),
             ("maxmemory", &[""]),
-            ("save", &["3600", "1"]),
-            ("save", &["3600 1 300 100"]),
             ("tls-port", &["6380"]),
             ("cluster-enabled", &["yes"]),
             ("daemonize", &["yes"]),
@@ -601,7 +606,6 @@ mod tests {
         assert!(accepted("io-threads", &["4"]));
         assert!(accepted("activerehashing", &["yes"]));
         assert!(accepted("maxmemory", &["0mb"]));
-        assert!(accepted("save", &[""]));
         assert!(accepted("daemonize", &["NO"]));
         assert!(accepted(
             "client-output-buffer-limit",

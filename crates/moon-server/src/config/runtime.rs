@@ -222,6 +222,7 @@ impl RuntimeConfig {
                 return Err(fail("duplicate parameter".to_owned()));
             }
             names.push(d.name);
+            table::start_afresh(&mut next, d.name);
             (d.set)(&mut next, &[value]).map_err(|e| fail(e.to_string()))?;
         }
         apply(&current, &next, &names).map_err(|(name, reason)| SetError::Failed {

@@ -5,7 +5,7 @@ use super::value::{Invalid, integer, memory, octal_mode, one_of, optional_text, 
 use super::value::{show_yes_no, yes_no};
 use super::{
     APPENDFSYNC_WORDS, AppendFsync, Config, LOGLEVEL_WORDS, LogLevel, PIPELINE_ORDER_WORDS,
-    PipelineOrder,
+    PipelineOrder, SavePoint,
 };
 use moon_core::ShardCount;
 
@@ -294,6 +294,79 @@ pub static DIRECTIVES: &[Directive] = &[
         "Truncate a torn tail at start; with no, refuse to start",
     ),
     row(
+        "auto-aof-rewrite-percentage",
+        "",
+        "100",
+        Runtime,
+        number!(auto_aof_rewrite_percentage: u32, 0, i64::from(i32::MAX)),
+        "Growth of the log in percent at which it is rewritten; 0 means never",
+    ),
+    row(
+        "auto-aof-rewrite-min-size",
+        "",
+        "67108864",
+        Runtime,
+        size!(auto_aof_rewrite_min_size, 0, i64::MAX.cast_unsigned()),
+        "Size below which the log is not rewritten by itself",
+    ),
+    row(
+        "aof-keep-generations",
+        "",
+        "0",
+        Immutable,
+        number!(aof_keep_generations: u32, 0, 10_000),
+        "Superseded generations of the log kept in place, for moon-server restore",
+    ),
+    row(
+        "aof-archive-dir",
+        "archive-dir",
+        "",
+        Immutable,
+        text!(aof_archive_dir),
+        "Where superseded generations of the log are moved; empty means they are deleted",
+    ),
+    row(
+        "reshard-on-start",
+        "",
+        "no",
+        Immutable,
+        switch!(reshard_on_start),
+        "Rewrite the directory at start if it has another number of shards",
+    ),
+    row(
+        "save",
+        "",
+        "",
+        Runtime,
+        (set_save, show_save),
+        "Seconds and changes after which a snapshot is written; default 3600 1 300 100 60 10000 \
+         without a log, none with one",
+    ),
+    row(
+        "dbfilename",
+        "",
+        "dump.rdb",
+        Immutable,
+        (set_dbfilename, |c| c.dbfilename.clone()),
+        "Name of the snapshot in dir",
+    ),
+    row(
+        "rdbcompression",
+        "",
+        "yes",
+        Runtime,
+        switch!(rdbcompression),
+        "Compress long strings in snapshots",
+    ),
+    row(
+        "stop-writes-on-bgsave-error",
+        "",
+        "yes",
+        Runtime,
+        switch!(stop_writes_on_bgsave_error),
+        "Refuse writes while save points are set and the last snapshot failed",
+    ),
+    row(
         "aof-preallocate-size",
         "",
         "16777216",
@@ -524,6 +597,61 @@ fn set_appenddirname(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
         return Err(Invalid::NotAName("appenddirname"));
     }
     c.appenddirname = name;
+    Ok(())
+}
+
+/// Forgets what was set by a directive whose occurrences add up, before a source that replaces the
+/// one before it.
+pub(super) fn start_afresh(c: &mut Config, name: &str) {
+    if name.eq_ignore_ascii_case("save") {
+        c.save = None;
+    }
+}
+
+/// Pairs of seconds and changes. Several `save` lines add up; an empty one forgets those before.
+fn set_save(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
+    const WRONG: Invalid = Invalid::Unsupported("Invalid save parameters");
+    if let [""] = words {
+        c.save = Some(Vec::new());
+        return Ok(());
+    }
+    let numbers: Vec<&str> = words
+        .iter()
+        .flat_map(|w| w.split_ascii_whitespace())
+        .collect();
+    if numbers.is_empty() || !numbers.len().is_multiple_of(2) {
+        return Err(WRONG);
+    }
+    let mut points = c.save.clone().unwrap_or_default();
+    for pair in numbers.chunks(2) {
+        let number = |word, min| {
+            let n = integer(word, min, i64::from(i32::MAX)).map_err(|_| WRONG)?;
+            u64::try_from(n).map_err(|_| WRONG)
+        };
+        points.push(SavePoint {
+            seconds: number(pair[0], 1)?,
+            changes: number(pair[1], 0)?,
+        });
+    }
+    c.save = Some(points);
+    Ok(())
+}
+
+pub(super) fn show_save(c: &Config) -> String {
+    let points = c.save_points().iter();
+    let pairs = points.map(|point| format!("{} {}", point.seconds, point.changes));
+    pairs.collect::<Vec<_>>().join(" ")
+}
+
+fn set_dbfilename(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
+    let name = optional_text(single(words)?)?;
+    if name.is_empty() {
+        return Err(Invalid::Empty);
+    }
+    if name.contains('/') || name == "." || name == ".." {
+        return Err(Invalid::NotAName("dbfilename"));
+    }
+    c.dbfilename = name;
     Ok(())
 }
 

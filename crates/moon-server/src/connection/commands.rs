@@ -99,6 +99,7 @@ pub(super) async fn run(
         "exec" => return transaction::exec(connection).await,
         "watch" => return transaction::watch(connection, args).await,
         "shutdown" => return shutdown(connection, args),
+        "save" => return save(connection, id).await,
         _ => {
             if matches!(spec.name, "info" | "config") {
                 // What it shows, or makes durable, must not lag behind this connection.
@@ -210,12 +211,14 @@ fn answer(
             reply.integer(i64::try_from(offset).unwrap_or(i64::MAX));
             reply.array(0);
         }
-        "bgrewriteaof" => {
-            return Err(
-                "ERR BGREWRITEAOF is not available in this version: the log is kept \
-                        whole, and nothing was started"
-                    .to_owned(),
-            );
+        "bgrewriteaof" => reply.simple(connection.server.persistence.rewrite_in_background()?),
+        "bgsave" => {
+            let schedule = match args.get(1) {
+                None => false,
+                Some(word) if args.len() == 2 && word.eq_ignore_ascii_case(b"schedule") => true,
+                Some(_) => return Err(SYNTAX.to_owned()),
+            };
+            reply.simple(connection.server.persistence.save_in_background(schedule)?);
         }
         "debug" if !connection.server.config.snapshot().enable_debug_command => {
             return Err(DEBUG_REFUSED.to_owned());
@@ -442,20 +445,36 @@ fn unknown_subcommand(args: Args<'_>, command: &str) -> String {
     format!("ERR unknown subcommand '{name}'. Try {command} HELP.")
 }
 
+/// SAVE: other clients are served meanwhile, this one waits.
+async fn save(connection: &mut Connection, id: CommandId) -> Result<(), Close> {
+    connection.barrier().await?;
+    let started = std::time::Instant::now();
+    let result = match connection.server.persistence.save() {
+        Ok(outcome) => match outcome.await {
+            Ok(Ok(())) => Ok(()),
+            // What went wrong is in the log of the server, as in Redis.
+            Ok(Err(())) | Err(_) => Err("ERR".to_owned()),
+        },
+        Err(text) => Err(text),
+    };
+    connection.write_reply(|reply| match &result {
+        Ok(()) => reply.ok(),
+        Err(text) => reply.error(text),
+    });
+    connection
+        .server
+        .note_command(&connection.shard, id, started.elapsed(), result.err());
+    Ok(())
+}
+
 fn shutdown(connection: &mut Connection, args: Args<'_>) -> Result<(), Close> {
     let mut request = ShutdownRequest::default();
     for option in args.from(1).iter() {
         match option.to_ascii_lowercase().as_slice() {
-            // There are no snapshots; the log holds everything.
-            b"nosave" => {}
+            b"nosave" => request.save = Some(false),
             b"now" => request.now = true,
             b"force" => request.force = true,
-            b"save" => {
-                connection.write_reply(|reply| {
-                    reply.error("ERR SHUTDOWN SAVE is not available: there are no snapshots in this version, the log holds every write");
-                });
-                return Ok(());
-            }
+            b"save" => request.save = Some(true),
             b"abort" if args.len() == 2 => {
                 connection.write_reply(|reply| reply.error("ERR No shutdown in progress."));
                 return Ok(());

@@ -361,10 +361,38 @@ impl Connection {
                 Some(owned) => owned.as_args(),
                 None => Args::new(buf, request_spans),
             };
+            if let Some(id) = request.command
+                && self.wait_for_walk([(id, args)].into_iter()).await
+            {
+                continue;
+            }
             self.execute_alone(request.command, args).await?;
             next += 1;
         }
         Ok(())
+    }
+
+    /// Waits until a walk has encoded the huge values that `commands` would change; whether there
+    /// were any that it may have to.
+    pub(super) async fn wait_for_walk<'b>(
+        &mut self,
+        commands: impl Iterator<Item = (CommandId, Args<'b>)>,
+    ) -> bool {
+        if !self.shard.is_walking() {
+            return false;
+        }
+        let db = self.state.db;
+        let keys: Vec<_> = commands
+            .flat_map(|(id, args)| self.shard.held_keys(id, args, db))
+            .collect();
+        let is_held = keys
+            .iter()
+            .any(|(_, key)| self.shard.count().shard_of_key(key) == self.shard.id());
+        if !keys.is_empty() {
+            self.flush();
+            self.shard.written_out(keys).await;
+        }
+        is_held
     }
 
     /// Executes requests from `next` on as long as they need no waiting. Returns the index of the
@@ -397,6 +425,9 @@ impl Connection {
             };
             let spec = by_id(id);
             match self.route(spec, args) {
+                Route::Here if running.is_held(id, args, self.state.db) => {
+                    return self.finish(running, next);
+                }
                 Route::Here => self.execute_here(&mut running, id, args),
                 Route::To(to) => self.collect(to, id, args),
                 Route::Borrow(_) | Route::Alone => return self.finish(running, next),

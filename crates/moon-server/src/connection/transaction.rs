@@ -191,6 +191,8 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
         return Ok(());
     }
     connection.barrier().await?;
+    let queued = transaction.queue.iter().map(|q| (q.id, q.args.as_args()));
+    connection.wait_for_walk(queued).await;
     let refused = transaction
         .queue
         .iter()

@@ -8,6 +8,7 @@
 
 pub mod text;
 
+use crate::persistence::PersistenceInfo;
 use crate::stats::ServerStats;
 use std::io;
 use std::net::TcpListener;
@@ -50,7 +51,9 @@ pub trait Source: Send + Sync + 'static {
     /// All counters.
     fn stats(&self) -> &ServerStats;
     /// The log; `None` with it off.
-    fn aof(&self) -> Option<&moon_aof::AofStatus>;
+    fn aof(&self) -> Option<Arc<moon_aof::AofStatus>>;
+    /// Snapshots and rewrites.
+    fn persistence(&self) -> PersistenceInfo;
     /// The name of a command id.
     fn command_name(&self, id: u16) -> Option<&str>;
     /// Where the history stands.
@@ -204,8 +207,11 @@ mod tests {
         fn stats(&self) -> &ServerStats {
             &self.0
         }
-        fn aof(&self) -> Option<&moon_aof::AofStatus> {
+        fn aof(&self) -> Option<Arc<moon_aof::AofStatus>> {
             None
+        }
+        fn persistence(&self) -> PersistenceInfo {
+            PersistenceInfo::default()
         }
         fn command_name(&self, id: u16) -> Option<&str> {
             (id == 1).then_some("get")

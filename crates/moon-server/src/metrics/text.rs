@@ -93,11 +93,23 @@ fn publish(source: &dyn Source) {
     if let Some(aof) = source.aof() {
         counter!("moon_aof_append_failures_total").absolute(aof.total(|s| &s.append_failures));
         counter!("moon_aof_sync_failures_total").absolute(aof.total(|s| &s.fsync_failures));
+        gauge!("moon_aof_size_bytes").set(number(aof.current_size()));
+        gauge!("moon_aof_base_size_bytes").set(number(aof.base_size()));
         counter!("moon_aof_delayed_fsync_total").absolute(aof.total(|s| &s.delayed_fsyncs));
         for (n, shard) in aof.shards().iter().enumerate() {
             publish_log(n, shard);
         }
     }
+    let snapshots = source.persistence();
+    counter!("moon_aof_rewrites_total").absolute(snapshots.rewrite.count);
+    gauge!("moon_aof_rewrite_failures_in_a_row").set(f64::from(snapshots.rewrite_failures));
+    counter!("moon_rdb_saves_total").absolute(snapshots.save.count);
+    gauge!("moon_rdb_last_save_timestamp_seconds").set(number(snapshots.last_save_s));
+    gauge!("moon_rdb_last_save_ok").set(f64::from(u8::from(snapshots.save.last_ok)));
+    gauge!("moon_rdb_changes_since_last_save").set(number(snapshots.changes_since_save));
+    let (done, total) = snapshots.keys.unwrap_or_default();
+    gauge!("moon_snapshot_keys_done").set(number(done));
+    gauge!("moon_snapshot_keys_total").set(number(total));
     gauge!("moon_memory_bytes").set(number(source.memory_bytes()));
     for (n, shard) in stats.shards().iter().enumerate() {
         gauge!("moon_aof_inflight_bytes", "shard" => n.to_string())

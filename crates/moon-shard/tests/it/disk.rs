@@ -116,6 +116,8 @@ impl CommitLog for FakeLog {
 
     fn tick(&mut self, _: UnixMs) {}
 
+    fn cut(&mut self) {}
+
     fn health(&self) -> LogHealth {
         let state = self.disk.state.lock().unwrap();
         if state.failing {

@@ -37,7 +37,7 @@ impl Db {
             return scan;
         }
         for _ in 0..budget / 16 + EMPTY_SEGMENTS_MAX {
-            let (entries, next) = self.expires.segment_from(self.expire_position);
+            let (_, entries, next) = self.expires.segment_from(self.expire_position);
             for expire in entries {
                 if scan.expired == budget {
                     // The position stays: the rest of the segment was not looked at.
@@ -65,7 +65,7 @@ impl Db {
         // From the scan's position on, so that repeated calls see different keys.
         let mut at = self.expire_position;
         for _ in 0..EMPTY_SEGMENTS_MAX {
-            let (entries, next) = self.expires.segment_from(at);
+            let (_, entries, next) = self.expires.segment_from(at);
             for expire in entries.take(TTL_SAMPLE_LEN - len as usize) {
                 sum += u128::try_from(i128::from(expire.at.0) - i128::from(now.0)).unwrap_or(0);
                 len += 1;

@@ -2,7 +2,7 @@
 
 use super::dict::{self, Dict};
 use super::pack::{self, Pack};
-use super::{Encoding, PackLimits};
+use super::{Cursor, Encoding, PackLimits};
 
 /// Fields with values.
 ///
@@ -87,6 +87,25 @@ impl Hash {
         }
     }
 
+    /// Stores a field that is not there, which the caller has made sure of: without looking for
+    /// it, which in the small form takes time in proportion to the fields.
+    pub fn push(&mut self, field: &[u8], value: &[u8], limits: PackLimits) {
+        if field.len().max(value.len()) > limits.value_bytes || self.len() >= limits.entries {
+            self.use_table();
+        }
+        match &mut self.form {
+            Form::Table(dict) => {
+                let is_new = dict.put(join(field, value));
+                debug_assert!(is_new, "the field is there already");
+            }
+            Form::Packed(pack) => {
+                debug_assert!(pack.find(field, 2).is_none(), "the field is there already");
+                pack.push_back(field);
+                pack.push_back(value);
+            }
+        }
+    }
+
     /// Removes a field; whether it was there.
     pub fn remove(&mut self, field: &[u8]) -> bool {
         match &mut self.form {
@@ -117,6 +136,22 @@ impl Hash {
             Form::Packed(pack) => Walk::Packed(pack.iter()),
             Form::Table(dict) => Walk::Table(dict.iter()),
         })
+    }
+
+    /// The field and value at the cursor, which moves on; `None` at the end. Constant time.
+    #[must_use]
+    pub fn next_from(&self, cursor: &mut Cursor) -> Option<(&[u8], &[u8])> {
+        match &self.form {
+            Form::Packed(pack) => {
+                let field = pack.next_from(&mut cursor.at)?;
+                Some((field, pack.next_from(&mut cursor.at)?))
+            }
+            Form::Table(dict) => {
+                let entry = dict.nth(cursor.at)?;
+                cursor.at += 1;
+                Some(split(entry))
+            }
+        }
     }
 
     /// The internal form.
@@ -254,7 +289,10 @@ mod tests {
             let mut hash = Hash::default();
             let mut model = BTreeMap::new();
             for (what, field, value) in steps {
-                if what > 0 {
+                if what > 1 && !hash.contains(&field) {
+                    hash.push(&field, &value, limits);
+                    model.insert(field, value);
+                } else if what > 0 {
                     prop_assert_eq!(
                         hash.set(&field, &value, limits),
                         model.insert(field, value).is_none()

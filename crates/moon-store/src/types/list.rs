@@ -1,7 +1,7 @@
 //! Lists: elements in order, cheap at both ends.
 
-use super::Encoding;
 use super::pack::Pack;
+use super::{Cursor, Encoding};
 use std::collections::VecDeque;
 
 /// How large a node of a list may get, from `list-max-listpack-size`.
@@ -185,6 +185,19 @@ impl List {
     /// All elements in order.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.nodes.iter().flat_map(Pack::iter)
+    }
+
+    /// The element at the cursor, which moves on; `None` at the end. Constant time.
+    #[must_use]
+    pub fn next_from(&self, cursor: &mut Cursor) -> Option<&[u8]> {
+        loop {
+            let node = self.nodes.get(cursor.node)?;
+            if let Some(element) = node.next_from(&mut cursor.at) {
+                return Some(element);
+            }
+            cursor.node += 1;
+            cursor.at = 0;
+        }
     }
 
     /// The internal form.

@@ -24,6 +24,16 @@ pub use list::{End, List, NodeLimit};
 pub use pack::Pack;
 pub use set::{Member, Set, SetLimits};
 
+/// Where somebody stands who goes through a value step by step, without holding on to it. Begins
+/// at the default; means nothing any more once the value changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// Node of a list.
+    node: usize,
+    /// Byte in the buffer, or index in the array.
+    at: usize,
+}
+
 /// Up to where a hash or a set stays in one buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PackLimits {

@@ -77,6 +77,20 @@ impl Pack {
         }
     }
 
+    /// The entry that begins `at` bytes behind the first, which is then moved to the next one.
+    /// `None` at the end. Any other number than one that came from here, or 0, means nothing.
+    #[must_use]
+    pub fn next_from(&self, at: &mut usize) -> Option<&[u8]> {
+        let bytes = self.buf.get(self.start + *at..)?;
+        let mut walk = Iter {
+            bytes,
+            left: usize::from(!bytes.is_empty()),
+        };
+        let entry = walk.next()?;
+        *at += bytes.len() - walk.bytes.len();
+        Some(entry)
+    }
+
     /// The entry at `index`, walked to from the nearer end.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&[u8]> {

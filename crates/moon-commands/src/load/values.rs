@@ -1,0 +1,134 @@
+//! Values out of an RDB file in the form in which commands would have made them.
+
+use crate::context::Limits;
+use moon_rdb::{RdbReadValue, RdbValue};
+use moon_store::{
+    End, Hash, Key, List, NodeLimit, PackLimits, STRING_LEN_MAX, Set, SetLimits, Value,
+};
+use std::ops::Range;
+
+/// Longest element of a list, set or hash: a length of 32 bits counts its framing too.
+const ELEMENT_BYTES_MAX: usize = STRING_LEN_MAX - 64;
+
+/// What is wrong with a value.
+pub(super) enum ValueFault {
+    Empty,
+    Duplicate(Vec<u8>),
+    TooLong(usize),
+}
+
+/// The value in the form in which commands would have made it.
+#[inline]
+pub(super) fn read_value(value: RdbReadValue<'_>, limits: &Limits) -> Result<Value, ValueFault> {
+    match value {
+        RdbReadValue::String(bytes) => string(bytes),
+        RdbReadValue::List(elements) => list(elements.iter(), limits),
+        RdbReadValue::Set(members) => set(members.iter(), limits),
+        RdbReadValue::Hash(fields) => hash(fields.pairs(), limits),
+    }
+}
+
+/// As [`read_value`].
+pub(super) fn owned_value(value: &RdbValue, limits: &Limits) -> Result<Value, ValueFault> {
+    match value {
+        RdbValue::String(bytes) => string(bytes),
+        RdbValue::List(elements) => list(elements.iter().map(Vec::as_slice), limits),
+        RdbValue::Set(members) => set(members.iter().map(Vec::as_slice), limits),
+        RdbValue::Hash(fields) => {
+            let pairs = fields.iter().map(|(f, v)| (f.as_slice(), v.as_slice()));
+            hash(pairs, limits)
+        }
+    }
+}
+
+fn string(bytes: &[u8]) -> Result<Value, ValueFault> {
+    check_bytes(bytes, STRING_LEN_MAX)?;
+    Ok(Value::string(bytes))
+}
+
+fn list<'a>(
+    elements: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
+    limits: &Limits,
+) -> Result<Value, ValueFault> {
+    if elements.len() == 0 {
+        return Err(ValueFault::Empty);
+    }
+    let limit = NodeLimit::from_setting(limits.list_max_listpack_size);
+    let mut list = List::default();
+    for element in elements {
+        check_bytes(element, ELEMENT_BYTES_MAX)?;
+        list.push(End::Right, element, limit);
+    }
+    Ok(Value::List(Box::new(list)))
+}
+
+fn set<'a>(
+    members: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
+    limits: &Limits,
+) -> Result<Value, ValueFault> {
+    let limits = SetLimits {
+        intset_entries: limits.set_max_intset_entries,
+        pack: PackLimits {
+            entries: limits.set_max_listpack_entries,
+            value_bytes: limits.set_max_listpack_value,
+        },
+    };
+    let Some(first) = members.clone().next() else {
+        return Err(ValueFault::Empty);
+    };
+    let mut set = Set::for_first(first, members.len(), limits);
+    let distinct = are_distinct(members.clone());
+    for member in members {
+        check_bytes(member, ELEMENT_BYTES_MAX)?;
+        if distinct {
+            set.push(member, limits);
+        } else if !set.add(member, limits) {
+            return Err(ValueFault::Duplicate(member.to_vec()));
+        }
+    }
+    Ok(Value::Set(Box::new(set)))
+}
+
+fn hash<'a>(
+    fields: impl ExactSizeIterator<Item = (&'a [u8], &'a [u8])> + Clone,
+    limits: &Limits,
+) -> Result<Value, ValueFault> {
+    if fields.len() == 0 {
+        return Err(ValueFault::Empty);
+    }
+    let limits = PackLimits {
+        entries: limits.hash_max_listpack_entries,
+        value_bytes: limits.hash_max_listpack_value,
+    };
+    let mut hash = Hash::default();
+    let distinct = are_distinct(fields.clone().map(|(field, _)| field));
+    for (field, value) in fields {
+        check_bytes(field, ELEMENT_BYTES_MAX)?;
+        check_bytes(value, ELEMENT_BYTES_MAX)?;
+        if distinct {
+            hash.push(field, value, limits);
+        } else if !hash.set(field, value, limits) {
+            return Err(ValueFault::Duplicate(field.to_vec()));
+        }
+    }
+    Ok(Value::Hash(Box::new(hash)))
+}
+
+/// Whether the names are known to be distinct: few enough that looking for each costs little
+/// are not asked. Equal hashes count as equal names; whoever looks closer then finds out.
+fn are_distinct<'a>(names: impl ExactSizeIterator<Item = &'a [u8]>) -> bool {
+    const WORTH_IT: Range<usize> = 8..4096;
+    if !WORTH_IT.contains(&names.len()) {
+        return false;
+    }
+    let mut hashes: Vec<u64> = names.map(|name| Key::new(name).hash).collect();
+    hashes.sort_unstable();
+    hashes.is_sorted_by(|a, b| a < b)
+}
+
+fn check_bytes(bytes: &[u8], max: usize) -> Result<(), ValueFault> {
+    if bytes.len() <= max {
+        return Ok(());
+    }
+    Err(ValueFault::TooLong(bytes.len()))
+}

@@ -1,0 +1,490 @@
+//! Snapshots and rewrites: who asks for them, which one runs, how the last one went.
+//!
+//! One thread does them, one at a time: a request that comes while another runs is refused,
+//! joined or queued as Redis does. In reading order:
+//!
+//! * `schedule`: when one starts by itself.
+//! * `job`: the cut and the walk that both share.
+//! * `write`: the files: a new generation of the log, or a dump.
+
+mod job;
+mod schedule;
+mod write;
+
+use crate::config::{Config, RuntimeConfig};
+use crate::stats::ServerStats;
+use moon_aof::{AofHandle, RealStorage, Storage};
+use moon_core::ShardCount;
+use moon_shard::SnapshotProgress;
+use moon_shard::mailbox::Directory;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::oneshot;
+
+pub use write::SnapshotError;
+
+/// What a snapshot is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A new generation of the log (BGREWRITEAOF).
+    Rewrite,
+    /// A dump (SAVE, BGSAVE).
+    Save,
+}
+
+/// What the snapshots of a server work on.
+pub struct Parts {
+    /// The configuration in force.
+    pub config: Arc<RuntimeConfig>,
+    /// What is counted.
+    pub stats: Arc<ServerStats>,
+    /// The shards' mailboxes.
+    pub directory: Directory,
+    /// Number of shards.
+    pub shards: ShardCount,
+    /// The log, if it is on.
+    pub aof: Option<AofHandle>,
+}
+
+/// The snapshots of a server.
+pub struct Persistence {
+    parts: Parts,
+    storage: Arc<dyn Storage>,
+    state: Mutex<State>,
+    changed: Condvar,
+    stop: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// How the last one of a kind went.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    ok: bool,
+    taken: Duration,
+    ended: Instant,
+}
+
+struct Running {
+    kind: Kind,
+    /// Who waits for it.
+    waiters: Vec<oneshot::Sender<Outcome>>,
+    since: Instant,
+    progress: Arc<SnapshotProgress>,
+}
+
+/// Whether a snapshot was written.
+type Outcome = Result<(), ()>;
+
+#[derive(Default)]
+struct State {
+    running: Option<Running>,
+    /// What is to run next, by kind.
+    wanted_rewrite: bool,
+    wanted_save: bool,
+    /// Who waits for the next save to end (SAVE, SHUTDOWN).
+    save_waiters: Vec<oneshot::Sender<Outcome>>,
+    last_rewrite: Option<Last>,
+    last_save: Option<Last>,
+    rewrites: u64,
+    rewrite_failures: u32,
+    saves: u64,
+    /// Changes counted when the last good dump was cut, and when it ended.
+    saved_changes: u64,
+    saved_at: Option<Instant>,
+    stopping: bool,
+}
+
+/// What INFO persistence shows of the snapshots.
+#[derive(Clone, Debug, Default)]
+pub struct PersistenceInfo {
+    /// Changes that no dump holds.
+    pub changes_since_save: u64,
+    /// Keys encoded, and to encode, of the one that runs.
+    pub keys: Option<(u64, u64)>,
+    /// Unix seconds of the last good dump, or of the start.
+    pub last_save_s: u64,
+    /// Dumps.
+    pub save: KindInfo,
+    /// Rewrites.
+    pub rewrite: KindInfo,
+    /// Failed rewrites in a row.
+    pub rewrite_failures: u32,
+}
+
+/// What INFO persistence shows of one kind.
+#[derive(Clone, Debug)]
+pub struct KindInfo {
+    /// Whether one runs.
+    pub running_for: Option<Duration>,
+    /// Whether one waits for another to end.
+    pub scheduled: bool,
+    /// Whether the last one was good; true before the first.
+    pub last_ok: bool,
+    /// How long the last one took.
+    pub last_taken: Option<Duration>,
+    /// Good ones since the start.
+    pub count: u64,
+}
+
+impl Default for KindInfo {
+    fn default() -> KindInfo {
+        KindInfo {
+            running_for: None,
+            scheduled: false,
+            last_ok: true,
+            last_taken: None,
+            count: 0,
+        }
+    }
+}
+
+impl Persistence {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the operating system gives none.
+    pub fn start(parts: Parts) -> std::io::Result<Arc<Persistence>> {
+        let persistence = Arc::new(Persistence {
+            parts,
+            storage: Arc::new(RealStorage),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            stop: Arc::default(),
+            thread: Mutex::default(),
+        });
+        let runs = Arc::clone(&persistence);
+        let thread = std::thread::Builder::new()
+            .name("snapshot".to_owned())
+            .spawn(move || runs.run())?;
+        *persistence
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(persistence)
+    }
+
+    /// The log, if it is on.
+    #[must_use]
+    pub fn aof(&self) -> Option<&AofHandle> {
+        self.parts.aof.as_ref()
+    }
+
+    // --- requests ---
+
+    /// BGREWRITEAOF.
+    ///
+    /// # Errors
+    /// The error reply.
+    pub fn rewrite_in_background(&self) -> Result<&'static str, String> {
+        if self.parts.aof.is_none() {
+            return Err(
+                "ERR The append only file is off (appendonly no), so there is nothing to \
+                        rewrite; BGSAVE writes a snapshot"
+                    .to_owned(),
+            );
+        }
+        let mut state = self.state();
+        match state.running.as_ref().map(|r| r.kind) {
+            Some(Kind::Rewrite) => {
+                Err("ERR Background append only file rewriting already in progress".to_owned())
+            }
+            Some(Kind::Save) => {
+                state.wanted_rewrite = true;
+                Ok("Background append only file rewriting scheduled")
+            }
+            None if state.wanted_rewrite => {
+                Err("ERR Background append only file rewriting already in progress".to_owned())
+            }
+            None => {
+                state.wanted_rewrite = true;
+                self.changed.notify_all();
+                Ok("Background append only file rewriting started")
+            }
+        }
+    }
+
+    /// BGSAVE, with SCHEDULE or without.
+    ///
+    /// # Errors
+    /// The error reply.
+    pub fn save_in_background(&self, schedule: bool) -> Result<&'static str, String> {
+        let mut state = self.state();
+        match state.running.as_ref().map(|r| r.kind) {
+            Some(Kind::Save) => Err(SAVE_IN_PROGRESS.to_owned()),
+            Some(Kind::Rewrite) if schedule => {
+                state.wanted_save = true;
+                Ok("Background saving scheduled")
+            }
+            Some(Kind::Rewrite) => Err(
+                "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE \
+                 SCHEDULE in order to schedule a BGSAVE whenever possible."
+                    .to_owned(),
+            ),
+            None if state.wanted_save => Err(SAVE_IN_PROGRESS.to_owned()),
+            None => {
+                state.wanted_save = true;
+                self.changed.notify_all();
+                Ok("Background saving started")
+            }
+        }
+    }
+
+    /// SAVE: the outcome comes when the dump is written.
+    ///
+    /// # Errors
+    /// The error reply, if one is being written already.
+    pub fn save(&self) -> Result<oneshot::Receiver<Outcome>, String> {
+        let mut state = self.state();
+        let is_saving = state.running.as_ref().is_some_and(|r| r.kind == Kind::Save);
+        if is_saving || state.wanted_save {
+            return Err(SAVE_IN_PROGRESS.to_owned());
+        }
+        Ok(self.want_save(&mut state))
+    }
+
+    /// A dump whose cut comes after this call, whatever runs now.
+    pub fn save_next(&self) -> oneshot::Receiver<Outcome> {
+        self.want_save(&mut self.state())
+    }
+
+    fn want_save(&self, state: &mut State) -> oneshot::Receiver<Outcome> {
+        let (to, outcome) = oneshot::channel();
+        state.wanted_save = true;
+        state.save_waiters.push(to);
+        self.changed.notify_all();
+        outcome
+    }
+
+    /// Ten times a second: starts what is due by configuration.
+    pub fn tick(&self) {
+        let config = self.parts.config.snapshot();
+        let changes = self.parts.stats.changes();
+        let mut state = self.state();
+        if state.running.is_some() || state.stopping || state.wanted_save || state.wanted_rewrite {
+            return;
+        }
+        let failed = state.last_save.filter(|last| !last.ok);
+        let since_failure = failed.map(|last| last.ended.elapsed());
+        let since_save = match state.saved_at {
+            Some(at) => at.elapsed(),
+            None => Duration::from_secs(self.parts.stats.uptime_s()),
+        };
+        let unsaved = changes.saturating_sub(state.saved_changes);
+        let points = config.save_points();
+        if let Some(point) = schedule::due_save(points, unsaved, since_save, since_failure) {
+            tracing::info!(
+                "{} changes in {} seconds. Saving...",
+                point.changes,
+                point.seconds
+            );
+            state.wanted_save = true;
+            self.changed.notify_all();
+            return;
+        }
+        let Some(aof) = &self.parts.aof else { return };
+        let pause = schedule::rewrite_pause(state.rewrite_failures);
+        let paused = state
+            .last_rewrite
+            .is_some_and(|last| last.ended.elapsed() < pause);
+        let status = aof.status();
+        let growth = schedule::due_rewrite(
+            config.auto_aof_rewrite_percentage,
+            config.auto_aof_rewrite_min_size,
+            status.current_size(),
+            status.base_size(),
+        );
+        if let Some(growth) = growth.filter(|_| !paused) {
+            tracing::info!("Starting automatic rewriting of AOF on {growth}% growth");
+            state.wanted_rewrite = true;
+            self.changed.notify_all();
+        }
+    }
+
+    /// Gives up what runs, and takes no more. Waits for the thread.
+    pub fn stop(&self) {
+        {
+            let mut state = self.state();
+            state.stopping = true;
+            self.stop.store(true, Relaxed);
+            if let Some(running) = &state.running {
+                running.progress.stop.store(true, Relaxed);
+            }
+            self.changed.notify_all();
+        }
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            thread.join().expect("a panic aborts the process");
+        }
+    }
+
+    /// Whether the last dump failed although dumps are configured: writes are refused then, if
+    /// `stop-writes-on-bgsave-error` says so.
+    #[must_use]
+    pub fn refuses_writes(&self, config: &Config) -> bool {
+        config.stop_writes_on_bgsave_error
+            && !config.save_points().is_empty()
+            && self.state().last_save.is_some_and(|last| !last.ok)
+    }
+
+    /// For INFO.
+    #[must_use]
+    pub fn info(&self) -> PersistenceInfo {
+        let changes = self.parts.stats.changes();
+        let state = self.state();
+        let kind = |kind, scheduled, last: Option<Last>, count| KindInfo {
+            running_for: state
+                .running
+                .as_ref()
+                .filter(|running| running.kind == kind)
+                .map(|running| running.since.elapsed()),
+            scheduled,
+            last_ok: last.is_none_or(|last| last.ok),
+            last_taken: last.map(|last| last.taken),
+            count,
+        };
+        let keys = state.running.as_ref().map(|running| {
+            let progress = &running.progress;
+            (
+                progress.keys_done.load(Relaxed),
+                progress.keys_total.load(Relaxed),
+            )
+        });
+        PersistenceInfo {
+            changes_since_save: changes.saturating_sub(state.saved_changes),
+            keys,
+            last_save_s: self.parts.stats.last_save_s.load(Relaxed),
+            save: kind(Kind::Save, state.wanted_save, state.last_save, state.saves),
+            rewrite: kind(
+                Kind::Rewrite,
+                state.wanted_rewrite,
+                state.last_rewrite,
+                state.rewrites,
+            ),
+            rewrite_failures: state.rewrite_failures,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change of the state is whole when the lock is released.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // --- the thread ---
+
+    fn run(&self) {
+        while let Some((kind, progress)) = self.next() {
+            let started = Instant::now();
+            let changes = self.parts.stats.changes();
+            let result = match kind {
+                Kind::Rewrite => self.write_generation(&progress),
+                Kind::Save => self.write_dump(&progress),
+            };
+            self.ended(kind, started, changes, &result);
+        }
+    }
+
+    /// Waits for work; `None` when the server stops.
+    fn next(&self) -> Option<(Kind, Arc<SnapshotProgress>)> {
+        let mut state = self.state();
+        loop {
+            if state.stopping {
+                state.save_waiters.clear();
+                return None;
+            }
+            let kind = if std::mem::take(&mut state.wanted_save) {
+                Kind::Save
+            } else if std::mem::take(&mut state.wanted_rewrite) {
+                Kind::Rewrite
+            } else {
+                let waited = self.changed.wait(state);
+                state = waited.unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let progress = Arc::<SnapshotProgress>::default();
+            let waiters = match kind {
+                Kind::Save => std::mem::take(&mut state.save_waiters),
+                Kind::Rewrite => Vec::new(),
+            };
+            state.running = Some(Running {
+                kind,
+                waiters,
+                since: Instant::now(),
+                progress: Arc::clone(&progress),
+            });
+            return Some((kind, progress));
+        }
+    }
+
+    fn ended(
+        &self,
+        kind: Kind,
+        started: Instant,
+        changes: u64,
+        result: &Result<(), SnapshotError>,
+    ) {
+        let what = match kind {
+            Kind::Rewrite => "AOF rewrite",
+            Kind::Save => "Snapshot",
+        };
+        let last = Last {
+            ok: result.is_ok(),
+            taken: started.elapsed(),
+            ended: Instant::now(),
+        };
+        match result {
+            Ok(()) => {
+                tracing::info!("{what} finished in {:.3} seconds", last.taken.as_secs_f64());
+            }
+            Err(SnapshotError::Stopped(_)) => tracing::warn!("{what} was given up"),
+            Err(error) => {
+                let text = crate::startup::chain(error);
+                tracing::error!("{what} failed, what was there before stays in force: {text}");
+            }
+        }
+        let mut state = self.state();
+        let waiters = state.running.take().map_or(Vec::new(), |r| r.waiters);
+        match kind {
+            Kind::Rewrite => {
+                state.rewrites += u64::from(last.ok);
+                state.rewrite_failures = if last.ok {
+                    0
+                } else {
+                    state.rewrite_failures.saturating_add(1)
+                };
+                state.last_rewrite = Some(last);
+            }
+            Kind::Save => {
+                if last.ok {
+                    state.saves += 1;
+                    state.saved_changes = changes;
+                    state.saved_at = Some(last.ended);
+                    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+                    let seconds = now.map_or(0, |now| now.as_secs());
+                    self.parts.stats.last_save_s.store(seconds, Relaxed);
+                }
+                state.last_save = Some(last);
+            }
+        }
+        drop(state);
+        for waiter in waiters {
+            // Whoever asked may have gone.
+            waiter.send(if last.ok { Ok(()) } else { Err(()) }).ok();
+        }
+    }
+
+    /// The dump file.
+    fn dump_path(&self) -> (PathBuf, String) {
+        let config = self.parts.config.snapshot();
+        (config.dir.clone(), config.dbfilename.clone())
+    }
+}
+
+const SAVE_IN_PROGRESS: &str = "ERR Background save already in progress";

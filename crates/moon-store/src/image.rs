@@ -1,0 +1,252 @@
+//! Keys as the bytes that an RDB file has for them: whole, or in pieces if a value is huge.
+//!
+//! An [`Outbox`] collects what was encoded until somebody takes it. Its bytes come out in an order
+//! that is valid in a file: between the pieces of one value there is never anything else, however
+//! many whole keys are encoded meanwhile.
+
+use crate::db::Deadline;
+use crate::shard::DbIndex;
+use crate::types::{Cursor, Member};
+use crate::value::{IntText, Value};
+use moon_rdb::encode::{self, ValueKind};
+use std::collections::VecDeque;
+
+/// An outbox begins a new buffer when the present one has this many bytes.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// The next bytes of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageChunk {
+    /// The number that the database of these keys had at the cut.
+    pub db: DbIndex,
+    /// Whole keys in RDB form, or the next part of one.
+    pub bytes: Vec<u8>,
+    /// Whether the last key here is complete; if not, the next chunk of the same image goes on
+    /// in the middle of it, and nothing may be written between the two.
+    pub ends_entry: bool,
+}
+
+/// Appends one whole key in RDB form to `out`.
+///
+/// Nothing for a collection without elements: Redis has no such keys, and readers refuse them.
+pub fn encode_entry(out: &mut Vec<u8>, key: &[u8], value: &Value, deadline: Deadline) {
+    if encode_head(out, key, value, deadline) {
+        ValueWriter::default().write(value, out, usize::MAX);
+    }
+}
+
+/// What stands in front of a value's strings. `false`, and nothing is written, if the value is a
+/// collection without elements.
+pub(crate) fn encode_head(
+    out: &mut Vec<u8>,
+    key: &[u8],
+    value: &Value,
+    deadline: Deadline,
+) -> bool {
+    let (kind, len) = match value {
+        Value::Int(_) | Value::Str(_) => (ValueKind::String, None),
+        Value::List(list) => (ValueKind::List, Some(list.len())),
+        Value::Set(set) => (ValueKind::Set, Some(set.len())),
+        Value::Hash(hash) => (ValueKind::Hash, Some(hash.len())),
+    };
+    if len == Some(0) {
+        return false;
+    }
+    encode::entry_head(out, kind, key, deadline.map(|at| at.0));
+    if let Some(len) = len {
+        encode::len(out, len as u64);
+    }
+    true
+}
+
+/// Writes the strings of one value, which must not change in between, in as many steps as wanted.
+#[derive(Debug, Default)]
+pub(crate) struct ValueWriter {
+    /// The string that comes next.
+    at: Place,
+    /// Bytes of it that are written. Not 0 only in the middle of a long one, behind its length.
+    written: usize,
+}
+
+/// One string of a value.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    cursor: Cursor,
+    /// Whether the first string of the element is done: the field of a hash, or a string value
+    /// as a whole.
+    is_second: bool,
+}
+
+impl ValueWriter {
+    /// Appends to `out` until it has about `len_max` bytes; whether the value is complete now.
+    pub(crate) fn write(&mut self, value: &Value, out: &mut Vec<u8>, len_max: usize) -> bool {
+        let mut digits = IntText::new();
+        while out.len() < len_max {
+            let before = self.at;
+            let Some(string) = next_string(value, &mut self.at, &mut digits) else {
+                return true;
+            };
+            if self.written == 0 && !encode::string_head(out, string) {
+                continue;
+            }
+            let rest = &string[self.written..];
+            // At least one byte, so that `written` tells that the head stands already.
+            let room = len_max.saturating_sub(out.len()).max(1);
+            if rest.len() <= room {
+                out.extend_from_slice(rest);
+                self.written = 0;
+            } else {
+                out.extend_from_slice(&rest[..room]);
+                self.written += room;
+                self.at = before;
+            }
+        }
+        // Looks ahead, so that the last piece is known to be the last.
+        self.written == 0 && next_string(value, &mut { self.at }, &mut digits).is_none()
+    }
+}
+
+/// The string at a place, which moves on.
+fn next_string<'a>(value: &'a Value, at: &mut Place, digits: &'a mut IntText) -> Option<&'a [u8]> {
+    match value {
+        Value::Int(_) | Value::Str(_) => {
+            if std::mem::replace(&mut at.is_second, true) {
+                return None;
+            }
+            value.as_bytes(digits)
+        }
+        Value::List(list) => list.next_from(&mut at.cursor),
+        Value::Set(set) => Some(match set.next_from(&mut at.cursor)? {
+            Member::Int(number) => digits.format(number),
+            Member::Bytes(bytes) => bytes,
+        }),
+        Value::Hash(hash) => {
+            let mut behind = at.cursor;
+            let (field, value) = hash.next_from(&mut behind)?;
+            if at.is_second {
+                *at = Place {
+                    cursor: behind,
+                    is_second: false,
+                };
+                return Some(value);
+            }
+            at.is_second = true;
+            Some(field)
+        }
+    }
+}
+
+/// Encoded keys of one database that nobody has taken yet.
+///
+/// # Invariants
+/// * `full` and `filling` hold whole keys only.
+/// * `piece` is empty unless a value is being written in pieces or its end waits to be taken.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    full: VecDeque<Vec<u8>>,
+    filling: Vec<u8>,
+    /// Bytes of `full`.
+    full_bytes: usize,
+    piece: Vec<u8>,
+    pieces: Pieces,
+}
+
+/// What becomes of the value that is written in pieces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Pieces {
+    /// There is none.
+    #[default]
+    None,
+    /// It is being written, and nothing of it was taken: whole keys may still go first.
+    Fresh,
+    /// It is being written, and its beginning was taken.
+    Begun,
+    /// Its end waits to be taken, and its beginning was.
+    Ending,
+}
+
+impl Outbox {
+    /// Where whole keys are appended.
+    pub(crate) fn whole(&mut self) -> &mut Vec<u8> {
+        if self.filling.len() >= BUFFER_BYTES {
+            let full = std::mem::take(&mut self.filling);
+            self.full_bytes += full.len();
+            self.full.push_back(full);
+        }
+        &mut self.filling
+    }
+
+    /// Whether [`Outbox::begin`] is possible: the end of the last value in pieces is out.
+    pub(crate) fn can_begin(&self) -> bool {
+        self.pieces == Pieces::None
+    }
+
+    /// Begins a value in pieces.
+    pub(crate) fn begin(&mut self) {
+        debug_assert!(self.can_begin(), "one value in pieces at a time");
+        self.pieces = Pieces::Fresh;
+    }
+
+    /// Where its bytes are appended.
+    pub(crate) fn piece(&mut self) -> &mut Vec<u8> {
+        debug_assert!(matches!(self.pieces, Pieces::Fresh | Pieces::Begun));
+        &mut self.piece
+    }
+
+    /// The value in pieces is complete.
+    pub(crate) fn end(&mut self) {
+        if self.pieces == Pieces::Begun {
+            self.pieces = Pieces::Ending;
+            return;
+        }
+        self.pieces = Pieces::None;
+        let whole = std::mem::take(&mut self.piece);
+        self.full_bytes += whole.len();
+        self.full.push_back(whole);
+    }
+
+    /// Whether the image stands in the middle of a value of this outbox, so that only this one
+    /// can go on with it.
+    pub(crate) fn is_mid_entry(&self) -> bool {
+        matches!(self.pieces, Pieces::Begun | Pieces::Ending)
+    }
+
+    /// Bytes that wait here.
+    pub(crate) fn bytes(&self) -> usize {
+        self.full_bytes + self.filling.len() + self.piece.len()
+    }
+
+    /// Bytes that can be taken before anything else is written.
+    pub(crate) fn takeable_bytes(&self) -> usize {
+        if self.is_mid_entry() {
+            self.piece.len()
+        } else {
+            self.bytes()
+        }
+    }
+
+    /// The next bytes, and whether they end with the end of a key.
+    pub(crate) fn take(&mut self) -> Option<(Vec<u8>, bool)> {
+        if self.is_mid_entry() {
+            let is_end = self.pieces == Pieces::Ending;
+            if is_end {
+                self.pieces = Pieces::None;
+            } else if self.piece.is_empty() {
+                return None;
+            }
+            return Some((std::mem::take(&mut self.piece), is_end));
+        }
+        if let Some(full) = self.full.pop_front() {
+            self.full_bytes -= full.len();
+            return Some((full, true));
+        }
+        if !self.filling.is_empty() {
+            return Some((std::mem::take(&mut self.filling), true));
+        }
+        if self.piece.is_empty() {
+            return None;
+        }
+        self.pieces = Pieces::Begun;
+        Some((std::mem::take(&mut self.piece), false))
+    }
+}
