@@ -30,6 +30,9 @@ pub const MANIFEST_TEMP_FILE_NAME: &str = "moon.aof.manifest.tmp";
 /// names counts then; without the marker they belong to a manifest that is lost.
 pub const PREPARING_FILE_NAME: &str = "moon.aof.preparing";
 
+/// Name of the file whose lock says that somebody uses the directory.
+pub const LOCK_FILE_NAME: &str = "moon.aof.lock";
+
 /// Name of the directory for tails that recovery cut off.
 pub const TRUNCATED_DIR_NAME: &str = "truncated";
 
@@ -89,6 +92,12 @@ impl AofPaths {
     #[must_use]
     pub fn preparing(&self) -> PathBuf {
         self.root.join(PREPARING_FILE_NAME)
+    }
+
+    /// The file whose lock says that somebody uses the directory.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.root.join(LOCK_FILE_NAME)
     }
 
     /// The directory of one shard.
