@@ -11,7 +11,7 @@ use moon_repl::{CommitLog, FrameKind, LogHealth};
 /// another one, and `MOON_SEEDS=<n>` takes more of them; a failure prints its own.
 const SEEDS: u64 = 2000;
 
-fn seeds(otherwise: u64) -> std::ops::Range<u64> {
+pub(crate) fn seeds(otherwise: u64) -> std::ops::Range<u64> {
     let number = |name, otherwise| match std::env::var(name) {
         Ok(number) => number.parse().unwrap(),
         Err(_) => otherwise,
@@ -43,7 +43,7 @@ impl Model {
     }
 }
 
-fn random_options(random: &mut Random) -> AofOptions {
+pub(crate) fn random_options(random: &mut Random) -> AofOptions {
     let policies = [FsyncPolicy::Always, FsyncPolicy::EverySec, FsyncPolicy::No];
     AofOptions {
         frame_max: if random.below(4) == 0 { 300 } else { 1 << 20 },
@@ -189,7 +189,7 @@ fn recovered_is_a_prefix_with_everything_durable_after_every_power_loss() {
 
 /// Operations that fail, above all syncs, and a disk that stops, at random, in a start as well
 /// as after it.
-fn fail_anywhere(disk: &FaultyStorage, random: &mut Random) {
+pub(crate) fn fail_anywhere(disk: &FaultyStorage, random: &mut Random) {
     for _ in 0..random.below(3) {
         disk.add_rule(Rule {
             skip: random.below(16),
