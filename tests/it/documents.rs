@@ -218,6 +218,14 @@ fn the_command_lines_of_the_documents_are_understood() {
             match words[..] {
                 // Run as they stand, on real data, by the tests of `migrate`.
                 ["moon-server", "migrate-aof", ..] => {}
+                // What the tools do on such lines, their own tests show; here that they take them.
+                ["moon-server", "check-aof" | "reshard" | "restore", ..] => {
+                    let reader = Reader::new();
+                    let mut command = Command::new(binary());
+                    command.current_dir(reader.dir.path()).args(&words[1..]);
+                    let (_, output) = run_to_exit(command, Duration::from_secs(20)).unwrap();
+                    assert!(!output.contains("Usage:"), "{page_name}: {line}: {output}");
+                }
                 ["moon-server", ref args @ ..] => {
                     let reader = Reader::new();
                     std::fs::write(reader.dir.path().join("moon.conf"), "").unwrap();

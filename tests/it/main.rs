@@ -22,4 +22,5 @@ mod rewrite;
 mod shutdown;
 mod sigkill;
 mod startup;
+mod tools;
 mod transactions;

@@ -14,10 +14,14 @@
 //!
 //! Of the migration of version 1 in place: `migrate-after-directory`, `migrate-after-rename` (at
 //! each of the two), `migrate-after-manifest`.
+//!
+//! In `moon-tools`: `reshard-preparing` (the manifest says so, no file yet), `reshard-mid-copy` (at
+//! each unit), `reshard-before-manifest` (all is synced), `reshard-after-manifest`,
+//! `reshard-mid-delete` (before each removal of an old file).
 
 /// The process dies here if the failpoint is armed and its time has come.
 #[inline(always)]
-pub(crate) fn hit(name: &str) {
+pub fn hit(name: &str) {
     if due(name) {
         die();
     }
@@ -26,17 +30,17 @@ pub(crate) fn hit(name: &str) {
 /// Whether the process is to die at this hit; the caller does something first.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
-pub(crate) fn due(_name: &str) -> bool {
+pub fn due(_name: &str) -> bool {
     false
 }
 
 /// Ends the process as SIGKILL does.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
-pub(crate) fn die() {}
+pub fn die() {}
 
 #[cfg(feature = "failpoints")]
-pub(crate) use armed::{die, due};
+pub use armed::{die, due};
 
 #[cfg(feature = "failpoints")]
 mod armed {
@@ -61,14 +65,14 @@ mod armed {
         })
     });
 
-    pub(crate) fn due(name: &str) -> bool {
+    pub fn due(name: &str) -> bool {
         match &*ARMED {
             Some(armed) if armed.name == name => armed.left.fetch_sub(1, Ordering::SeqCst) == 1,
             _ => false,
         }
     }
 
-    pub(crate) fn die() {
+    pub fn die() {
         use nix::sys::signal::{Signal, kill};
         // Reached only if the kernel refuses; then dying in another way is as good.
         if kill(nix::unistd::getpid(), Signal::SIGKILL).is_err() {

@@ -348,6 +348,14 @@ impl Inner {
         Some(rule.fault)
     }
 
+    /// An error once a [`Fault::Halt`] has struck.
+    fn alive(&self) -> io::Result<()> {
+        if self.halted {
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        Ok(())
+    }
+
     fn used(&self) -> u64 {
         self.files.iter().map(|file| file.bytes.len() as u64).sum()
     }
@@ -549,6 +557,19 @@ impl Storage for FaultyStorage {
         verdict?;
         inner.dir(path.parent().unwrap_or(Path::new("/")))?;
         inner.dirs.entry(path.to_owned()).or_default();
+        Ok(())
+    }
+
+    /// A removed directory is gone for good: it had no names, durable ones included, that a
+    /// power loss could bring back.
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let mut inner = self.0.lock();
+        inner.alive()?;
+        let dir = inner.dir(path)?;
+        if !dir.names.is_empty() || !dir.durable.is_empty() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        inner.dirs.remove(path);
         Ok(())
     }
 

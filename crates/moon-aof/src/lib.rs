@@ -17,6 +17,8 @@
 //! * [`handle`], [`rdb_file`], [`rewrite`]: a smaller log, while the old one goes on.
 //! * [`recovery`]: from files to a running log, with `scan` (one segment) and `plan` (all).
 //! * [`migrate`]: version 1 brought to the layout of all later ones, in place.
+//! * [`inspect`]: a log seen from outside, whatever is wrong with it; [`copy`](mod@copy): files of another
+//!   directory or generation.
 //! * [`status`], [`error`], `trouble`: what it tells.
 //! * `failpoint`: where tests kill it.
 
@@ -45,8 +47,12 @@ mod scan;
 
 pub mod migrate;
 
+pub mod inspect;
+
+pub mod copy;
+
 pub mod error;
-mod failpoint;
+pub mod failpoint;
 pub mod status;
 mod trouble;
 

@@ -23,14 +23,15 @@ pub use adopt::open_for_rewrite;
 
 use crate::error::{RecoverError, ReplayError};
 use crate::failpoint;
-use crate::frame::{HEADER_LEN, Piece};
+use crate::frame::Piece;
+use crate::inspect::read_frames;
 use crate::plan::{Merge, Next, Unit, keep_until};
 use crate::policy::FsyncPolicy;
 use crate::scan::{FrameRef, SegmentScan, Window, scan};
 use crate::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::status::RecoverySummary;
 use crate::storage::{Storage, StorageFile, read_full_at, read_whole};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use moon_core::{Lsn, ShardCount, ShardId};
 use moon_manifest::layout::PREPARING_FILE_NAME;
 use moon_manifest::manifest::MANIFEST_BYTES_MAX;
@@ -344,7 +345,13 @@ impl Recovery {
             .filter(|line| in_force(manifest, line))
         {
             for shard in self.shards.ids() {
-                opened.push(self.open_segment(manifest, shard, *line)?);
+                opened.push(open_segment(
+                    &*self.storage,
+                    &self.paths,
+                    manifest,
+                    shard,
+                    *line,
+                )?);
             }
         }
         let total: u64 = opened.iter().map(|segment| segment.4).sum();
@@ -385,45 +392,6 @@ impl Recovery {
             });
         }
         Ok(())
-    }
-
-    fn open_segment(
-        &self,
-        manifest: &AofManifest,
-        shard: ShardId,
-        line: IncrLine,
-    ) -> Result<Opened, RecoverError> {
-        let path = self.paths.incr(shard, line.seq);
-        let file = match self.storage.open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(RecoverError::Missing { path });
-            }
-            result => result.map_err(|source| read_error(&path, source))?,
-        };
-        let mut bytes = [0; SEGMENT_HEADER_LEN];
-        let read =
-            read_full_at(&*file, &mut bytes, 0).map_err(|source| read_error(&path, source))?;
-        let header = match SegmentHeader::decode(&bytes[..read]) {
-            Ok(header) => header,
-            Err(source) => return Err(RecoverError::SegmentHeader { path, source }),
-        };
-        let wrong = [
-            ("shard", u64::from(header.shard.0), u64::from(shard.0)),
-            (
-                "shard count",
-                u64::from(header.shards.get()),
-                u64::from(self.shards.get()),
-            ),
-            ("seq", header.seq.0, line.seq.0),
-            ("history", header.history, manifest.history),
-        ]
-        .into_iter()
-        .find(|(_, found, expected)| found != expected);
-        if let Some((field, found, _)) = wrong {
-            return Err(RecoverError::WrongSegment { path, field, found });
-        }
-        let len = file.len().map_err(|source| read_error(&path, source))?;
-        Ok((path, line, file, header, len))
     }
 
     /// `P` against `D`.
@@ -536,11 +504,11 @@ impl Recovery {
     }
 }
 
-type Opened = (PathBuf, IncrLine, Arc<dyn StorageFile>, SegmentHeader, u64);
+pub(crate) type Opened = (PathBuf, IncrLine, Arc<dyn StorageFile>, SegmentHeader, u64);
 
 /// Whether nothing in a generation's segments counts: an interrupted copy, or old segments all of
 /// whose frames were copied.
-fn is_void(line: &IncrLine) -> bool {
+pub(crate) fn is_void(line: &IncrLine) -> bool {
     line.end.is_some_and(|end| end <= line.first)
 }
 
@@ -579,7 +547,47 @@ impl Segment {
     }
 }
 
-fn read_error(path: &Path, source: io::Error) -> RecoverError {
+/// Opens a segment and checks that its header is the one that belongs there.
+pub(crate) fn open_segment(
+    storage: &dyn Storage,
+    paths: &AofPaths,
+    manifest: &AofManifest,
+    shard: ShardId,
+    line: IncrLine,
+) -> Result<Opened, RecoverError> {
+    let path = paths.incr(shard, line.seq);
+    let file = match storage.open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(RecoverError::Missing { path });
+        }
+        result => result.map_err(|source| read_error(&path, source))?,
+    };
+    let mut bytes = [0; SEGMENT_HEADER_LEN];
+    let read = read_full_at(&*file, &mut bytes, 0).map_err(|source| read_error(&path, source))?;
+    let header = match SegmentHeader::decode(&bytes[..read]) {
+        Ok(header) => header,
+        Err(source) => return Err(RecoverError::SegmentHeader { path, source }),
+    };
+    let wrong = [
+        ("shard", u64::from(header.shard.0), u64::from(shard.0)),
+        (
+            "shard count",
+            u64::from(header.shards.get()),
+            u64::from(manifest.shard_count()),
+        ),
+        ("seq", header.seq.0, line.seq.0),
+        ("history", header.history, manifest.history),
+    ]
+    .into_iter()
+    .find(|(_, found, expected)| found != expected);
+    if let Some((field, found, _)) = wrong {
+        return Err(RecoverError::WrongSegment { path, field, found });
+    }
+    let len = file.len().map_err(|source| read_error(&path, source))?;
+    Ok((path, line, file, header, len))
+}
+
+pub(crate) fn read_error(path: &Path, source: io::Error) -> RecoverError {
     RecoverError::Read {
         path: path.to_owned(),
         source,
@@ -660,25 +668,6 @@ fn read_unit(
     unit: &Unit,
 ) -> Result<Bytes, RecoverError> {
     let frames = &segment.scan.frames[unit.frames.clone()];
-    let len: u64 = frames.iter().map(|frame| u64::from(frame.len)).sum();
-    // All of it was read before, so it is no longer than the files.
-    let mut payload = BytesMut::with_capacity(usize::try_from(len).unwrap_or(0));
-    for frame in frames {
-        debug_assert!(frames.len() == 1 || frame.piece != Piece::Whole);
-        let mut crc = segment.scan.seeds.payload_hasher();
-        let at = frame.offset + HEADER_LEN as u64;
-        let whole = window
-            .each(at, u64::from(frame.len), |part| {
-                crc.update(part);
-                payload.extend_from_slice(part);
-            })
-            .map_err(|source| read_error(&segment.path, source))?;
-        if !whole || crc.finalize() != frame.payload_crc {
-            return Err(RecoverError::Changed {
-                path: segment.path.clone(),
-                offset: frame.offset,
-            });
-        }
-    }
-    Ok(payload.freeze())
+    debug_assert!(frames.len() == 1 || frames.iter().all(|f| f.piece != Piece::Whole));
+    read_frames(&segment.path, &segment.scan, window, frames)
 }

@@ -34,6 +34,9 @@ pub trait Storage: Send + Sync {
     /// Creates a directory; no error if it is there.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
 
+    /// Removes an empty directory.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()>;
+
     /// Takes an exclusive lock that lives as long as the returned value and dies with the
     /// process. [`io::ErrorKind::WouldBlock`] if somebody else holds it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;

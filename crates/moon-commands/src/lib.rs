@@ -13,6 +13,7 @@
 //! * [`docs`]: what COMMAND answers.
 //! * the commands, one module per family: [`strings`], [`keys`], [`keyspace`] with [`scan`],
 //!   [`hashes`], [`lists`], [`sets`].
+//! * [`requests`]: the requests in a payload and whose data they touch.
 //! * [`mod@replay`]: a payload applied again; [`expire`]: keys that expire unasked;
 //!   [`load`]: the keys of an RDB file.
 
@@ -33,6 +34,7 @@ pub mod load;
 pub mod long_double;
 pub mod parse;
 pub mod replay;
+pub mod requests;
 pub mod scan;
 pub mod server_commands;
 pub mod sets;

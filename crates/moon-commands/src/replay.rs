@@ -17,11 +17,11 @@ use crate::context::{Counts, Cx, Limits, Origin};
 use crate::effects::Effects;
 use crate::execute::{Outcome, execute};
 use crate::parse;
+use crate::requests::{each_request, is_no_data, name_of, replayable};
 use crate::shard_set::ShardSet;
-use crate::spec::{CommandSpec, Run, Scope};
-use crate::table::lookup;
+use crate::spec::{CommandSpec, Scope};
 use moon_core::{Lsn, ShardCount, UnixMs};
-use moon_resp::{Args, Parsed, Protocol, ProtocolError, Reply, RequestLimits, RequestParser, Span};
+use moon_resp::{Args, Protocol, ProtocolError, Reply};
 use moon_store::DbIndex;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -129,52 +129,17 @@ pub fn replay(
 ) -> Result<ReplayStats, ReplayError> {
     let mut replayer = Replayer::new(shard_count, db, limits);
     let mut shards = shards;
-    // The log was written under the rules of its time: no limit but the format's own.
-    let request_limits = RequestLimits {
-        max_bulk_len: usize::MAX,
-        ..RequestLimits::default()
-    };
     let mut multi = Multi::default();
-    let mut parser = RequestParser::new();
-    let mut spans: Vec<Span> = Vec::new();
-    let mut offset = 0;
-    while offset < payload.len() {
-        match payload[offset] {
-            b'*' => {}
-            b'#' => {
-                offset += annotation_len(&payload[offset..]);
-                continue;
-            }
-            _ => return Err(ReplayError::NoRequest { offset }),
+    each_request(payload, |args, offset| {
+        if multi.takes(args, offset)? {
+            return Ok(());
         }
-        spans.clear();
-        let parsed = parser
-            .parse_at(payload, offset, &mut spans, &request_limits)
-            .map_err(|source| ReplayError::Protocol { offset, source })?;
-        let consumed = match parsed {
-            Parsed::Request { consumed } => {
-                let args = Args::new(payload, &spans);
-                if !args.is_empty() && !multi.takes(args, offset)? {
-                    replayer.request(&mut shards, args, offset)?;
-                }
-                consumed
-            }
-            Parsed::Inline { .. } => return Err(ReplayError::NoRequest { offset }),
-            Parsed::Incomplete { .. } => return Err(ReplayError::Truncated { offset }),
-        };
-        offset += consumed;
-    }
+        replayer.request(&mut shards, args, offset)
+    })?;
     match multi.open {
         Some(offset) => Err(ReplayError::OpenTransaction { offset }),
         None => Ok(replayer.stats),
     }
-}
-
-/// Length of an annotation, such as the time stamps that Redis writes: a line that begins with
-/// `#`.
-fn annotation_len(text: &[u8]) -> usize {
-    let line = text.iter().position(|&b| b == b'\n');
-    line.map_or(text.len(), |end| end + 1)
 }
 
 /// Whether a transaction is open; it is applied as it is read.
@@ -218,10 +183,6 @@ struct Replayer<'a> {
     /// Key positions of the last command.
     keys: Vec<usize>,
     stats: ReplayStats,
-}
-
-fn name_of(args: Args<'_>) -> String {
-    String::from_utf8_lossy(args.at(0)).into_owned()
 }
 
 impl Replayer<'_> {
@@ -270,17 +231,7 @@ impl Replayer<'_> {
         args: Args<'_>,
         offset: usize,
     ) -> Result<(), ReplayError> {
-        let spec = match lookup(args.at(0)) {
-            Some((_, spec)) if matches!(spec.run, Run::Data(_)) && spec.is_write() => spec,
-            _ => {
-                let name = name_of(args);
-                return Err(ReplayError::UnknownCommand { name, offset });
-            }
-        };
-        if !spec.accepts(args.len()) {
-            let name = name_of(args);
-            return Err(ReplayError::WrongArity { name, offset });
-        }
+        let spec = replayable(args, offset)?;
         if !self.is_in_hand(shards, spec, args) {
             let name = name_of(args);
             return Err(ReplayError::OtherShard { name, offset });
@@ -333,11 +284,4 @@ impl Replayer<'_> {
             shards.get(owner).is_some()
         })
     }
-}
-
-/// Requests of the stream that are not data: they keep replicas informed.
-fn is_no_data(name: &[u8]) -> bool {
-    ["ping", "replconf", "publish", "spublish"]
-        .iter()
-        .any(|known| parse::is(name, known))
 }

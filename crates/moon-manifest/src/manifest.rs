@@ -275,6 +275,25 @@ impl AofManifest {
         self.replication_ids.drain(..surplus);
     }
 
+    /// Gives up everything from `end` on: readers ignore it, no mark vouches for it, and no
+    /// earlier replication id is valid beyond it. What lies below was durable, or this would be a
+    /// lie. The current id stays; the next start ends it, because the stop was not clean.
+    pub fn cut_off_at(&mut self, end: Lsn) {
+        self.bases.retain(|base| base.cut <= end);
+        for line in &mut self.incrs {
+            line.first = line.first.min(end);
+            line.end = Some(line.end.unwrap_or(end).min(end));
+        }
+        for shard in &mut self.shards {
+            shard.max_lsn = shard.max_lsn.min(end.0);
+        }
+        for entry in &mut self.replication_ids {
+            entry.end = entry.end.map(|valid| valid.min(end));
+        }
+        self.clean_stop = None;
+        self.closed_at = None;
+    }
+
     /// Checks the invariants of the type.
     ///
     /// # Errors

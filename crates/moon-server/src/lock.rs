@@ -75,6 +75,19 @@ impl DirLock {
         Ok(DirLock { _file: file, path })
     }
 
+    /// Whether some process holds the lock of `dir`. Creates nothing; `false` where that cannot
+    /// be told.
+    #[must_use]
+    pub fn is_held(dir: &Path) -> bool {
+        let Ok(file) = File::open(dir.join(LOCK_FILE)) else {
+            return false;
+        };
+        matches!(
+            Flock::lock(file, FlockArg::LockSharedNonblock),
+            Err((_, nix::errno::Errno::EWOULDBLOCK))
+        )
+    }
+
     /// The lock file.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -2,6 +2,7 @@
 //! a second crash.
 
 use super::{Recovery, Segment, in_force, is_void, read_error};
+use crate::copy::new_replication_id;
 use crate::error::RecoverError;
 use crate::failpoint;
 use crate::handle::DirLock;
@@ -174,7 +175,13 @@ impl Recovery {
 
     /// Copies what lies beyond the recovered end, so that a person can look at it: each sidecar
     /// is the segment's header and then the bytes cut off.
-    fn write_sidecars(&self) -> Result<(), RecoverError> {
+    ///
+    /// [`finish`](Recovery::finish) does this; whoever goes on from the recovered end in another
+    /// way does it first.
+    ///
+    /// # Errors
+    /// If a sidecar cannot be written or synced.
+    pub fn write_sidecars(&self) -> Result<(), RecoverError> {
         let cut = |segment: &&Segment| segment.torn_bytes(self.end) > 0;
         let mut wrote = false;
         for segment in self.segments.iter().filter(cut) {
@@ -270,17 +277,7 @@ impl Recovery {
     }
 
     fn new_replication_id(&self) -> Result<ReplicationId, RecoverError> {
-        let random = || {
-            self.storage
-                .random()
-                .map_err(|source| read_error(self.paths.root(), source))
-        };
-        let (first, second) = (random()?, random()?);
-        let mut bytes = [0; ReplicationId::LEN / 2];
-        let (head, rest) = bytes.split_at_mut(first.len());
-        head.copy_from_slice(&first);
-        rest.copy_from_slice(&second[..rest.len()]);
-        Ok(ReplicationId::from_random(bytes))
+        new_replication_id(&*self.storage).map_err(|source| read_error(self.paths.root(), source))
     }
 
     /// Generations whose segments have nothing behind their headers: kept named, every start

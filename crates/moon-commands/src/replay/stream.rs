@@ -4,9 +4,10 @@
 //! piece; a transaction is applied when its EXEC comes, so one that the log does not finish
 //! leaves nothing behind. Memory is taken for the longest request and the longest transaction.
 
-use super::{Multi, ReplayError, ReplayStats, Replayer, annotation_len};
+use super::{Multi, ReplayError, ReplayStats, Replayer};
 use crate::context::Limits;
 use crate::parse;
+use crate::requests::annotation_len;
 use crate::shard_set::ShardSet;
 use moon_core::{ShardCount, UnixMs};
 use moon_resp::{Args, OwnedArgs, Parsed, RequestLimits, RequestParser, Span};
