@@ -153,7 +153,9 @@ pub fn migrate(
     };
     let (data, summary) = read_all(&source, &Reading(progress))?;
     let written = KeyspaceDigest::of(data.iter().map(|shard| &**shard));
-    let result = write(options, &dir, data, progress).and_then(|()| {
+    let result = write(options, &dir, &data, progress).and_then(|()| {
+        // One of the two at a time is in memory.
+        drop(data);
         let (data, _) = read_all(&Source::V3(dir.clone()), &Verifying(progress))?;
         let read = KeyspaceDigest::of(data.iter().map(|shard| &**shard));
         if read == written {
@@ -212,7 +214,7 @@ fn remove_leftovers(dir: &Path) -> Result<(), MigrateError> {
 fn write(
     options: &MigrateOptions,
     dir: &Path,
-    data: Vec<Box<ShardData>>,
+    data: &[Box<ShardData>],
     progress: &dyn MigrateProgress,
 ) -> Result<(), MigrateError> {
     create_durably(&options.to).map_err(|source| MigrateError::Write {
