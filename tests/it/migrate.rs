@@ -3,7 +3,7 @@
 use crate::documents::{command_lines, page};
 use crate::support::{assert_same_state, binary, is_other_server, state, temp_dir};
 use moon_harness::server::run_to_exit;
-use moon_harness::{Flavor, Reply, Server, ServerConfig};
+use moon_harness::{Flavor, FsyncPolicy, Reply, Server, ServerConfig};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -37,7 +37,8 @@ fn run(dir: &Path, words: &[&str]) -> (Option<i32>, String) {
 }
 
 fn serve(dir: &Path, shards: u16) -> Server {
-    Server::start(ServerConfig::new(Flavor::Moon, binary(), dir).shards(shards)).unwrap()
+    let config = ServerConfig::new(Flavor::Moon, binary(), dir);
+    Server::start(config.shards(shards).append(FsyncPolicy::Always)).unwrap()
 }
 
 const REQUESTS: &[&str] = &[
@@ -70,7 +71,7 @@ fn the_runbook_brings_the_data_of_redis() {
     assert_eq!(words[..2], ["moon-server", "migrate-aof"]);
     let (code, output) = run(dir.path(), &words[1..]);
     assert_eq!(code, Some(0), "{output}");
-    let cut = format!("24 bytes from byte {whole} on were ignored");
+    let cut = format!("22 bytes from byte {whole} on were ignored");
     assert!(output.contains(&cut), "{output}");
     assert!(output.contains("db7: keys=3,expires=1"), "{output}");
     let line = "Migrated 8 keys to 2 shards in ./moon/appendonlydir; read back and equal";

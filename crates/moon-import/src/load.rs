@@ -83,10 +83,6 @@ pub struct ImportSummary {
 ///
 /// # Errors
 /// [`ImportError`]; nothing was changed on disk, and the data is dropped.
-#[expect(
-    clippy::vec_box,
-    reason = "the boxes themselves go on to the shards; a borrow moves them"
-)]
 pub fn load(
     source: &Source,
     data: Vec<Box<ShardData>>,

@@ -11,11 +11,12 @@ use crate::load::{ImportOptions, ImportProgress, ImportSummary, load};
 use crate::source::{Source, detect, names};
 use moon_aof::{
     AofOptions, FsyncPolicy, RdbFile, RdbFileInfo, RealStorage, RecoverError, Recovery,
-    ShutdownError,
+    ShutdownError, Storage as _,
 };
 use moon_commands::Limits;
 use moon_core::{Lsn, ShardCount, ShardId};
 use moon_manifest::AofPaths;
+use moon_manifest::layout::parse_shard_dir_name;
 use moon_repl::{Clock, CommitOn};
 use moon_store::image::encode_entry;
 use moon_store::{Db, DbIndex, ShardData};
@@ -153,7 +154,11 @@ pub fn migrate(
     };
     let (data, summary) = read_all(&source, &Reading(progress))?;
     let written = KeyspaceDigest::of(data.iter().map(|shard| &**shard));
-    let result = write(options, &dir, data, progress).and_then(|()| {
+    // Reading may have taken long, and somebody may have come in between.
+    expect_vacant(&dir)?;
+    let result = write(options, &dir, &data, progress).and_then(|()| {
+        // One of the two at a time is in memory.
+        drop(data);
         let (data, _) = read_all(&Source::V3(dir.clone()), &Verifying(progress))?;
         let read = KeyspaceDigest::of(data.iter().map(|shard| &**shard));
         if read == written {
@@ -166,7 +171,9 @@ pub fn migrate(
         })
     });
     if let Err(error) = result {
-        remove_leftovers(&dir)?;
+        if !is_of_others(&error) {
+            remove_leftovers(&dir)?;
+        }
         return Err(error);
     }
     Ok(MigrateReport {
@@ -175,6 +182,17 @@ pub fn migrate(
         dir,
         databases: written.databases,
     })
+}
+
+/// Whether the error says that what is in the target was made by somebody else meanwhile.
+fn is_of_others(error: &MigrateError) -> bool {
+    use RecoverError as E;
+    matches!(
+        error,
+        MigrateError::Log(
+            E::InUse { .. } | E::InForce { .. } | E::Changed { .. } | E::Unnamed { .. }
+        )
+    )
 }
 
 /// Refuses a target that holds anything but what an earlier attempt left that did not come to its
@@ -186,19 +204,30 @@ fn expect_vacant(dir: &Path) -> Result<(), MigrateError> {
         }
         result => result?,
     };
-    let paths = AofPaths::new(dir);
     if names.is_empty() {
         return Ok(());
     }
-    if paths.preparing().exists() && !paths.manifest().exists() {
-        return remove_leftovers(dir);
-    }
-    Err(MigrateError::Occupied {
+    let occupied = || MigrateError::Occupied {
         path: dir.to_owned(),
-    })
+    };
+    let paths = AofPaths::new(dir);
+    let is_marked = paths.preparing().is_file() && !paths.manifest().exists();
+    let is_leftover = |name: &String| {
+        let path = dir.join(name);
+        path == paths.preparing()
+            || path == paths.lock()
+            || path == paths.manifest_temp()
+            || parse_shard_dir_name(name).is_some()
+    };
+    if !is_marked || !names.iter().all(is_leftover) {
+        return Err(occupied());
+    }
+    // Held until the directory is gone: a server that is preparing a log holds it too.
+    let _lock = RealStorage.lock(&paths.lock()).map_err(|_| occupied())?;
+    remove_leftovers(dir)
 }
 
-/// Only called where the directory was found to hold nothing before.
+/// Only called where the directory was found to hold nothing of anybody else.
 fn remove_leftovers(dir: &Path) -> Result<(), MigrateError> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -212,7 +241,7 @@ fn remove_leftovers(dir: &Path) -> Result<(), MigrateError> {
 fn write(
     options: &MigrateOptions,
     dir: &Path,
-    data: Vec<Box<ShardData>>,
+    data: &[Box<ShardData>],
     progress: &dyn MigrateProgress,
 ) -> Result<(), MigrateError> {
     create_durably(&options.to).map_err(|source| MigrateError::Write {

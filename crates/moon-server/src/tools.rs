@@ -22,7 +22,7 @@ const FAILED: u8 = 1;
 pub fn run(args: &[String]) -> Option<ExitCode> {
     Some(match args.first()?.as_str() {
         "check-aof" => with(args, check::run),
-        "migrate-aof" => migrate::run(args),
+        "migrate-aof" => with(args, migrate::run),
         "reshard" => with(args, reshard::run),
         "restore" => with(args, restore::run),
         _ => return None,

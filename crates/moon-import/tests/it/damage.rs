@@ -2,6 +2,7 @@
 //! goes on, loaded up to the cut and reported.
 
 use crate::harness::{keys, load_into, migrate_to, options};
+use moon_aof::Storage as _;
 use moon_core::UnixMs;
 use moon_import::error::FrameFault;
 use moon_import::{ImportError, ImportOptions};
@@ -289,6 +290,18 @@ fn what_a_killed_attempt_left_is_replaced_and_nothing_else() {
     assert!(error.to_string().contains("something in "), "{error}");
     assert!(aof.join("shard-0/moon.aof.1.base.rdb").exists());
     fs::write(aof.join("moon.aof.preparing"), "").unwrap();
+    for other in ["moon.aof.7.base.rdb", "notes"] {
+        fs::write(aof.join(other), "mine").unwrap();
+        let error = migrate_to(source.path(), target.path(), 1).unwrap_err();
+        assert!(error.to_string().contains("something in "), "{error}");
+        fs::remove_file(aof.join(other)).unwrap();
+    }
+    let lock = moon_aof::RealStorage
+        .lock(&aof.join("moon.aof.lock"))
+        .unwrap();
+    let error = migrate_to(source.path(), target.path(), 1).unwrap_err();
+    assert!(error.to_string().contains("something in "), "{error}");
+    drop(lock);
     migrate_to(source.path(), target.path(), 1).unwrap();
     load_into(&aof, 2, &options()).unwrap();
 }

@@ -16,14 +16,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
-/// Exit code of words that are not understood.
-const USAGE: u8 = 1;
-
 /// Makes a new append-only directory out of a Redis log or dump, or a log of an earlier version.
 /// The source is only read; stop its server first.
 #[derive(Debug, Parser)]
-#[command(name = "moon-server migrate-aof")]
-struct Words {
+#[command(bin_name = "moon-server migrate-aof")]
+pub(super) struct Words {
     /// What to read: a dump.rdb, an appendonly.aof, an append-only directory or its manifest, or
     /// a data directory with one of them
     #[arg(long, value_name = "DIR_OR_FILE")]
@@ -66,17 +63,7 @@ fn dir_name(word: &str) -> Result<String, &'static str> {
     }
 }
 
-/// Runs with the words of the command line, the subcommand's name first.
-pub(super) fn run(args: &[String]) -> ExitCode {
-    let words = match Words::try_parse_from(args) {
-        Ok(words) => words,
-        Err(error) => {
-            let code = if error.use_stderr() { USAGE } else { 0 };
-            // There is nowhere else to say that it could not be printed.
-            drop(error.print());
-            return ExitCode::from(code);
-        }
-    };
+pub(super) fn run(words: Words) -> ExitCode {
     let options = MigrateOptions {
         from: words.from,
         to: words.to,
