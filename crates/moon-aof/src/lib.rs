@@ -16,9 +16,9 @@
 //! * `manifest_file`: the one place that replaces the manifest.
 //! * [`handle`], [`rdb_file`], [`rewrite`]: a smaller log, while the old one goes on.
 //! * [`recovery`]: from files to a running log, with `scan` (one segment) and `plan` (all).
+//! * [`migrate`]: version 1 brought to the layout of all later ones, in place.
 //! * [`inspect`]: a log seen from outside, whatever is wrong with it; [`copy`](mod@copy): files of another
 //!   directory or generation.
-//! * [`migrate`]: version 1 brought to the layout of all later ones, in place.
 //! * [`status`], [`error`], `trouble`: what it tells.
 //! * `failpoint`: where tests kill it.
 
@@ -45,11 +45,11 @@ mod plan;
 pub mod recovery;
 mod scan;
 
+pub mod migrate;
+
 pub mod inspect;
 
 pub mod copy;
-
-pub mod migrate;
 
 pub mod error;
 pub mod failpoint;

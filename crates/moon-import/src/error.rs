@@ -4,7 +4,8 @@ use crate::redis_manifest::RedisManifestFault;
 use moon_aof::RecoverError;
 use moon_commands::ReplayError;
 use moon_commands::load::LoadError;
-use moon_manifest::ManifestError;
+use moon_core::Lsn;
+use moon_manifest::{ManifestError, ShardCountError};
 use std::io;
 use std::path::PathBuf;
 
@@ -149,6 +150,63 @@ pub enum ImportError {
         offset: u64,
         /// What is wrong with it.
         fault: FrameFault,
+    },
+    /// A start with a log finds none but one that Redis wrote.
+    #[error(
+        "{} is an append-only log of Redis. Convert it with `moon-server migrate-aof --from {} \
+         --to NEW_DIR --shards N` and start with --dir NEW_DIR, or move it away",
+        path.display(),
+        path.display()
+    )]
+    LogOfRedis {
+        /// Its file or manifest.
+        path: PathBuf,
+    },
+    /// A log of an earlier version has another number of shards than is configured.
+    #[error(
+        "{counts}. {} is an {kind} and is started with {} shards, or converted with `moon-server \
+         migrate-aof --from {} --to NEW_DIR --shards {}`",
+        path.display(),
+        counts.manifest,
+        path.display(),
+        counts.config
+    )]
+    ShardCount {
+        /// Both numbers.
+        counts: ShardCountError,
+        /// What it is.
+        kind: &'static str,
+        /// Its directory.
+        path: PathBuf,
+    },
+    /// A dump was written after the log was closed.
+    #[error(
+        "the append-only log in {} was closed at LSN {at} by `appendonly no`, and the dump {} is \
+         newer. To use the dump, move that directory away; to use the log, move the dump away",
+        log.display(),
+        dump.display()
+    )]
+    NewerDump {
+        /// The append-only directory.
+        log: PathBuf,
+        /// Where the log ends.
+        at: Lsn,
+        /// The dump.
+        dump: PathBuf,
+    },
+    /// The log holds what the dump does not, and is not to be loaded.
+    #[error(
+        "appendonly is no, but the dump {} is older than the append-only log in {}. Start with \
+         appendonly yes and switch it off with CONFIG SET; or, to lose what the dump does not \
+         have, move the log away",
+        dump.display(),
+        log.display()
+    )]
+    OlderDump {
+        /// The dump.
+        dump: PathBuf,
+        /// The append-only directory.
+        log: PathBuf,
     },
     /// A log of this version cannot be read.
     #[error(transparent)]

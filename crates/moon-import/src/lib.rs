@@ -12,6 +12,7 @@
 //! * [`load`](mod@load): a source put into shards; `log_file` reads one log, `frames` those of
 //!   version 2, `own_log` those of version 3.
 //! * [`digest`]: whether two keyspaces are the same.
+//! * [`start`]: which data a start goes by.
 //! * [`mod@migrate`]: a source made into a new directory.
 //! * [`error`]: what can be wrong.
 
@@ -28,6 +29,8 @@ mod own_log;
 
 pub mod digest;
 
+pub mod start;
+
 pub mod migrate;
 
 pub mod error;
@@ -36,3 +39,4 @@ pub use digest::KeyspaceDigest;
 pub use error::ImportError;
 pub use load::{ImportOptions, ImportProgress, ImportSummary, NoProgress, load};
 pub use source::{Source, detect};
+pub use start::{Authority, StartSource, shards_in_place, start_source};

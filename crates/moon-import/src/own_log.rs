@@ -17,6 +17,8 @@ use std::sync::Arc;
 pub(crate) fn load(loader: &mut Loader<'_>, dir: &Path) -> Result<(), ImportError> {
     let options = AofOptions {
         dir: dir.to_owned(),
+        // Whoever names a closed log means it.
+        use_closed: true,
         ..AofOptions::default()
     };
     let storage = Arc::new(RealStorage);

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// Name of a snapshot where nobody says otherwise.
 const DUMP_NAME: &str = "dump.rdb";
 /// Name of a log of one file where nobody says otherwise.
-const SINGLE_NAME: &str = "appendonly.aof";
+pub(crate) const SINGLE_NAME: &str = "appendonly.aof";
 /// Name of an append-only directory where nobody says otherwise.
 const DIR_NAME: &str = "appendonlydir";
 /// What RDB data begins with.

@@ -91,12 +91,6 @@ impl AofPaths {
         self.root.join(PREPARING_FILE_NAME)
     }
 
-    /// The file whose lock says that somebody uses the directory.
-    #[must_use]
-    pub fn lock(&self) -> PathBuf {
-        self.root.join("moon.aof.lock")
-    }
-
     /// The directory of one shard.
     #[must_use]
     pub fn shard_dir(&self, shard: ShardId) -> PathBuf {

@@ -18,14 +18,16 @@ use crate::recover::{Recovered, RecoveredLog, recover};
 use crate::server::{Parts, Server, ShutdownRequest, limits_of};
 use crate::stats::ServerStats;
 use bytes::Bytes;
-use moon_aof::{AofWriterPool, RecoverError, ShardLog, ShutdownError};
+use moon_aof::{AofWriterPool, MigrateError, RecoverError, ShardLog, ShutdownError};
 use moon_commands::load::LoadError;
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
+use moon_import::ImportError;
 use moon_manifest::{AofManifest, AofPaths};
 use moon_repl::{CommitLog, FrameKind, Lane, LogHealth, MemoryLog, OsError};
 use moon_shard::mailbox::Directory;
 use moon_shard::replay::ReplayFailed;
 use moon_shard::shard::{Shared, unix_now};
+use moon_tools::ReshardError;
 use moon_shard::{Shard, ShardConfig, ShardSeed, spawn};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
@@ -58,16 +60,15 @@ pub enum BootError {
     /// A frame of the log cannot be applied.
     #[error(transparent)]
     Replay(#[from] ReplayFailed),
-    /// Redis kept a log here.
-    #[error(
-        "{} is an append-only file of Redis, which this version cannot read; a start would \
-         serve an empty database beside it. Start with another --dir, or move the file away",
-        path.display()
-    )]
-    LogOfRedis {
-        /// Its file or manifest.
-        path: PathBuf,
-    },
+    /// What lies there cannot be used, or a start would pass over newer data.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// A directory of version 1 cannot be brought to its new layout.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
+    /// The number of shards cannot be changed.
+    #[error(transparent)]
+    Reshard(#[from] ReshardError),
     /// The end of the log is torn, and the configuration forbids to cut it off.
     #[error(
         "the end of the log is torn: {bytes} bytes from LSN {from} on would be cut off, and \

@@ -75,7 +75,7 @@ fn run(loaded: config::Loaded) -> Result<(), Stop> {
     let mut config = loaded.config;
     if config.check_config {
         let scan = |config: &Config| {
-            recover::scan_log(config, cores::default_shards(), &Progress::default())
+            recover::check(config, cores::default_shards(), &Progress::default())
                 .map_err(|error| Refusal::from_error(&error))
         };
         let checked = startup::check(&config, scan)?;

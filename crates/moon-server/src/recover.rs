@@ -9,15 +9,20 @@ use crate::server::limits_of;
 use bytes::Bytes;
 use moon_aof::recovery::BaseFile;
 use moon_aof::{
-    AofOptions, AofWriterPool, RealStorage, Recovery, RecoverySummary, ReplayError, ReplaySink,
+    AofOptions, AofWriterPool, RdbFileInfo, RealStorage, RecoverError, Recovery, RecoverySummary, ReplayError, ReplaySink,
     ShardLog,
 };
 use moon_commands::load::{LoadExpired, load_rdb};
 use moon_commands::{Limits, ShardSet};
 use moon_core::{Lsn, ShardCount, ShardId};
+use moon_import::migrate::write_keys;
+use moon_import::start::{Authority, StartSource, shards_in_place, start_source};
+use moon_import::{ImportError, ImportOptions, ImportProgress, Source, load as import};
+use moon_manifest::{AofManifest, AofPaths};
 use moon_rdb::RdbLimits;
 use moon_repl::{Clock, CommitOn};
 use moon_shard::ReplayPool;
+use moon_shard::shard::unix_now;
 use moon_shard::replay::ReplayFailed;
 use moon_store::{DbIndex, DirtyKeys, ShardData};
 use std::fs::File;
@@ -46,47 +51,24 @@ pub fn aof_options(config: &Config) -> AofOptions {
 ///
 /// # Errors
 /// Every reason not to start.
-pub fn scan_log(
+fn scan_log(
     config: &Config,
     default_shards: ShardCount,
+    use_closed: bool,
     loading: &Loading,
 ) -> Result<Recovery, BootError> {
-    let recovery = Recovery::scan(
-        Arc::new(RealStorage),
-        &aof_options(config),
-        config.shards,
-        default_shards,
-        loading,
-    )?;
-    if recovery.is_new()
-        && let Some(path) = log_of_redis(config)
-    {
-        return Err(BootError::LogOfRedis { path });
-    }
+    let options = AofOptions {
+        use_closed,
+        ..aof_options(config)
+    };
+    let storage = Arc::new(RealStorage);
+    let recovery = Recovery::scan(storage, &options, config.shards, default_shards, loading)?;
     let bytes = recovery.summary().truncated_bytes;
     if bytes > 0 && !config.aof_load_truncated {
         let from = recovery.end();
         return Err(BootError::TornTail { bytes, from });
     }
     Ok(recovery)
-}
-
-/// An append-only file that Redis wrote, where ours would be or beside it.
-fn log_of_redis(config: &Config) -> Option<PathBuf> {
-    let directory = config.dir.join(&config.appenddirname);
-    let multi_part = std::fs::read_dir(&directory)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .find(|entry| {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            name.ends_with(".manifest") && name != moon_manifest::layout::MANIFEST_FILE_NAME
-        });
-    let single = config.dir.join("appendonly.aof");
-    multi_part
-        .map(|entry| entry.path())
-        .or_else(|| single.is_file().then_some(single))
 }
 
 impl moon_aof::Progress for Loading {
@@ -123,69 +105,261 @@ pub(crate) enum RecoveredLog {
     },
 }
 
+/// Decides what a start would load, and whether it could. Changes nothing.
+///
+/// # Errors
+/// Every reason not to start.
+pub fn check(
+    config: &Config,
+    default_shards: ShardCount,
+    loading: &Loading,
+) -> Result<(), BootError> {
+    match source_of(config)?.authority {
+        Authority::Log { closed, .. } => {
+            let has = shards_to_change(config)?;
+            let config = Config {
+                // A start would change the directory's number before it reads the log.
+                shards: has.or(config.shards),
+                ..config.clone()
+            };
+            scan_log(&config, default_shards, closed.is_some(), loading)?;
+        }
+        Authority::Nothing if config.appendonly => {
+            scan_log(config, default_shards, false, loading)?;
+        }
+        Authority::Earlier(source) => {
+            shards_in_place(&source, config.shards)?;
+        }
+        Authority::Nothing | Authority::Dump(_) => {}
+    }
+    Ok(())
+}
+
+fn source_of(config: &Config) -> Result<StartSource, ImportError> {
+    start_source(
+        &config.dir,
+        &config.appenddirname,
+        &config.dbfilename,
+        config.appendonly,
+    )
+}
+
 /// Loads what the directory holds and makes the log ready for new frames.
 pub(crate) fn recover(
     config: &Config,
     default_shards: ShardCount,
     loading: &Loading,
 ) -> Result<Recovered, BootError> {
-    let started = Instant::now();
-    let databases = DbIndex::try_from(config.databases).unwrap_or(DbIndex::MAX);
-    let make_data = |shards: ShardCount, gated: bool| -> Vec<Box<ShardData>> {
-        shards
-            .ids()
-            .map(|id| {
-                Box::new(ShardData::with_hint(
-                    id,
-                    databases,
-                    gated,
-                    keys_hint(config, shards),
-                ))
-            })
-            .collect()
+    let source = source_of(config)?;
+    tracing::info!("{source}");
+    let start = Start {
+        config,
+        default_shards,
+        loading,
+        since: Instant::now(),
     };
-    if !config.appendonly {
-        let shards = config.shards.unwrap_or(default_shards);
-        return Ok(Recovered {
+    match source.authority {
+        Authority::Log { closed, .. } => {
+            start.reshard_if_asked()?;
+            start.from_log(closed.is_some())
+        }
+        Authority::Nothing if config.appendonly => start.from_log(false),
+        Authority::Nothing => {
+            let shards = config.shards.unwrap_or(default_shards);
+            let data = start.make_data(shards, false);
+            Ok(start.without_log(shards, data))
+        }
+        Authority::Dump(path) => {
+            let shards = config.shards.unwrap_or(default_shards);
+            start.from_elsewhere(&Source::Dump(path), shards)
+        }
+        Authority::Earlier(_) => start.from_earlier_version(),
+    }
+}
+
+/// The number of shards that the directory has, if it is to be changed at start.
+fn shards_to_change(config: &Config) -> Result<Option<ShardCount>, BootError> {
+    if !config.reshard_on_start || config.shards.is_none() {
+        return Ok(None);
+    }
+    let paths = AofPaths::new(aof_options(config).dir);
+    let text = std::fs::read(paths.manifest())?;
+    // What is wrong with it is for the scan to say.
+    let has = AofManifest::parse(&text).ok().map(|m| m.shard_count());
+    Ok(has
+        .and_then(ShardCount::new)
+        .filter(|has| Some(*has) != config.shards))
+}
+
+/// One start.
+struct Start<'a> {
+    config: &'a Config,
+    default_shards: ShardCount,
+    loading: &'a Loading,
+    since: Instant,
+}
+
+impl Start<'_> {
+    /// Empty shards. `gated`: whether replies wait for a commit.
+    fn make_data(&self, shards: ShardCount, gated: bool) -> Vec<Box<ShardData>> {
+        let databases = DbIndex::try_from(self.config.databases).unwrap_or(DbIndex::MAX);
+        let hint = keys_hint(self.config, shards);
+        let ids = shards.ids();
+        ids.map(|id| Box::new(ShardData::with_hint(id, databases, gated, hint)))
+            .collect()
+    }
+
+    fn without_log(&self, shards: ShardCount, data: Vec<Box<ShardData>>) -> Recovered {
+        Recovered {
             shards,
-            data: make_data(shards, false),
+            data,
             clock: Clock::new(shards, Lsn::ZERO, CommitOn::Written),
             log: RecoveredLog::Off,
             summary: RecoverySummary::default(),
-            taken: started.elapsed(),
-        });
+            taken: self.since.elapsed(),
+        }
     }
-    let mut recovery = scan_log(config, default_shards, loading)?;
-    let shards = recovery.shards();
-    let limits = Arc::new(limits_of(config));
-    // Not gated yet: what is replayed is committed already.
-    let mut data = make_data(shards, false);
-    load_bases(&recovery.bases(), &mut data, shards, &limits, loading)?;
-    let pool = ReplayPool::start(shards, data, &limits)?;
-    let mut sink = PoolSink { pool, failed: None };
-    let replayed = recovery.replay(&mut sink, loading);
-    if let Some(failed) = sink.failed {
-        return Err(failed.into());
+
+    fn with_log(
+        &self,
+        mut data: Vec<Box<ShardData>>,
+        clock: Arc<Clock>,
+        summary: RecoverySummary,
+        (pool, logs): (AofWriterPool, Vec<ShardLog>),
+    ) -> Recovered {
+        for shard in &mut data {
+            shard.dirty = DirtyKeys::new(true);
+        }
+        let shards = ShardCount::new(u16::try_from(data.len()).unwrap_or(u16::MAX));
+        Recovered {
+            shards: shards.expect("as many as were made"),
+            data,
+            clock,
+            log: RecoveredLog::On { pool, logs },
+            summary,
+            taken: self.since.elapsed(),
+        }
     }
-    // A failure on a replay thread shows first as a sink that takes no more.
-    let mut data = sink.pool.finish()?;
-    replayed?;
-    for shard in &mut data {
-        shard.dirty = DirtyKeys::new(true);
+
+    fn reshard_if_asked(&self) -> Result<(), BootError> {
+        let (Some(has), Some(to)) = (shards_to_change(self.config)?, self.config.shards) else {
+            return Ok(());
+        };
+        tracing::warn!(
+            "Changing the number of shards of the directory from {} to {}",
+            has.get(),
+            to.get()
+        );
+        let storage: Arc<dyn Storage> = Arc::new(RealStorage);
+        let dir = aof_options(self.config).dir;
+        moon_tools::reshard(&storage, &dir, to, self.loading)?;
+        Ok(())
     }
-    let summary = recovery.summary().clone();
-    let policy = aof_options(config).policy;
-    let clock = Clock::new(shards, recovery.end(), policy.commit_on());
-    let (pool, logs) = recovery.finish(&clock)?;
-    let log = RecoveredLog::On { pool, logs };
-    Ok(Recovered {
-        shards,
-        data,
-        clock,
-        log,
-        summary,
-        taken: started.elapsed(),
-    })
+
+    /// Bases, then the frames since.
+    fn from_log(&self, use_closed: bool) -> Result<Recovered, BootError> {
+        let mut recovery = scan_log(self.config, self.default_shards, use_closed, self.loading)?;
+        let shards = recovery.shards();
+        let limits = Arc::new(limits_of(self.config));
+        // Not gated yet: what is replayed is committed already.
+        let mut data = self.make_data(shards, false);
+        load_bases(&recovery.bases(), &mut data, shards, &limits, self.loading)?;
+        let pool = ReplayPool::start(shards, data, &limits)?;
+        let mut sink = PoolSink { pool, failed: None };
+        let replayed = recovery.replay(&mut sink, self.loading);
+        if let Some(failed) = sink.failed {
+            return Err(failed.into());
+        }
+        // A failure on a replay thread shows first as a sink that takes no more.
+        let data = sink.pool.finish()?;
+        replayed?;
+        let summary = recovery.summary().clone();
+        let policy = aof_options(self.config).policy;
+        let clock = Clock::new(shards, recovery.end(), policy.commit_on());
+        let log = recovery.finish(&clock)?;
+        Ok(self.with_log(data, clock, summary, log))
+    }
+
+    /// A directory of version 1 or 2, in place.
+    fn from_earlier_version(&self) -> Result<Recovered, BootError> {
+        let paths = AofPaths::new(aof_options(self.config).dir);
+        let Authority::Earlier(source) = source_of(self.config)?.authority else {
+            return Err(RecoverError::Legacy {
+                path: paths.root().to_owned(),
+            }
+            .into());
+        };
+        let shards = shards_in_place(&source, self.config.shards)?.unwrap_or(ShardCount::ONE);
+        migrate_in_place(&RealStorage, &paths)?;
+        // Version 1 has moved.
+        match source_of(self.config)?.authority {
+            Authority::Earlier(source) => self.from_elsewhere(&source, shards),
+            _ => Err(RecoverError::Legacy {
+                path: paths.root().to_owned(),
+            }
+            .into()),
+        }
+    }
+
+    /// Loads a state that does not come from a log of this version. With a log, its bases are
+    /// written and synced before anything is served.
+    fn from_elsewhere(&self, source: &Source, shards: ShardCount) -> Result<Recovered, BootError> {
+        let options = ImportOptions {
+            load_truncated: self.config.aof_load_truncated,
+            now: unix_now(),
+        };
+        let limits = limits_of(self.config);
+        let data = self.make_data(shards, false);
+        let (data, summary) = import(source, data, shards, &limits, &options, self.loading)?;
+        for ignored in &summary.ignored {
+            tracing::warn!(
+                "{} bytes at the end of {} are cut off and not loaded",
+                ignored.bytes,
+                ignored.path.display()
+            );
+        }
+        tracing::info!(
+            "Loaded {} keys from {} bytes; {} had expired",
+            summary.keys,
+            summary.bytes,
+            summary.expired
+        );
+        if !self.config.appendonly {
+            return Ok(self.without_log(shards, data));
+        }
+        let aof = aof_options(self.config);
+        let clock = Clock::new(shards, Lsn::ZERO, aof.policy.commit_on());
+        let recovery = Recovery::adopt(Arc::new(RealStorage), &aof, shards)?;
+        let seconds = options.now.0.max(0).cast_unsigned() / 1000;
+        let info = RdbFileInfo {
+            redis_ver: crate::info::REDIS_VERSION.to_owned(),
+            ctime_s: seconds,
+            used_mem_bytes: data.iter().map(|shard| shard.memory() as u64).sum(),
+            ..RdbFileInfo::default()
+        };
+        let log = recovery.finish_with_bases(&clock, &info, &|shard, file| {
+            write_keys(&data[shard.index()], file, &mut |_| ())
+        })?;
+        Ok(self.with_log(data, clock, RecoverySummary::default(), log))
+    }
+}
+
+impl ImportProgress for Loading {
+    fn read(&self, bytes: u64, total: u64) {
+        self.total_bytes.store(total, Relaxed);
+        self.done_bytes.store(bytes, Relaxed);
+    }
+}
+
+impl moon_tools::Progress for Loading {
+    fn begin(&self, _what: &str, total_bytes: u64) {
+        self.done_bytes.store(0, Relaxed);
+        self.total_bytes.store(total_bytes, Relaxed);
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.done_bytes.fetch_add(bytes, Relaxed);
+    }
 }
 
 /// Keys for which each shard makes room.
@@ -276,15 +450,11 @@ fn load_base(
         path: path(),
         source,
     })?;
-    let rdb_limits = RdbLimits {
-        require_checksum: true,
-        ..RdbLimits::default()
-    };
     let summary = load_rdb(
         ShardSet::One(data),
         shards,
         BufReader::with_capacity(BASE_BUFFER, file),
-        rdb_limits,
+        RdbLimits::own(),
         limits,
         // The log that follows says when they went, or that they stay.
         LoadExpired::Keep,
