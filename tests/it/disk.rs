@@ -246,6 +246,28 @@ fn a_kill_on_a_full_disk_loses_nothing_acknowledged() {
     }
 }
 
+/// A stop does not wait for ever, and does not call the log complete: the next start recovers it.
+#[test]
+fn a_stop_while_writes_wait_says_that_it_was_not_clean() {
+    if is_other_server() {
+        return;
+    }
+    let mut server =
+        Server::start_temp(flavor(), binary(), |c| c.append(FsyncPolicy::Everysec)).unwrap();
+    assert!(run(&server, "SET k v").is_ok());
+    limit_files(&server, Some(1));
+    let mut held = send(&server, "SET held 1");
+    wait_for_info(&server, "aof_last_write_status", "err");
+    let status = server.sigterm().unwrap();
+    assert_eq!(status.code(), Some(1), "{}", server.log_tail());
+    assert!(held.read_reply().is_err(), "it was never in the log");
+    server.restart().unwrap();
+    assert_eq!(
+        run(&server, "MGET k held"),
+        Reply::Array(vec![Reply::bulk("v"), Reply::Null])
+    );
+}
+
 /// Scenario 71: nothing is acknowledged into files that nobody will find, and a directory that
 /// comes back is gone on with.
 #[test]

@@ -14,6 +14,7 @@ mod support;
 mod clients;
 mod disk;
 mod documents;
+mod migrate;
 mod oracle;
 mod oracle_cases;
 mod protocol;

@@ -29,7 +29,7 @@ enum Command {
     /// Kill servers at random moments and fail points, and verify what they recover
     CrashMatrix(crash_matrix::Options),
     /// Measure side by side with redis-server
-    Bench(bench::Options),
+    Bench(Box<bench::Options>),
     /// Check the sources: file heads, sizes, crate floors
     Tidy,
 }

@@ -14,6 +14,7 @@
 //!
 //! Of the migration of version 1 in place: `migrate-after-directory`, `migrate-after-rename` (at
 //! each of the two), `migrate-after-manifest`.
+//!
 //! In `moon-tools`: `reshard-preparing` (the manifest says so, no file yet), `reshard-mid-copy` (at
 //! each unit), `reshard-before-manifest` (all is synced), `reshard-after-manifest`,
 //! `reshard-mid-delete` (before each removal of an old file).

@@ -3,7 +3,6 @@
 //! ```text
 //! <dir>/<appenddirname>/
 //!   moon.aof.manifest
-//!   moon.aof.lock                            held by whoever changes the directory
 //!   moon.aof.manifest.tmp                    while the manifest is being replaced
 //!   moon.aof.lock                            locked by whoever uses the directory
 //!   moon.aof.preparing                       while the first manifest of version 3 is on its way
@@ -89,6 +88,12 @@ impl AofPaths {
     #[must_use]
     pub fn preparing(&self) -> PathBuf {
         self.root.join(PREPARING_FILE_NAME)
+    }
+
+    /// The file whose lock says that somebody uses the directory.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.root.join("moon.aof.lock")
     }
 
     /// The directory of one shard.

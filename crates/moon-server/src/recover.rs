@@ -7,10 +7,11 @@ use crate::config::Config;
 use crate::loading::Progress as Loading;
 use crate::server::limits_of;
 use bytes::Bytes;
+use moon_aof::migrate::migrate_in_place;
 use moon_aof::recovery::BaseFile;
 use moon_aof::{
-    AofOptions, AofWriterPool, RdbFileInfo, RealStorage, RecoverError, Recovery, RecoverySummary, ReplayError, ReplaySink,
-    ShardLog,
+    AofOptions, AofWriterPool, RdbFileInfo, RealStorage, RecoverError, Recovery, RecoverySummary,
+    ReplayError, ReplaySink, ShardLog, Storage,
 };
 use moon_commands::load::{LoadExpired, load_rdb};
 use moon_commands::{Limits, ShardSet};
@@ -22,8 +23,8 @@ use moon_manifest::{AofManifest, AofPaths};
 use moon_rdb::RdbLimits;
 use moon_repl::{Clock, CommitOn};
 use moon_shard::ReplayPool;
-use moon_shard::shard::unix_now;
 use moon_shard::replay::ReplayFailed;
+use moon_shard::shard::unix_now;
 use moon_store::{DbIndex, DirtyKeys, ShardData};
 use std::fs::File;
 use std::io::BufReader;

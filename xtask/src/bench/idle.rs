@@ -1,11 +1,12 @@
 //! What a server costs that does nothing: CPU, and memory per idle connection.
 
-use super::Context;
-use super::measure::cpu_ns;
+use super::measure;
+use super::process::{cpu_ns, resident_bytes};
 use super::table::Table;
+use super::throughput::Context;
 use crate::binary::ServerBinary;
 use anyhow::{Context as _, Result};
-use moon_harness::{Client, FsyncPolicy, Server, ServerConfig};
+use moon_harness::{Client, FsyncPolicy, Server};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ const SPARE_DESCRIPTORS: u64 = 200;
 /// Measures both servers.
 pub(crate) fn run(context: &Context, table: &mut Table) -> Result<()> {
     let connections = raise_descriptor_limit(context.connections)?;
-    for binary in [&context.peer, &context.moon] {
+    for binary in [&context.lab.peer, &context.lab.moon] {
         let name = match binary.flavor {
             moon_harness::Flavor::Redis => "redis-server".to_owned(),
             moon_harness::Flavor::Moon => format!("moon-server, {SHARDS} shards"),
@@ -30,16 +31,14 @@ pub(crate) fn run(context: &Context, table: &mut Table) -> Result<()> {
 }
 
 fn measure(context: &Context, binary: &ServerBinary, connections: usize) -> Result<(f64, u64)> {
-    let mut config = ServerConfig::new(binary.flavor, &binary.path, context.data.path())
-        .shards(SHARDS)
-        .append(FsyncPolicy::Everysec)
+    let append = Some(FsyncPolicy::Everysec);
+    let config = measure::config(binary, append, SHARDS, context.lab.data.path())
         .arg("--maxclients")
         .arg((connections + 100).to_string());
-    config.dir = context.data.path().join(format!("port-{}", config.port));
     let server = Server::start(config)?;
     // One write, so that whatever a server does after its last write is part of the figure.
     server.client()?.run("SET key value")?;
-    let wall = Duration::from_secs(if context.quick { 2 } else { 10 });
+    let wall = Duration::from_secs(if context.lab.quick { 2 } else { 10 });
     let begun = Instant::now();
     let before = cpu_ns(server.pid())?;
     std::thread::sleep(wall);
@@ -67,16 +66,4 @@ fn raise_descriptor_limit(connections: usize) -> Result<usize> {
     }
     let possible = wanted.max(soft).saturating_sub(SPARE_DESCRIPTORS);
     Ok(connections.min(usize::try_from(possible)?))
-}
-
-/// Memory of a process that is in RAM.
-fn resident_bytes(pid: u32) -> Result<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let kib: u64 = text
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .and_then(|rest| rest.split_whitespace().next())
-        .context("no VmRSS in /proc")?
-        .parse()?;
-    Ok(kib * 1024)
 }

@@ -1,14 +1,19 @@
-//! Running `redis-benchmark` against a server and reading what the server spent.
+//! Starting servers, loading keys, and running `redis-benchmark` against them.
 
+use super::median;
 use super::plan::{Case, VALUE_BYTES};
+use super::process::cpu_ns;
 use crate::binary::ServerBinary;
 use anyhow::{Context as _, Result, bail};
-use moon_harness::{FsyncPolicy, Server, ServerConfig};
+use moon_harness::{Client, Flavor, FsyncPolicy, Server, ServerConfig};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// Requests per pipeline while keys are loaded.
 const PRELOAD_DEPTH: u64 = 500;
+/// Longest that a server may take to rewrite its log.
+const REWRITE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Which core runs what, as `taskset -c` takes them.
 #[derive(Clone, Debug)]
@@ -27,7 +32,7 @@ impl Pair {
     /// Writes the keys that `redis-benchmark -r keys` uses into both servers.
     pub(crate) fn preload(&self, keys: u64) -> Result<()> {
         for server in [&self.first, &self.second] {
-            preload(server, keys)
+            preload(server, keys, VALUE_BYTES)
                 .with_context(|| format!("loading {keys} keys\n{}", server.log_tail()))?;
         }
         Ok(())
@@ -46,11 +51,7 @@ pub(crate) struct Sample {
 impl Sample {
     /// The median of each figure.
     pub(crate) fn median(samples: &[Sample]) -> Sample {
-        let median = |figure: fn(&Sample) -> f64| {
-            let mut figures: Vec<f64> = samples.iter().map(figure).collect();
-            figures.sort_by(f64::total_cmp);
-            figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
-        };
+        let median = |figure: fn(&Sample) -> f64| median(samples.iter().map(figure));
         Sample {
             throughput: median(|s| s.throughput),
             cpu_us: median(|s| s.cpu_us),
@@ -58,33 +59,55 @@ impl Sample {
     }
 }
 
-/// Starts a server pinned to the server core, with its data below `data`.
-pub(crate) fn start(
+/// A server with its data below `data` that saves and rewrites only when it is told to.
+pub(crate) fn config(
     binary: &ServerBinary,
     append: Option<FsyncPolicy>,
     shards: u16,
-    cores: &Cores,
     data: &Path,
-) -> Result<Server> {
+) -> ServerConfig {
     let mut config = ServerConfig::new(binary.flavor, &binary.path, data);
     config.dir = data.join(format!("port-{}", config.port));
     config.append = append;
     config.shards = Some(shards);
-    config.cores = Some(cores.server.clone());
-    // No rewrite during a measurement.
-    if binary.flavor == moon_harness::Flavor::Redis {
-        config = config.arg("--auto-aof-rewrite-percentage").arg("0");
+    // `redis-server` gets it from the harness.
+    if binary.flavor == Flavor::Moon {
+        config = config.arg("--save").arg("");
     }
+    config.arg("--auto-aof-rewrite-percentage").arg("0")
+}
+
+/// Starts a server of this [`config`], on `cores` if given.
+pub(crate) fn start(
+    binary: &ServerBinary,
+    append: Option<FsyncPolicy>,
+    shards: u16,
+    cores: Option<String>,
+    data: &Path,
+) -> Result<Server> {
+    let mut config = config(binary, append, shards, data);
+    config.cores = cores;
     Server::start(config)
 }
 
-fn preload(server: &Server, keys: u64) -> Result<()> {
+/// The key with this number, as `redis-benchmark -r` forms it.
+pub(crate) fn key(number: u64) -> String {
+    format!("key:{number:012}")
+}
+
+/// A value of so many bytes.
+pub(crate) fn value(bytes: u32) -> String {
+    "x".repeat(bytes as usize)
+}
+
+/// Writes the first `keys` keys.
+pub(crate) fn preload(server: &Server, keys: u64, value_bytes: u32) -> Result<()> {
     let mut client = server.client()?;
-    let value = "x".repeat(VALUE_BYTES as usize);
+    let value = value(value_bytes);
     for begin in (0..keys).step_by(usize::try_from(PRELOAD_DEPTH)?) {
         let end = keys.min(begin + PRELOAD_DEPTH);
         for number in begin..end {
-            client.queue(&["SET", &format!("key:{number:012}"), &value]);
+            client.queue(&["SET", &key(number), &value]);
         }
         client.flush()?;
         for _ in begin..end {
@@ -95,6 +118,94 @@ fn preload(server: &Server, keys: u64) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// One field of INFO.
+pub(crate) fn info_field(client: &mut Client, section: &str, field: &str) -> Result<String> {
+    let reply = client.command(&["INFO", section])?;
+    let text = reply.text().unwrap_or_default();
+    find_field(&text, field).with_context(|| format!("INFO {section} has no {field}: {reply:?}"))
+}
+
+fn find_field(info: &str, field: &str) -> Option<String> {
+    info.lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
+        .map(str::to_owned)
+}
+
+/// Has the log rewritten and waits until this is done; calls `tick` again and again meanwhile,
+/// which also sets the pace of looking.
+pub(crate) fn rewrite_log(
+    client: &mut Client,
+    mut tick: impl FnMut() -> Result<()>,
+) -> Result<Duration> {
+    let begun = Instant::now();
+    let reply = client.command(&["BGREWRITEAOF"])?;
+    if reply.error().is_some() {
+        bail!("BGREWRITEAOF was answered with {reply:?}");
+    }
+    loop {
+        tick()?;
+        let info = client.command(&["INFO", "persistence"])?;
+        let info = info.text().unwrap_or_default();
+        let is_zero = |name| find_field(&info, name).as_deref() == Some("0");
+        if is_zero("aof_rewrite_in_progress") && is_zero("aof_rewrite_scheduled") {
+            let taken = begun.elapsed();
+            let status = find_field(&info, "aof_last_bgrewrite_status");
+            if status.as_deref() != Some("ok") {
+                bail!("the rewrite failed:\n{info}");
+            }
+            return Ok(taken);
+        }
+        if begun.elapsed() > REWRITE_TIMEOUT {
+            bail!("the rewrite does not end:\n{info}");
+        }
+    }
+}
+
+/// Connections that write random keys as fast as the server lets them. Dropping it ends them.
+pub(crate) struct Writers {
+    child: Child,
+}
+
+impl Writers {
+    /// Begins, with one request at a time per connection, over the keys of [`preload`].
+    pub(crate) fn start(
+        server: &Server,
+        connections: u32,
+        keys: u64,
+        value_bytes: u32,
+        cores: &str,
+    ) -> Result<Writers> {
+        let child = Command::new("taskset")
+            .args(["-c", cores, "redis-benchmark", "-h", "127.0.0.1"])
+            .args(["-p", &server.address().port().to_string()])
+            .args(["-t", "set", "-P", "1", "-c", &connections.to_string()])
+            .args(["-d", &value_bytes.to_string(), "-r", &keys.to_string()])
+            .args(["-n", &i32::MAX.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("running taskset and redis-benchmark")?;
+        Ok(Writers { child })
+    }
+
+    /// An error if they have ended by themselves: then there was no load.
+    pub(crate) fn expect_running(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("redis-benchmark ended with {status}"),
+        }
+    }
+}
+
+impl Drop for Writers {
+    fn drop(&mut self) {
+        // It may have ended already; both calls then fail or return at once.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
 }
 
 /// One round of `case`.
@@ -143,23 +254,6 @@ fn throughput(csv: &str) -> Option<f64> {
     line.split(',').nth(1)?.trim_matches('"').parse().ok()
 }
 
-/// CPU time of all threads of a process, nanoseconds.
-pub(crate) fn cpu_ns(pid: u32) -> Result<u64> {
-    let mut sum = 0;
-    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        let path = task?.path().join("schedstat");
-        // A thread may end between the listing and the reading.
-        let Ok(text) = std::fs::read_to_string(&path) else {
-            continue;
-        };
-        let first = text.split_whitespace().next().unwrap_or_default();
-        sum += first
-            .parse::<u64>()
-            .with_context(|| format!("reading {}", path.display()))?;
-    }
-    Ok(sum)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,6 +263,13 @@ mod tests {
         let csv = "\"test\",\"rps\",\"avg_latency_ms\"\n\"SET\",\"81234.50\",\"0.3\"\n";
         assert_eq!(throughput(csv), Some(81234.5));
         assert_eq!(throughput("nothing"), None);
+    }
+
+    #[test]
+    fn a_field_of_info_is_found_by_its_whole_name() {
+        let info = "# Persistence\r\naof_rewrites_done:3\r\naof_rewrites:2\r\n";
+        assert_eq!(find_field(info, "aof_rewrites").as_deref(), Some("2"));
+        assert_eq!(find_field(info, "aof"), None);
     }
 
     #[test]

@@ -171,11 +171,11 @@ impl Writer {
         self.state().cut.filter(|cut| cut.seq == seq)
     }
 
-    /// The start of a log in generation `seq`, as a cut.
+    /// The start of a log in generation `seq`, as a cut: nothing of it lies before.
     pub(crate) fn start_point(&self, seq: Generation) -> CutPoint {
         CutPoint {
             seq,
-            end: self.written_end(),
+            end: Lsn::ZERO,
             total: 0,
             appended: 0,
             intact: true,

@@ -352,6 +352,8 @@ fn switch_on(disk: &FaultyStorage, options: &AofOptions, server: &mut Server) ->
     let cut = server.clock.head();
     let state = server.stream.clone();
     let mut rewrite = rewrite;
+    // The shards go on as soon as they have their data back.
+    server.write(Some(&mut logs[0]), 0);
     rewrite.cut_at(cut).unwrap();
     for shard in [1, 0, 1] {
         server.write(Some(&mut logs[shard]), shard);

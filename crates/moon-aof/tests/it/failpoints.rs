@@ -3,6 +3,7 @@
 //! `cargo test -p moon-aof --features failpoints failpoints`
 
 use crate::harness::{Open, open_on, options};
+use crate::rewrite::World;
 use moon_aof::{AofOptions, FsyncPolicy, RealStorage};
 use moon_core::Lsn;
 use std::io::Write;
@@ -90,5 +91,64 @@ fn sigkill_at_any_failpoint_loses_nothing_acknowledged() {
         }
         assert_eq!(log.clock.head(), Lsn(found as u64));
         log.stop();
+    }
+}
+
+/// Not a test by itself: the process that is killed in a rewrite. It notes what it wrote.
+#[test]
+fn rewriting_child() {
+    let Some(dir) = std::env::var_os(CHILD) else {
+        return;
+    };
+    let dir = Path::new(&dir);
+    let mut world = World::of(start(dir));
+    let note = |world: &World| std::fs::write(dir.join("written"), &world.stream).unwrap();
+    world.write(10);
+    note(&world);
+    for _ in 0..2 {
+        // The writes in between are in the file before the rewrite's next step.
+        world.rewrite().unwrap();
+        note(&world);
+    }
+    world.log.stop();
+}
+
+/// Scenario 79: the process is killed at each named place of a rewrite, and the next one as well.
+#[test]
+fn sigkill_at_any_failpoint_of_a_rewrite_loses_nothing() {
+    for failpoint in [
+        "rewrite-segments-created",
+        "rewrite-first-manifest",
+        "rewrite-after-cut",
+        "rewrite-mid-base",
+        "rewrite-bases-synced",
+        "rewrite-second-manifest",
+        "rewrite-after-manifest",
+        "rewrite-mid-delete",
+    ] {
+        for pass in [1, 2] {
+            let dir = tempfile::tempdir().unwrap();
+            let armed = format!("{failpoint}:{pass}");
+            for _ in 0..2 {
+                let status = Command::new(std::env::current_exe().unwrap())
+                    .args(["--exact", "failpoints::rewriting_child"])
+                    .env(CHILD, dir.path())
+                    .env("MOON_FAILPOINT", &armed)
+                    .status()
+                    .unwrap();
+                assert_eq!(status.signal(), Some(9), "{armed}: {status}");
+                let noted = std::fs::read(dir.path().join("written")).unwrap();
+                let world = World::of(start(dir.path()));
+                assert!(world.stream.starts_with(&noted), "{armed}");
+                world.log.stop();
+            }
+            let mut world = World::of(start(dir.path()));
+            world.rewrite().unwrap();
+            world.log.stop();
+            for shard in ["shard-0", "shard-1"] {
+                let files = std::fs::read_dir(dir.path().join("appendonlydir").join(shard));
+                assert_eq!(files.unwrap().count(), 2, "{armed}: a base and a segment");
+            }
+        }
     }
 }

@@ -14,6 +14,7 @@ mod golden;
 mod harness;
 mod migrate;
 mod page_cache;
+mod rdb_files;
 mod real;
 mod rewrite;
 mod rewrite_failures;

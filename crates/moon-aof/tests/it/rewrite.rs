@@ -191,6 +191,52 @@ fn base_and_log_together_are_the_stream() {
     }
 }
 
+/// Shards write while the sync threads make space ahead and the log changes files again and again.
+/// Scenario 82: rewrites that are given up leave every frame where a start finds it.
+#[test]
+fn space_made_ahead_never_meets_a_frame_of_another_file() {
+    for seed in 0..30 {
+        let disk = FaultyStorage::new(seed);
+        let options = AofOptions {
+            preallocate: 700,
+            ..options(FsyncPolicy::Always)
+        };
+        let mut world = World::open(&disk, &options, 1);
+        world.random = Random(seed);
+        for round in 0..20 {
+            if let Ok(mut rewrite) = world.log.pool.handle().begin_rewrite() {
+                world.write(1);
+                let cut = world.cut();
+                world.write(3);
+                rewrite.cut_at(cut).unwrap();
+                assert!(rewrite.generation().0 > round);
+            }
+            world.write(2);
+        }
+        world.expect(&disk.kill(), &options, &format!("seed {seed}"));
+        let clock = world.log.clock.clone();
+        crate::harness::wait_until("all is durable", || clock.durable() == clock.head());
+        world.expect(
+            &disk.crash(seed),
+            &options,
+            &format!("seed {seed}, crashed"),
+        );
+        world.rewrite().unwrap();
+        assert_eq!(leftovers(&disk), Vec::<PathBuf>::new());
+    }
+}
+
+/// Bases are written by threads that share the rewrite.
+#[test]
+fn a_rewrite_can_be_shared_by_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<moon_aof::Rewrite>();
+    shared::<moon_aof::AofHandle>();
+    fn sent<T: Send>() {}
+    sent::<RdbFile>();
+    sent::<moon_aof::DumpFile>();
+}
+
 /// The stream as far as it must be there, and as far as it may.
 struct Model {
     stream: Vec<u8>,

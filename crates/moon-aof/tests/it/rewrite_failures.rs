@@ -5,11 +5,12 @@ use crate::harness::{open, options, segment, wait_until};
 use crate::rewrite::{POLICIES, World, base, info, leftovers, write_stream};
 use bytes::Bytes;
 use moon_aof::faulty::{Fault, Operation, Rule};
-use moon_aof::{AofOptions, FaultyStorage, FsyncPolicy, RecoverError, RewriteError};
+use moon_aof::{AofOptions, FaultyStorage, FsyncPolicy, RecoverError, RewriteError, ShutdownError};
 use moon_core::{ShardId, UnixMs};
 use moon_repl::{CommitLog, FrameKind, LogHealth};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 const EIO: i32 = 5;
 const EMFILE: i32 = 24;
@@ -272,6 +273,35 @@ fn under_no_a_rewrite_is_the_way_back_from_a_failed_sync() {
         }
         world.log.stop();
     }
+}
+
+/// Scenario 59: a rewrite that was given up has moved the log to a new file. A good sync of that
+/// one says nothing about what the old one lost.
+#[test]
+fn a_hole_that_no_bases_fill_is_never_called_durable() {
+    let disk = FaultyStorage::new(1);
+    let options = options(FsyncPolicy::No);
+    let mut world = World::open(&disk, &options, 1);
+    world.write(5);
+    let lost_before = world.log.clock.head();
+    disk.add_rule(Rule::once(Operation::Sync, "shard-0", Fault::Error(EIO)));
+    world.log.pool.set_policy(FsyncPolicy::Always);
+    let status = world.log.pool.status();
+    wait_until("the sync fails", || {
+        status.health().0 == LogHealth::SyncFailing
+    });
+    let rewrite = world.log.pool.handle().begin_rewrite().unwrap();
+    world.cut();
+    drop(rewrite);
+    world.write(5);
+    assert_eq!(world.log.clock.written(), world.log.clock.head());
+    let clock = world.log.clock.clone();
+    let stopped = world
+        .log
+        .pool
+        .shutdown(world.log.logs, UnixMs(1), Duration::from_secs(20));
+    assert!(matches!(stopped, Err(ShutdownError::NotDurable { .. })));
+    assert!(clock.durable() < lost_before);
 }
 
 /// Scenario 59: under `no` it is the one sync of the segment that the cut took out of use which

@@ -127,7 +127,9 @@ fn a_huge_value_may_change_before_during_and_after() {
 
 #[test]
 fn nothing_comes_between_the_pieces_of_a_value() {
-    let (mut shard, expected) = shard_with(list(60_000));
+    let (mut shard, _) = shard_with(list(60_000));
+    fill(&mut shard, 0, 0..100);
+    let expected = state_of(&shard);
     shard.begin_walk();
     let mut receiver = Receiver::new();
     walk_into_it(&mut shard, &mut receiver);
@@ -140,8 +142,11 @@ fn nothing_comes_between_the_pieces_of_a_value() {
         let key = name(i);
         shard.db(1).insert(Key::new(&key), Value::from_int(0), None);
     }
-    let waiting = shard.image_bytes();
-    assert!(waiting > 0);
+    for i in 0..100 {
+        let key = name(i);
+        shard.db(0).remove(Key::new(&key));
+    }
+    assert!(shard.image_bytes() > 0);
     assert_eq!(shard.take_image(), None, "the value goes on first");
     // The receiver asserts that the database does not change inside the value.
     assert!(receiver.finish(&mut shard) == expected);
