@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
 # Installs the programs that some tests compare with or drive, on Debian and its children:
-# redis-server, redis-sentinel and redis-tools (redis-cli, redis-benchmark).
+# redis-server, redis-sentinel and redis-tools (redis-cli, redis-benchmark), and for users other
+# than root fuse3, with which tests of power losses mount a file system of their own.
 # Leaves no service running or enabled, and does nothing where all of them are there.
 # Elsewhere it says what to install by hand.
 set -euo pipefail
 
 programs=(redis-server redis-sentinel redis-cli redis-benchmark)
 packages=(redis-server redis-sentinel redis-tools)
+if ((EUID != 0)); then
+    programs+=(fusermount3)
+    packages+=(fuse3)
+fi
 
 missing=()
 for program in "${programs[@]}"; do

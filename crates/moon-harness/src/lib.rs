@@ -17,6 +17,7 @@
 //! * [`op`]: operations: how they are sent, what they do to the model, what they answer.
 //! * [`workload`]: seeded generators of operations.
 //! * [`load`]: the threads that drive a server and keep the ledger.
+//! * [`rewriter`]: a client that rewrites the log meanwhile.
 //! * [`snapshot`]: the keyspace as a server shows it.
 //! * [`verify`]: whether what was recovered is what was promised.
 //! * [`shared`]: the same for one history that all connections write to.
@@ -26,6 +27,7 @@ pub mod load;
 pub mod model;
 pub mod op;
 pub mod reply;
+pub mod rewriter;
 pub mod server;
 pub mod shared;
 pub mod snapshot;

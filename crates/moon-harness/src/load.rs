@@ -4,6 +4,11 @@
 //! operation to its model when the reply was read and is the expected one. What is left in its
 //! queue when the connection ends is the unacknowledged tail. Readers look at keys of all
 //! writers and remember what they were shown.
+//!
+//! A test of power losses also needs what was acknowledged when: under `everysec` a loss of the
+//! last moments is allowed, but not of earlier ones, and never with a gap. [`Writer::with_times`]
+//! keeps that. The machine of such a test loses its power at [`Load::freeze`]: replies that are
+//! read later count as not received.
 
 use crate::client::Client;
 use crate::model::{DbKey, State};
@@ -15,7 +20,7 @@ use crate::workload::{Generator, Workload, shared_list};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::collections::{HashMap, VecDeque};
-use std::io::Result;
+use std::io::{ErrorKind, Result};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,6 +34,26 @@ const READ_BATCH: usize = 16;
 /// Wrong replies that one connection reports before it stops looking.
 const WRONG_REPLIES_MAX: usize = 5;
 
+/// An acknowledged operation and its times.
+#[derive(Clone, Debug)]
+pub struct Acked {
+    /// The operation.
+    pub op: Op,
+    /// A moment before it was sent.
+    pub sent: Instant,
+    /// A moment after its reply was read.
+    pub acked: Instant,
+}
+
+/// What a writer had and has done since, for tests that may lose acknowledged operations.
+#[derive(Clone, Debug, Default)]
+pub struct Times {
+    /// Its keys when the load began.
+    pub base: State,
+    /// Operations acknowledged since, in order.
+    pub acked: Vec<Acked>,
+}
+
 /// One writing connection, over all restarts of its server.
 #[derive(Debug)]
 pub struct Writer {
@@ -38,6 +63,10 @@ pub struct Writer {
     pub state: State,
     /// Sent and not acknowledged, in order.
     pub tail: VecDeque<Op>,
+    /// For each of these a moment before it was sent.
+    pub tail_sent: VecDeque<Instant>,
+    /// What was acknowledged when, if that is kept.
+    pub times: Option<Times>,
     /// Operations acknowledged so far.
     pub acked: u64,
     /// Entries of the shared history acknowledged so far.
@@ -54,10 +83,33 @@ impl Writer {
             generator,
             state: State::new(),
             tail: VecDeque::new(),
+            tail_sent: VecDeque::new(),
+            times: None,
             acked: 0,
             acked_records: 0,
             violations: Vec::new(),
         }
+    }
+
+    /// A connection that has sent nothing and keeps what was acknowledged when.
+    #[must_use]
+    pub fn with_times(generator: Generator) -> Self {
+        Writer {
+            times: Some(Times::default()),
+            ..Writer::new(generator)
+        }
+    }
+
+    /// Goes on from `state`, which is what the server holds of its keys now; everything that was
+    /// sent before is settled.
+    pub fn settle(&mut self, state: State) {
+        self.tail.clear();
+        self.tail_sent.clear();
+        if let Some(times) = &mut self.times {
+            times.base = state.clone();
+            times.acked.clear();
+        }
+        self.state = state;
     }
 }
 
@@ -86,8 +138,20 @@ pub struct Load {
 struct Shared {
     /// Set to let the connections finish what they have sent and end.
     stop: AtomicBool,
+    /// Set when the machine has lost its power: nothing counts any more.
+    frozen: AtomicBool,
     /// Operations acknowledged by all writers since the load began.
     acked: AtomicU64,
+}
+
+impl Shared {
+    /// Fails once the power is off. Asked between reading a reply and believing it.
+    fn powered(&self) -> Result<()> {
+        if self.frozen.load(Ordering::SeqCst) {
+            return Err(ErrorKind::ConnectionAborted.into());
+        }
+        Ok(())
+    }
 }
 
 impl Load {
@@ -157,6 +221,12 @@ impl Load {
         self.shared.stop.store(true, Ordering::Relaxed);
     }
 
+    /// The power is off: replies that are read from now on count as not received, and the
+    /// connections end at their next one.
+    pub fn freeze(&self) {
+        self.shared.frozen.store(true, Ordering::SeqCst);
+    }
+
     /// Waits for all connections to end and returns what they know.
     ///
     /// # Panics
@@ -205,10 +275,12 @@ fn write_until_gone(address: SocketAddr, writer: &mut Writer, shared: &Shared) -
         if !stop {
             out.clear();
             let depth = writer.generator.below(DEPTH_MAX) + 1;
+            let now = Instant::now();
             while writer.tail.len() < depth as usize {
                 let op = writer.generator.next_op();
                 shapes.push_back(encoder.encode(&op, &mut out));
                 writer.tail.push_back(op);
+                writer.tail_sent.push_back(now);
             }
             broken = client.write_raw(&out);
         }
@@ -220,7 +292,10 @@ fn write_until_gone(address: SocketAddr, writer: &mut Writer, shared: &Shared) -
         };
         while !writer.tail.is_empty() && (broken.is_err() || writer.tail.len() > keep) {
             let shape = shapes.front().expect("each operation has a shape");
-            let reply = read_final(&mut client, shape, &mut writer.violations)?;
+            let (reply, wrong) = read_final(&mut client, shape)?;
+            shared.powered()?;
+            let room = WRONG_REPLIES_MAX.saturating_sub(writer.violations.len());
+            writer.violations.extend(wrong.into_iter().take(room));
             shapes.pop_front();
             acknowledge(writer, &reply);
             shared.acked.fetch_add(1, Ordering::Relaxed);
@@ -230,17 +305,12 @@ fn write_until_gone(address: SocketAddr, writer: &mut Writer, shared: &Shared) -
 }
 
 /// Reads the replies of one operation and returns the last, without the parts that answer a
-/// SELECT.
-fn read_final(
-    client: &mut Client,
-    shape: &ReplyShape,
-    violations: &mut Vec<Violation>,
-) -> Result<Reply> {
+/// SELECT, and what is wrong with the others.
+fn read_final(client: &mut Client, shape: &ReplyShape) -> Result<(Reply, Vec<Violation>)> {
+    let mut violations = Vec::new();
     let mut wrong = |reply: &Reply| {
-        if violations.len() < WRONG_REPLIES_MAX {
-            let detail = format!("{reply:?} where +OK or +QUEUED belongs");
-            violations.push(Violation::new(Fault::Reply, detail));
-        }
+        let detail = format!("{reply:?} where +OK or +QUEUED belongs");
+        violations.push(Violation::new(Fault::Reply, detail));
     };
     for _ in 0..shape.before {
         let reply = client.read_reply()?;
@@ -256,7 +326,7 @@ fn read_final(
             }
         }
     }
-    Ok(reply)
+    Ok((reply, violations))
 }
 
 fn acknowledge(writer: &mut Writer, reply: &Reply) {
@@ -264,6 +334,10 @@ fn acknowledge(writer: &mut Writer, reply: &Reply) {
         .tail
         .pop_front()
         .expect("a reply answers an operation");
+    let sent = writer
+        .tail_sent
+        .pop_front()
+        .expect("every operation has its time");
     let expected = op.apply(&mut writer.state);
     if !op.is_answered_by(&expected, reply) && writer.violations.len() < WRONG_REPLIES_MAX {
         let detail = format!("{op:?} was answered with {reply:?} instead of {expected:?}");
@@ -273,6 +347,10 @@ fn acknowledge(writer: &mut Writer, reply: &Reply) {
         writer.acked_records += 1;
     }
     writer.acked += 1;
+    if let Some(times) = &mut writer.times {
+        let acked = Instant::now();
+        times.acked.push(Acked { op, sent, acked });
+    }
 }
 
 struct Reader {
@@ -307,18 +385,18 @@ impl Reader {
             if self.keys.is_empty() {
                 return Ok(());
             }
-            self.read_keys(&mut client, seen)?;
+            self.read_keys(&mut client, seen, shared)?;
             if !self.pairs.is_empty() {
-                self.read_pair(&mut client, seen)?;
+                self.read_pair(&mut client, seen, shared)?;
             }
             if self.list {
-                read_list(&mut client, seen)?;
+                read_list(&mut client, seen, shared)?;
             }
         }
         Ok(())
     }
 
-    fn read_keys(&mut self, client: &mut Client, seen: &mut Seen) -> Result<()> {
+    fn read_keys(&mut self, client: &mut Client, seen: &mut Seen, shared: &Shared) -> Result<()> {
         let keys: Vec<DbKey> = (0..READ_BATCH)
             .map(|_| self.keys[self.rng.random_range(0..self.keys.len())].clone())
             .collect();
@@ -327,7 +405,9 @@ impl Reader {
         }
         client.flush()?;
         for key in keys {
-            if let Reply::Bulk(value) = client.read_reply()? {
+            let reply = client.read_reply()?;
+            shared.powered()?;
+            if let Reply::Bulk(value) = reply {
                 seen.values.insert(key, value);
             }
             seen.reads += 1;
@@ -336,9 +416,10 @@ impl Reader {
     }
 
     /// Both keys of a pair are only ever written together, so a reader must see them equal.
-    fn read_pair(&mut self, client: &mut Client, seen: &mut Seen) -> Result<()> {
+    fn read_pair(&mut self, client: &mut Client, seen: &mut Seen, shared: &Shared) -> Result<()> {
         let (a, b) = self.pairs[self.rng.random_range(0..self.pairs.len())].clone();
         let reply = client.command(&[&b"MGET"[..], &a.key, &b.key])?;
+        shared.powered()?;
         seen.reads += 1;
         match reply.items() {
             Some([one, two]) if one == two => {
@@ -356,7 +437,7 @@ impl Reader {
     }
 }
 
-fn read_list(client: &mut Client, seen: &mut Seen) -> Result<()> {
+fn read_list(client: &mut Client, seen: &mut Seen, shared: &Shared) -> Result<()> {
     let list = shared_list().key;
     for request in [
         vec![&b"MULTI"[..]],
@@ -371,6 +452,7 @@ fn read_list(client: &mut Client, seen: &mut Seen) -> Result<()> {
         client.read_reply()?;
     }
     let reply = client.read_reply()?;
+    shared.powered()?;
     seen.reads += 1;
     let Some([Reply::Int(len), Reply::Array(last)]) = reply.items() else {
         let detail = format!("MULTI LLEN LRANGE EXEC was answered with {reply:?}");

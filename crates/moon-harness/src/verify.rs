@@ -10,7 +10,8 @@
 //! * under `pipeline-order strict`, or with one shard, the whole tail is one order;
 //! * whatever a reader saw survived.
 //!
-//! The search tries every such set and compares the keyspace exactly. If none explains what was
+//! The search tries every such set and compares the keyspace exactly, in one pass over the tail:
+//! after a power loss, the tail is everything of the last seconds. If no set explains what was
 //! found, [`diagnose`] says what is wrong with which key.
 
 use crate::model::{DbKey, Entry, State};
@@ -52,6 +53,10 @@ pub struct Survivors {
     pub kept: usize,
     /// Tail operations that are not.
     pub dropped: usize,
+    /// The last tail operation that is there in every explanation of what was found.
+    pub last_certainly_kept: Option<usize>,
+    /// The first tail operation that is there in none.
+    pub first_certainly_dropped: Option<usize>,
 }
 
 /// What is wrong with a recovered keyspace.
@@ -104,102 +109,177 @@ impl fmt::Display for Violation {
 /// The violations, at least one, if no admissible set of survivors explains `observed`.
 pub fn verify(promise: &Promise<'_>, observed: &State) -> Result<Survivors, Vec<Violation>> {
     let must = operations_seen(promise);
-    let mut state = promise.base.clone();
+    let mut replay = Replay::new(promise, observed);
+    let mut shortest: Option<Explanation> = None;
+    let mut longest: Option<Explanation> = None;
     let mut begin = 0;
-    let mut best = None;
     loop {
         let end = (begin..promise.tail.len())
             .find(|&i| is_barrier(&promise.tail[i], promise.order))
             .unwrap_or(promise.tail.len());
-        let segment = Segment { begin, end };
-        // The longest explanation is taken; a shorter one may exist when writes cancel out.
-        if let Some(kept) = segment.survivors(promise, &state, &must, observed) {
-            best = Some(begin + kept);
+        if let Some(explanation) = replay.segment(begin, end, &must) {
+            shortest.get_or_insert_with(|| explanation.clone());
+            // The longest explanation is taken; a shorter one may exist when writes cancel out.
+            longest = Some(explanation);
         }
         if end == promise.tail.len() {
             break;
         }
-        for op in &promise.tail[begin..=end] {
-            op.apply(&mut state);
-        }
+        replay.apply(end);
         begin = end + 1;
     }
-    match best {
-        Some(kept) => Ok(Survivors {
-            kept,
-            dropped: promise.tail.len() - kept,
-        }),
-        None => Err(diagnose(promise, &must, observed)),
+    let (Some(shortest), Some(longest)) = (shortest, longest) else {
+        return Err(diagnose(promise, &must, observed));
+    };
+    let kept = longest.kept_max();
+    Ok(Survivors {
+        kept,
+        dropped: promise.tail.len() - kept,
+        last_certainly_kept: shortest.last_certainly_kept(),
+        first_certainly_dropped: longest.first_certainly_dropped(promise.tail.len()),
+    })
+}
+
+/// A way to explain what was found: everything before a segment of the tail, and a prefix per
+/// shard of the segment.
+#[derive(Clone)]
+struct Explanation {
+    /// The segment is `begin..end`; what stands at `end` is a barrier.
+    begin: usize,
+    end: usize,
+    /// By shard.
+    lanes: Vec<Lane>,
+}
+
+/// The operations of one segment on one shard.
+#[derive(Clone, Default)]
+struct Lane {
+    operations: Vec<usize>,
+    /// The counts of operations, ascending, after which the shard holds what was found.
+    counts: Vec<usize>,
+}
+
+impl Explanation {
+    fn kept_max(&self) -> usize {
+        let in_lanes = self.lanes.iter().filter_map(|lane| lane.counts.last());
+        self.begin + in_lanes.sum::<usize>()
+    }
+
+    fn last_certainly_kept(&self) -> Option<usize> {
+        let in_lanes = self.lanes.iter().filter_map(|lane| {
+            let count = *lane.counts.first()?;
+            lane.operations.get(count.checked_sub(1)?).copied()
+        });
+        in_lanes.chain(self.begin.checked_sub(1)).max()
+    }
+
+    fn first_certainly_dropped(&self, tail_len: usize) -> Option<usize> {
+        let in_lanes = self.lanes.iter().filter_map(|lane| {
+            let count = *lane.counts.last()?;
+            lane.operations.get(count).copied()
+        });
+        let barrier = (self.end < tail_len).then_some(self.end);
+        in_lanes.chain(barrier).min()
     }
 }
 
-/// The tail between two barriers: `begin..end`.
-struct Segment {
-    begin: usize,
-    end: usize,
+/// The model on its way through the tail, with the keys that differ from what was found.
+struct Replay<'a> {
+    promise: &'a Promise<'a>,
+    observed: &'a State,
+    state: State,
+    /// By shard; shards without a difference are absent.
+    wrong: BTreeMap<ShardId, HashSet<DbKey>>,
 }
 
-impl Segment {
-    /// If everything before the segment and a prefix per shard of the segment explain
-    /// `observed`: how many operations of the segment are in these prefixes.
-    fn survivors(
-        &self,
-        promise: &Promise<'_>,
-        before: &State,
-        must: &BTreeSet<usize>,
-        observed: &State,
-    ) -> Option<usize> {
-        if must.range(self.end..).next().is_some() {
-            return None;
+impl<'a> Replay<'a> {
+    fn new(promise: &'a Promise<'a>, observed: &'a State) -> Self {
+        let mut replay = Replay {
+            promise,
+            observed,
+            state: promise.base.clone(),
+            wrong: BTreeMap::new(),
+        };
+        replay.compare_all();
+        replay
+    }
+
+    fn shard(&self, key: &DbKey) -> ShardId {
+        self.promise.order.shards.shard_of_key(&key.key)
+    }
+
+    /// Applies one operation of the tail.
+    fn apply(&mut self, index: usize) {
+        let op = &self.promise.tail[index];
+        op.apply(&mut self.state);
+        match op.touched() {
+            Touched::Keys(keys) => keys.into_iter().for_each(|key| self.compare(key)),
+            Touched::Databases(_) => self.compare_all(),
         }
-        let shards = promise.order.shards;
-        let mut wrong: HashMap<ShardId, HashSet<DbKey>> = HashMap::new();
-        for key in before.keys().chain(observed.keys()) {
-            if before.get(key) != observed.get(key) {
-                let shard = shards.shard_of_key(&key.key);
-                wrong.entry(shard).or_default().insert(key.clone());
+    }
+
+    fn compare(&mut self, key: &DbKey) {
+        let shard = self.shard(key);
+        if self.state.get(key) != self.observed.get(key) {
+            self.wrong.entry(shard).or_default().insert(key.clone());
+        } else if let Some(keys) = self.wrong.get_mut(&shard)
+            && keys.remove(key)
+            && keys.is_empty()
+        {
+            self.wrong.remove(&shard);
+        }
+    }
+
+    fn compare_all(&mut self) {
+        self.wrong.clear();
+        let keys: HashSet<DbKey> = self
+            .state
+            .keys()
+            .chain(self.observed.keys())
+            .cloned()
+            .collect();
+        keys.iter().for_each(|key| self.compare(key));
+    }
+
+    /// Applies the operations `begin..end`, each of them on one shard, and returns the
+    /// explanation that ends among them, if there is one.
+    fn segment(&mut self, begin: usize, end: usize, must: &BTreeSet<usize>) -> Option<Explanation> {
+        let mut lanes: BTreeMap<ShardId, Lane> = BTreeMap::new();
+        // A shard that the segment does not touch must hold what was found already.
+        let mut unexplained: BTreeSet<ShardId> = self.wrong.keys().copied().collect();
+        for index in begin..end {
+            let Touched::Keys(keys) = self.promise.tail[index].touched() else {
+                continue;
+            };
+            let Some(shard) = keys.first().map(|key| self.shard(key)) else {
+                continue;
+            };
+            let is_right_before = !self.wrong.contains_key(&shard);
+            let lane = lanes.entry(shard).or_insert_with(|| Lane {
+                operations: Vec::new(),
+                counts: is_right_before.then_some(0).into_iter().collect(),
+            });
+            if must.contains(&index) {
+                lane.counts.clear();
             }
-        }
-        let mut by_shard: BTreeMap<ShardId, Vec<usize>> = BTreeMap::new();
-        for index in self.begin..self.end {
-            if let Touched::Keys(keys) = promise.tail[index].touched()
-                && let Some(key) = keys.first()
+            lane.operations.push(index);
+            let count = lane.operations.len();
+            unexplained.remove(&shard);
+            self.apply(index);
+            if !self.wrong.contains_key(&shard)
+                && let Some(lane) = lanes.get_mut(&shard)
             {
-                by_shard
-                    .entry(shards.shard_of_key(&key.key))
-                    .or_default()
-                    .push(index);
+                lane.counts.push(count);
             }
         }
-        let mut kept = 0;
-        let mut state = before.clone();
-        for (shard, indexes) in by_shard {
-            let mut wrong = wrong.remove(&shard).unwrap_or_default();
-            let needed = indexes
-                .iter()
-                .rposition(|i| must.contains(i))
-                .map_or(0, |p| p + 1);
-            let mut longest = (needed == 0 && wrong.is_empty()).then_some(0);
-            for (count, &index) in (1..).zip(&indexes) {
-                let op = &promise.tail[index];
-                op.apply(&mut state);
-                if let Touched::Keys(keys) = op.touched() {
-                    for key in keys {
-                        if state.get(key) == observed.get(key) {
-                            wrong.remove(key);
-                        } else {
-                            wrong.insert(key.clone());
-                        }
-                    }
-                }
-                if wrong.is_empty() && count >= needed {
-                    longest = Some(count);
-                }
-            }
-            kept += longest?;
-        }
-        // What is left are differences on shards that the segment does not touch.
-        wrong.values().all(HashSet::is_empty).then_some(kept)
+        let is_explained = unexplained.is_empty()
+            && lanes.values().all(|lane| !lane.counts.is_empty())
+            && must.range(end..).next().is_none();
+        is_explained.then(|| Explanation {
+            begin,
+            end,
+            lanes: lanes.into_values().collect(),
+        })
     }
 }
 

@@ -227,3 +227,54 @@ fn a_list_with_an_element_twice_is_invented() {
         Err(vec![Fault::Invented])
     );
 }
+
+/// Scenario 43.
+#[test]
+fn only_what_every_explanation_has_is_certain() {
+    let (a, b) = two_shards();
+    let case = Case {
+        base: State::new(),
+        // The second deletion changes nothing: whether it survived cannot be seen.
+        tail: vec![
+            set(&a, "0:1"),
+            Op::Del(vec![key(&b)]),
+            set(&a, "0:3"),
+            set(&b, "0:4"),
+        ],
+        seen: HashMap::new(),
+        order: order(2, PipelineOrder::Relaxed),
+    };
+    let certain = |observed: &State| {
+        let survivors = case.verify(observed).unwrap();
+        (
+            survivors.last_certainly_kept,
+            survivors.first_certainly_dropped,
+        )
+    };
+    assert_eq!(certain(&State::new()), (None, Some(0)));
+    assert_eq!(certain(&state(&[(&a, "0:1")])), (Some(0), Some(2)));
+    assert_eq!(certain(&state(&[(&b, "0:4")])), (Some(3), Some(0)));
+    assert_eq!(
+        certain(&state(&[(&a, "0:3"), (&b, "0:4")])),
+        (Some(3), None)
+    );
+}
+
+#[test]
+fn a_long_tail_is_verified_in_one_pass() {
+    let mut case = one_shard_case();
+    case.base = (0..200)
+        .map(|n| (key(&format!("c0:s{n}")), Entry::string("0:0")))
+        .collect();
+    case.tail = (1..50_000)
+        .map(|n| set(&format!("c0:s{}", n % 200), &format!("0:{n}")))
+        .collect();
+    let mut observed = case.base.clone();
+    for op in &case.tail[..30_000] {
+        op.apply(&mut observed);
+    }
+    let survivors = case.verify(&observed).unwrap();
+    assert_eq!((survivors.kept, survivors.dropped), (30_000, 19_999));
+    assert_eq!(survivors.last_certainly_kept, Some(29_999));
+    assert_eq!(survivors.first_certainly_dropped, Some(30_000));
+}

@@ -15,6 +15,12 @@ use std::str::FromStr;
 const FAR_FUTURE_MS: u64 = 4_102_444_800_000;
 /// Keys of one connection and one kind; four connections make several hundred over all shards.
 const KEYS: u32 = 60;
+/// Keys of one connection that make the walk of a rewrite last.
+const MANY_KEYS: u32 = 3000;
+/// Keys of one connection with values that a rewrite writes in pieces.
+const HUGE_KEYS: u32 = 3;
+/// The least size of such a value.
+const HUGE_BYTES: usize = 300 * 1024;
 
 /// What the connections write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -34,11 +40,14 @@ pub enum Workload {
     Databases,
     /// One history that all connections append to, in transactions over several shards.
     History,
+    /// Everything but the shared history, on many keys and a few huge ones: for rewrites of the
+    /// log that go on meanwhile.
+    Rewrite,
 }
 
 impl Workload {
     /// All workloads.
-    pub const ALL: [Workload; 7] = [
+    pub const ALL: [Workload; 8] = [
         Workload::Strings,
         Workload::Strict,
         Workload::Counters,
@@ -46,6 +55,7 @@ impl Workload {
         Workload::Pairs,
         Workload::Databases,
         Workload::History,
+        Workload::Rewrite,
     ];
 
     /// Databases that the workload writes to, from 0.
@@ -53,6 +63,7 @@ impl Workload {
     pub fn databases(self, connections: usize) -> u8 {
         match self {
             Workload::Databases => u8::try_from(2 * connections).unwrap_or(u8::MAX),
+            Workload::Rewrite => u8::try_from(2 * connections + 1).unwrap_or(u8::MAX),
             _ => 1,
         }
     }
@@ -66,7 +77,7 @@ impl Workload {
                 .collect::<Vec<_>>()
         };
         match self {
-            Workload::Strings | Workload::Strict => names("s"),
+            Workload::Strings | Workload::Strict | Workload::Rewrite => names("s"),
             Workload::Counters => [names("n"), names("a")].concat(),
             // One key of a pair alone: it may lie on another shard than the frame that wrote it.
             Workload::Pairs => self
@@ -83,7 +94,7 @@ impl Workload {
     #[must_use]
     pub fn readable_pairs(self, connection: usize) -> Vec<(DbKey, DbKey)> {
         match self {
-            Workload::Pairs => (0..KEYS).map(|i| pair(connection, i)).collect(),
+            Workload::Pairs | Workload::Rewrite => (0..KEYS).map(|i| pair(connection, i)).collect(),
             _ => Vec::new(),
         }
     }
@@ -99,6 +110,7 @@ impl fmt::Display for Workload {
             Workload::Pairs => "pairs",
             Workload::Databases => "databases",
             Workload::History => "history",
+            Workload::Rewrite => "rewrite",
         })
     }
 }
@@ -174,8 +186,9 @@ impl Generator {
             Workload::Counters => self.counters(),
             Workload::Types => self.types(),
             Workload::Pairs => self.pairs(),
-            Workload::Databases => self.databases(),
+            Workload::Databases => self.databases(0),
             Workload::History => self.history(),
+            Workload::Rewrite => self.rewrite(),
         }
     }
 
@@ -250,8 +263,9 @@ impl Generator {
         }
     }
 
-    fn databases(&mut self) -> Op {
-        let first = u8::try_from(2 * self.connection).unwrap_or(0);
+    /// Writes to two databases of its own, those of all connections beginning with `lowest`.
+    fn databases(&mut self, lowest: u8) -> Op {
+        let first = lowest + u8::try_from(2 * self.connection).unwrap_or(0);
         let here = first + u8::from(self.below(2) == 1);
         let there = if here == first { first + 1 } else { first };
         match self.below(1000) {
@@ -289,6 +303,28 @@ impl Generator {
         })
     }
 
+    fn rewrite(&mut self) -> Op {
+        match self.below(4000) {
+            0 => {
+                let number = self.below(HUGE_KEYS);
+                let key = own(self.connection, 0, &format!("b{number}"));
+                let fill = self.rng.random_range(HUGE_BYTES..2 * HUGE_BYTES);
+                Op::Set(key, self.filled_value(fill), None)
+            }
+            1..1200 => {
+                let number = self.below(MANY_KEYS);
+                let key = own(self.connection, 0, &format!("f{number}"));
+                Op::Set(key, self.value(), None)
+            }
+            1200..2000 => self.strings(),
+            2000..2500 => self.counters(),
+            2500..3000 => self.types(),
+            3000..3500 => self.pairs(),
+            // Database 0 holds the keys of all the others.
+            _ => self.databases(1),
+        }
+    }
+
     fn key(&mut self, db: u8, kind: &str) -> DbKey {
         let number = self.below(KEYS);
         own(self.connection, db, &format!("{kind}{number}"))
@@ -299,7 +335,12 @@ impl Generator {
     }
 
     fn long_value(&mut self) -> Vec<u8> {
-        let fill = "-".repeat(self.rng.random_range(100..5000));
+        let fill = self.rng.random_range(100..5000);
+        self.filled_value(fill)
+    }
+
+    fn filled_value(&self, fill: usize) -> Vec<u8> {
+        let fill = "-".repeat(fill);
         format!("{}:{fill}:{}", self.connection, self.sequence).into_bytes()
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! <dir>/<appenddirname>/
 //!   moon.aof.manifest
+//!   moon.aof.lock                            held by whoever changes the directory
 //!   moon.aof.manifest.tmp                    while the manifest is being replaced
 //!   moon.aof.lock                            locked by whoever uses the directory
 //!   moon.aof.preparing                       while the first manifest of version 3 is on its way
@@ -28,6 +29,9 @@ pub const MANIFEST_TEMP_FILE_NAME: &str = "moon.aof.manifest.tmp";
 /// `preparing` line: there is none, or it is of version 1 or 2. Nothing in files that no manifest
 /// names counts then; without the marker they belong to a manifest that is lost.
 pub const PREPARING_FILE_NAME: &str = "moon.aof.preparing";
+
+/// Name of the file whose lock says that somebody uses the directory.
+pub const LOCK_FILE_NAME: &str = "moon.aof.lock";
 
 /// Name of the directory for tails that recovery cut off.
 pub const TRUNCATED_DIR_NAME: &str = "truncated";
@@ -93,7 +97,7 @@ impl AofPaths {
     /// The file whose lock says that somebody uses the directory.
     #[must_use]
     pub fn lock(&self) -> PathBuf {
-        self.root.join("moon.aof.lock")
+        self.root.join(LOCK_FILE_NAME)
     }
 
     /// The directory of one shard.

@@ -1,28 +1,27 @@
 //! One cell of the matrix: a server on one directory, killed and recovered again and again, each
 //! time verified in full.
 
+use super::judge::{Rule, judge};
 use super::kill::{Fired, Kill, execute, recover, schedule};
 use crate::binary::ServerBinary;
 use anyhow::{Context as _, Result};
 use moon_core::shard::ShardCount;
-use moon_harness::load::{Load, Seen, Writer};
-use moon_harness::model::{DbKey, State};
-use moon_harness::op::Op;
-use moon_harness::shared::{Written, verify_history};
+use moon_harness::load::{Load, Writer};
+use moon_harness::rewriter::Rewriter;
 use moon_harness::snapshot::read_state;
-use moon_harness::verify::{Fault, Order, Promise, Violation, verify};
-use moon_harness::workload::{Generator, Workload, shared_counter, shared_list};
+use moon_harness::verify::{Fault, Order, Violation};
+use moon_harness::workload::{Generator, Workload, shared_list};
 use moon_harness::{Client, FsyncPolicy, PipelineOrder, Server, ServerConfig};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
 /// Writing connections of a cell.
-const WRITERS: usize = 4;
+pub(super) const WRITERS: usize = 4;
 /// Reading connections of a cell.
-const READERS: usize = 2;
+pub(super) const READERS: usize = 2;
 
 /// What distinguishes the cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -35,13 +34,28 @@ pub(crate) struct Cell {
 impl Cell {
     /// The seed of this cell in a run with `seed`: the same whether other cells run or not.
     pub(crate) fn seed(self, seed: u64) -> u64 {
-        // FNV-1a over the label.
-        self.to_string()
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325 ^ seed, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-            })
+        seed_of(&self.to_string(), seed)
     }
+}
+
+/// The seed of what is named `label` in a run with `seed`: FNV-1a.
+pub(super) fn seed_of(label: &str, seed: u64) -> u64 {
+    label
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325 ^ seed, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+}
+
+/// What a server with `config` orders when `workload` is run on it.
+pub(super) fn order_of(workload: Workload, config: &ServerConfig) -> Result<Order> {
+    Ok(Order {
+        shards: ShardCount::new(config.effective_shards()).context("shard count")?,
+        pipeline: match workload {
+            Workload::Strict => PipelineOrder::Strict,
+            _ => PipelineOrder::Relaxed,
+        },
+    })
 }
 
 impl fmt::Display for Cell {
@@ -120,6 +134,8 @@ pub(crate) struct CellReport {
     pub(crate) unanswered_dropped: usize,
     /// Reads made by readers, each checked.
     pub(crate) reads: u64,
+    /// Rewrites that began under load.
+    pub(crate) rewrites: u64,
     /// Longest time from start to serving, milliseconds.
     pub(crate) recovery_ms_max: u64,
     /// Violations by kind.
@@ -136,15 +152,13 @@ impl CellReport {
         self.faults.is_empty()
     }
 
-    fn violated(&mut self, violations: Vec<Violation>, context: &str) {
-        for violation in violations {
-            *self
-                .faults
-                .entry(format!("{:?}", violation.fault))
-                .or_default() += 1;
-            if self.details.len() < 20 {
-                self.details.push(format!("{context}: {violation}"));
-            }
+    pub(super) fn violated(&mut self, violation: Violation, context: &str) {
+        *self
+            .faults
+            .entry(format!("{:?}", violation.fault))
+            .or_default() += 1;
+        if self.details.len() < 20 {
+            self.details.push(format!("{context}: {violation}"));
         }
     }
 }
@@ -163,31 +177,30 @@ pub(crate) fn run_cell(
     let mut config = ServerConfig::new(binary.flavor, &binary.path, dir.path().join("data"))
         .shards(cell.shards)
         .append(cell.policy);
-    let order = match cell.workload {
-        Workload::Strict => PipelineOrder::Strict,
-        _ => PipelineOrder::Relaxed,
-    };
-    config.order = Some(order);
+    let order = order_of(cell.workload, &config)?;
+    config.order = Some(order.pipeline);
     let seed = cell.seed(options.seed);
     let mut run = Run {
         workload: cell.workload,
-        order: Order {
-            shards: ShardCount::new(config.effective_shards()).context("shard count")?,
-            pipeline: order,
-        },
+        order,
         rng: StdRng::seed_from_u64(seed),
         writers: (0..WRITERS)
             .map(|number| Writer::new(Generator::new(cell.workload, number, seed)))
             .collect(),
         report: CellReport::default(),
     };
-    let kills = schedule(options.kills, options.fail_points, (seed % 10) as usize);
+    let kills = schedule(
+        cell.workload,
+        options.kills,
+        options.fail_points,
+        (seed % 20) as usize,
+    );
     let mut server = Server::spawn(config)?;
     server.wait_ready()?;
     // The first cycle starts unarmed: a kill at a fail point needs a restart before it.
     for (cycle, kill) in kills.iter().copied().enumerate() {
         let kill = match (cycle, kill) {
-            (0, Kill::At(_)) => Kill::Random,
+            (0, Kill::At(_) | Kill::Twice(..)) => Kill::Random,
             (_, kill) => kill,
         };
         let next = kills.get(cycle + 1).copied().unwrap_or(Kill::Random);
@@ -238,8 +251,11 @@ impl Run {
             READERS,
             number,
         );
+        let rewriter =
+            (self.workload == Workload::Rewrite).then(|| Rewriter::start(server.address(), number));
         let fired = execute(server, &load, kill, &mut self.rng)?;
         let (writers, seen) = load.finish();
+        self.report.rewrites += rewriter.map_or(0, |rewriter| rewriter.finish().begun);
         self.writers = writers;
         self.report.reads += seen.reads;
         self.report.acknowledged +=
@@ -266,87 +282,21 @@ impl Run {
             apply_damage(damage, &mut client, &self.writers)?;
         }
         let observed = read_state(&mut client, self.workload.databases(WRITERS))?;
-        self.verify(observed, seen);
+        let verdict = judge(
+            &mut self.writers,
+            self.workload,
+            self.order,
+            Rule::Acknowledged,
+            observed,
+            seen,
+        );
+        self.report.unanswered_kept += verdict.kept;
+        self.report.unanswered_dropped += verdict.dropped;
+        for (context, violation) in verdict.violations {
+            self.report.violated(violation, &context);
+        }
         Ok(())
     }
-
-    /// Verifies everything, and makes what was found the new base.
-    fn verify(&mut self, observed: State, seen: Seen) {
-        self.report.violated(seen.violations, "reader");
-        let mut shared = State::new();
-        let mut owned: Vec<State> = vec![State::new(); self.writers.len()];
-        for (key, entry) in observed {
-            match key.owner().and_then(|owner| owned.get_mut(owner)) {
-                Some(state) => {
-                    state.insert(key, entry);
-                }
-                None => {
-                    shared.insert(key, entry);
-                }
-            }
-        }
-        let mut seen_by_owner: Vec<HashMap<DbKey, Vec<u8>>> =
-            vec![HashMap::new(); self.writers.len()];
-        for (key, value) in seen.values {
-            if let Some(values) = key.owner().and_then(|owner| seen_by_owner.get_mut(owner)) {
-                values.insert(key, value);
-            }
-        }
-        self.verify_shared(&shared, &seen.entries);
-        for ((writer, observed), seen) in self.writers.iter_mut().zip(owned).zip(&seen_by_owner) {
-            let connection = writer.generator.connection();
-            let context = format!("connection {connection}");
-            self.report
-                .violated(std::mem::take(&mut writer.violations), &context);
-            let tail: Vec<Op> = std::mem::take(&mut writer.tail).into();
-            let promise = Promise {
-                base: &writer.state,
-                tail: &tail,
-                seen,
-                order: self.order,
-            };
-            match verify(&promise, &observed) {
-                Ok(survivors) => {
-                    self.report.unanswered_kept += survivors.kept;
-                    self.report.unanswered_dropped += survivors.dropped;
-                }
-                Err(violations) => self.report.violated(violations, &context),
-            }
-            let records = last_record(&observed);
-            writer.acked_records = records;
-            writer.generator.set_records(records);
-            writer.state = observed;
-        }
-    }
-
-    fn verify_shared(&mut self, shared: &State, seen: &[moon_harness::shared::SeenEntry]) {
-        let strangers: Vec<Violation> = shared
-            .keys()
-            .filter(|key| **key != shared_counter() && **key != shared_list())
-            .map(|key| Violation::new(Fault::Invented, format!("{key}, which nobody writes")))
-            .collect();
-        self.report.violated(strangers, "keyspace");
-        if self.workload != Workload::History {
-            return;
-        }
-        let written: Vec<Written> = self
-            .writers
-            .iter()
-            .map(|writer| Written {
-                acked: writer.acked_records,
-                sent: writer.generator.records(),
-            })
-            .collect();
-        if let Err(violations) = verify_history(shared, &written, seen) {
-            self.report.violated(violations, "shared history");
-        }
-    }
-}
-
-/// The number that the connection noted with its last entry of the shared history.
-fn last_record(state: &State) -> u64 {
-    let noted = state.iter().find(|(key, _)| key.key.ends_with(b":last"));
-    noted.map_or(0, |(_, entry)| entry.value.progress())
 }
 
 fn apply_damage(damage: Break, client: &mut Client, writers: &[Writer]) -> Result<()> {

@@ -6,17 +6,31 @@
 //! First comes the failure that this project exists to end: 5,000 acknowledged writes on two
 //! shards, SIGKILL, 5,000 recovered. Last come controls: damage that the verification must
 //! notice, or nothing above would mean anything.
+//!
+//! * [`cell`]: one server, killed and recovered again and again.
+//! * [`kill`]: ways to end it.
+//! * [`judge`]: what was recovered against what was promised.
+//! * [`acknowledged`]: the one failure that everything began with.
+//! * [`offline`]: what changes a directory offline, killed in the middle.
+//! * [`v1`]: directories as version 1 left them.
+//! * [`power`]: power losses instead of kills.
+//! * [`report`]: the table and the JSON file.
 
 mod acknowledged;
 mod cell;
+mod judge;
 mod kill;
+mod offline;
+mod power;
 mod report;
+mod v1;
 
 use crate::binary::{ServerBinary, ServerOptions, target_dir};
 use anyhow::{Context as _, Result};
 use cell::{Break, Cell, CellOptions, CellReport, run_cell};
 use moon_harness::workload::Workload;
 use moon_harness::{Flavor, FsyncPolicy};
+use offline::Offline;
 use report::{Outcome, Report};
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -25,6 +39,11 @@ use std::time::Instant;
 
 /// Shard counts of the full matrix.
 const SHARDS: [u16; 4] = [1, 2, 4, 8];
+
+/// Kills of a tool that changes a directory offline.
+const OFFLINE_KILLS: usize = 50;
+/// The same in a quick run.
+const OFFLINE_KILLS_QUICK: usize = 6;
 
 /// Options of `cargo xtask crash-matrix`.
 #[derive(Clone, Debug, clap::Args)]
@@ -37,6 +56,13 @@ pub(crate) struct Options {
     /// Kills per cell [default: 20, quick: 3]
     #[arg(long)]
     kills: Option<usize>,
+    /// Cut the power instead of killing: the server runs on a file system that loses what was
+    /// not synced; needs FUSE
+    #[arg(long)]
+    power_loss: bool,
+    /// Power losses in all [default: 207, quick: 9]
+    #[arg(long, requires = "power_loss")]
+    cuts: Option<usize>,
     /// Seed of all random decisions; printed, to repeat a run
     #[arg(long)]
     seed: Option<u64>,
@@ -44,11 +70,14 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',')]
     shards: Vec<u16>,
     /// Only these policies: always, everysec, no
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, visible_alias = "appendfsync", value_delimiter = ',')]
     policy: Vec<FsyncPolicy>,
     /// Only these workloads
     #[arg(long, value_delimiter = ',')]
     workload: Vec<Workload>,
+    /// Only what changes a directory offline, killed in the middle
+    #[arg(long, value_enum, value_delimiter = ',')]
+    offline: Vec<Offline>,
     /// Cells that run at the same time
     #[arg(long, default_value_t = 1)]
     jobs: usize,
@@ -73,11 +102,15 @@ impl Options {
 /// Runs the matrix; true if nothing was lost, torn, invented or out of order and all controls
 /// were noticed.
 pub(crate) fn run(options: &Options) -> Result<bool> {
+    let seed = options.seed.unwrap_or_else(seed_of_now);
+    if options.power_loss {
+        let binary = options.server.locate(&[], options.profile())?;
+        return power::run(options, &binary, seed);
+    }
     let begun = Instant::now();
     let fail_points = options.server.server == Flavor::Moon && !options.no_fail_points;
     let features: &[&str] = if fail_points { &["failpoints"] } else { &[] };
     let binary = options.server.locate(features, options.profile())?;
-    let seed = options.seed.unwrap_or_else(seed_of_now);
     let cell_options = CellOptions {
         kills: options.kills.unwrap_or(if options.quick { 3 } else { 20 }),
         seed,
@@ -87,17 +120,40 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let mut report = Report::new(seed, &binary.path);
     println!("crash-matrix of {}, seed {seed}", binary.path.display());
 
-    let selected =
-        !(options.shards.is_empty() && options.policy.is_empty() && options.workload.is_empty());
+    let selected = !(options.shards.is_empty()
+        && options.policy.is_empty()
+        && options.workload.is_empty()
+        && options.offline.is_empty());
     if !selected {
         for policy in FsyncPolicy::ALL {
             let outcome = acknowledged::run(&binary, policy, seed);
             report.acknowledged(policy, outcome);
         }
     }
-    let cells = cells(options);
     report.print_header();
-    run_cells(&cells, &binary, cell_options, options.jobs, &mut report);
+    if options.offline.is_empty() {
+        let cells = cells(options);
+        run_cells(&cells, &binary, cell_options, options.jobs, &mut report);
+    }
+    if binary.flavor == Flavor::Moon && options.damage.is_none() {
+        let offline = match selected {
+            true => &options.offline[..],
+            false => &Offline::ALL,
+        };
+        let kills = options.kills.unwrap_or(if options.quick {
+            OFFLINE_KILLS_QUICK
+        } else {
+            OFFLINE_KILLS
+        });
+        let options = CellOptions {
+            kills,
+            ..cell_options
+        };
+        for &what in offline {
+            let outcome = offline::run(what, &binary, kills, fail_points, seed);
+            report.offline(what, options, Outcome::of(outcome));
+        }
+    }
     if !selected && options.damage.is_none() {
         for damage in Break::ALL {
             let noticed = control(damage, &binary, cell_options);
@@ -110,7 +166,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         .clone()
         .unwrap_or_else(|| target_dir().join("crash-matrix.json"));
     report.write_json(&json)?;
-    Ok(report.is_clean())
+    let mut is_clean = report.is_clean();
+    if options.quick && !selected && options.server.server == Flavor::Moon {
+        is_clean &= power::run_if_possible(options, &binary, seed)?;
+    }
+    Ok(is_clean)
 }
 
 fn seed_of_now() -> u64 {
@@ -137,7 +197,7 @@ fn cells(options: &Options) -> Vec<Cell> {
         }
     }
     if options.quick && options.workload.is_empty() {
-        // Every third cell: 3 and the 7 workloads have no common divisor, so all are visited.
+        // Every third cell: 3 and the 8 workloads have no common divisor, so all are visited.
         cells = cells.into_iter().step_by(3).collect();
     }
     cells

@@ -2,6 +2,7 @@
 
 use super::acknowledged::WRITES;
 use super::cell::{Break, Cell, CellOptions, CellReport};
+use super::offline::Offline;
 use anyhow::{Context as _, Result};
 use moon_harness::FsyncPolicy;
 use moon_harness::verify::Fault;
@@ -45,6 +46,13 @@ struct CellRow {
 }
 
 #[derive(Debug, serde::Serialize)]
+struct OfflineRow {
+    what: Offline,
+    repeat: String,
+    outcome: Outcome,
+}
+
+#[derive(Debug, serde::Serialize)]
 struct AcknowledgedRow {
     policy: FsyncPolicy,
     acknowledged: usize,
@@ -66,6 +74,7 @@ pub(crate) struct Report {
     server: PathBuf,
     acknowledged: Vec<AcknowledgedRow>,
     cells: Vec<CellRow>,
+    offline: Vec<OfflineRow>,
     controls: Vec<ControlRow>,
     /// Fail points that were armed often and never reached.
     dead_fail_points: Vec<String>,
@@ -79,6 +88,7 @@ impl Report {
             server: server.to_owned(),
             acknowledged: Vec::new(),
             cells: Vec::new(),
+            offline: Vec::new(),
             controls: Vec::new(),
             dead_fail_points: Vec::new(),
             wall_s: 0.0,
@@ -90,9 +100,14 @@ impl Report {
         self.acknowledged
             .iter()
             .all(|row| row.recovered == Some(WRITES))
-            && self.cells.iter().all(|row| row.outcome.is_clean())
+            && self.outcomes().all(Outcome::is_clean)
             && self.controls.iter().all(|row| row.noticed)
             && self.dead_fail_points.is_empty()
+    }
+
+    fn outcomes(&self) -> impl Iterator<Item = &Outcome> {
+        let cells = self.cells.iter().map(|row| &row.outcome);
+        cells.chain(self.offline.iter().map(|row| &row.outcome))
     }
 
     pub(crate) fn acknowledged(&mut self, policy: FsyncPolicy, outcome: Result<usize>) {
@@ -146,20 +161,23 @@ impl Report {
             "{:>6}  {:<8}  {:<9}  ",
             cell.shards, cell.policy, cell.workload
         );
-        match &outcome {
-            Outcome::Ran(report) => {
-                print_cell(report);
-                for detail in &report.details {
-                    println!("        {detail}");
-                }
-            }
-            Outcome::Failed(error) => println!("FAILED: {error}"),
-        }
-        if !outcome.is_clean() {
-            println!("        repeat: {repeat}");
-        }
+        print_outcome(&outcome, &repeat);
         self.cells.push(CellRow {
             cell,
+            repeat,
+            outcome,
+        });
+    }
+
+    pub(crate) fn offline(&mut self, what: Offline, options: CellOptions, outcome: Outcome) {
+        let repeat = format!(
+            "cargo xtask crash-matrix --offline {what} --kills {} --seed {}",
+            options.kills, options.seed
+        );
+        print!("{:>6}  {:<8}  {what:<9}  ", "", "offline");
+        print_outcome(&outcome, &repeat);
+        self.offline.push(OfflineRow {
+            what,
             repeat,
             outcome,
         });
@@ -186,16 +204,15 @@ impl Report {
     pub(crate) fn finish(&mut self, wall: Duration) {
         self.wall_s = wall.as_secs_f64();
         let reports: Vec<&CellReport> = self
-            .cells
-            .iter()
-            .filter_map(|row| match &row.outcome {
+            .outcomes()
+            .filter_map(|outcome| match outcome {
                 Outcome::Ran(report) => Some(report),
                 Outcome::Failed(_) => None,
             })
             .collect();
         let kinds = by_kind(&reports, |r| &r.kills_by_kind);
         let not_reached = by_kind(&reports, |r| &r.not_reached);
-        self.dead_fail_points = not_reached
+        let dead: Vec<String> = not_reached
             .iter()
             .filter(|(kind, count)| **count >= ARMED_IN_VAIN_MAX && !kinds.contains_key(*kind))
             .map(|(kind, _)| (*kind).to_owned())
@@ -211,19 +228,17 @@ impl Report {
         let (kinds, not_reached) = (list(&kinds), list(&not_reached));
         let sum = |f: fn(&CellReport) -> u64| reports.iter().map(|r| f(r)).sum::<u64>();
         println!(
-            "\n{} cells ({} failed), {} kills, {} acknowledged, {} reads, {:.0} s",
-            self.cells.len(),
-            self.cells
-                .iter()
-                .filter(|row| !row.outcome.is_clean())
-                .count(),
+            "\n{} cells ({} failed), {} kills, {} acknowledged, {} reads, {} rewrites begun, {:.0} s",
+            self.outcomes().count(),
+            self.outcomes().filter(|o| !o.is_clean()).count(),
             sum(|r| r.kills as u64),
             sum(|r| r.acknowledged),
             sum(|r| r.reads),
+            sum(|r| r.rewrites),
             self.wall_s,
         );
         println!("ways to die: {kinds}; fail points armed and not reached: {not_reached}");
-        for kind in &self.dead_fail_points {
+        for kind in &dead {
             println!("fail point {kind} was never reached: it proves nothing");
         }
         println!(
@@ -233,6 +248,7 @@ impl Report {
             fault_sum(&reports, &[Fault::Invented, Fault::Reply]),
             fault_sum(&reports, &[Fault::Hole]),
         );
+        self.dead_fail_points = dead;
         println!("{}", if self.is_clean() { "PASSED" } else { "FAILED" });
     }
 
@@ -271,6 +287,21 @@ fn fault_sum(reports: &[&CellReport], faults: &[Fault]) -> usize {
                 .filter_map(move |r| r.faults.get(&name).copied())
         })
         .sum()
+}
+
+fn print_outcome(outcome: &Outcome, repeat: &str) {
+    match outcome {
+        Outcome::Ran(report) => {
+            print_cell(report);
+            for detail in &report.details {
+                println!("        {detail}");
+            }
+        }
+        Outcome::Failed(error) => println!("FAILED: {error}"),
+    }
+    if !outcome.is_clean() {
+        println!("        repeat: {repeat}");
+    }
 }
 
 fn print_cell(report: &CellReport) {
