@@ -457,7 +457,7 @@ pub(crate) fn stopped(seed: u64, count: u16, units: usize) -> (FaultyStorage, Ma
     let disk = disk(seed);
     let mut world = World::open(&disk, Some(count), seed, 0);
     world.write(units);
-    if seed % 3 != 0 {
+    if !seed.is_multiple_of(3) {
         world.rewrite();
         world.write(units);
     }
