@@ -265,7 +265,7 @@ pub static DIRECTIVES: &[Directive] = &[
         "appendonly",
         "",
         "yes",
-        Immutable,
+        Runtime,
         switch!(appendonly),
         "Log every write before it is acknowledged",
     ),

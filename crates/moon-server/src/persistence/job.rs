@@ -57,7 +57,8 @@ impl Snapshot {
         at_cut: Option<AtCut>,
         progress: &Arc<SnapshotProgress>,
     ) -> Result<Snapshot, Stopped> {
-        let (cut, databases) = cut(directory, at_cut)?;
+        let at_cut = at_cut.unwrap_or_else(|| Arc::new(|_, _, _| ()));
+        let (cut, databases) = cut(directory, at_cut, true)?;
         let keys = databases.iter().flatten().map(|(_, keys, _)| keys).sum();
         progress.keys_total.store(keys, Relaxed);
         let mut snapshot = Snapshot {
@@ -114,20 +115,26 @@ pub(super) fn receive<E: From<Stopped>>(
     }
 }
 
-type Databases = Vec<Vec<(u32, u64, u64)>>;
+pub(super) type Databases = Vec<Vec<(u32, u64, u64)>>;
 
-fn cut(directory: &Directory, at_cut: Option<AtCut>) -> Result<(Lsn, Databases), Stopped> {
+/// The global cut. At it every shard does what `at_cut` says, and begins a walk if there is to be
+/// one. Returns the cut and what there is in each database of each shard.
+pub(super) fn cut(
+    directory: &Directory,
+    at_cut: AtCut,
+    walk: bool,
+) -> Result<(Lsn, Databases), Stopped> {
     let (to, answer) = oneshot::channel();
     on_shard(directory, ShardId(0), move |shard| {
         let shard = Rc::clone(shard);
         tokio::task::spawn_local(async move {
             let at_lend = |id| -> AtLend {
-                let at_cut = at_cut.clone();
+                let at_cut = Arc::clone(&at_cut);
                 Box::new(move |log, data| {
-                    if let Some(at_cut) = at_cut {
-                        at_cut(id, log, data);
+                    at_cut(id, log, data);
+                    if walk {
+                        data.begin_walk();
                     }
-                    data.begin_walk();
                 })
             };
             let mut databases = Vec::new();
