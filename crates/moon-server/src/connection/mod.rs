@@ -1,7 +1,8 @@
 //! One client connection: a task on its shard's thread.
 //!
 //! In reading order:
-//! * [`socket`]: reading into a shared buffer, writing what the gate lets out.
+//! * [`socket`]: the two halves; writing what the gate lets out.
+//! * [`read_buffer`]: the memory that connections read into, and the rest of one read.
 //! * [`session`]: what the connection remembers: database, protocol, transaction, watches.
 //! * [`pipeline`]: the requests of one read buffer: parsed, routed, executed, answered.
 //! * [`transaction`]: MULTI, EXEC, WATCH.
@@ -11,6 +12,7 @@
 mod client_command;
 mod commands;
 mod pipeline;
+mod read_buffer;
 mod session;
 mod socket;
 mod transaction;

@@ -6,6 +6,7 @@
 //! before it is executed, borrows the data, and everything after it waits in turn.
 
 use super::commands;
+use super::read_buffer::Unfinished;
 use super::session::{ReplyMode, SessionState};
 use super::socket::{Outlet, ReadHalf, Socket};
 use super::transaction;
@@ -17,7 +18,6 @@ use moon_core::{Lsn, ShardId};
 use moon_resp::{Args, OwnedArgs, Parsed, Reply, RequestParser, Span};
 use moon_shard::mailbox::DataMessage;
 use moon_shard::{Batch, BatchCommand, Running, Session, Shard, ShardMask};
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -25,14 +25,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::Duration;
-
-/// Bytes read at once. One buffer per shard is in use at a time, so its size costs nothing per
-/// connection.
-const READ_BYTES: usize = 64 << 10;
-
-thread_local! {
-    static READ_BUFFERS: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
-}
 
 /// One request found in the read buffer.
 struct Request {
@@ -74,8 +66,7 @@ pub(super) struct Connection {
     pub(super) state: SessionState,
     read: ReadHalf,
     parser: RequestParser,
-    /// The beginning of a request whose rest has not come.
-    partial: BytesMut,
+    unfinished: Unfinished,
     spans: Vec<Span>,
     requests: Vec<Request>,
     key_positions: Vec<usize>,
@@ -86,8 +77,6 @@ pub(super) struct Connection {
 /// less often. Only CONFIG SET waits so.
 const DURABLE_PAUSE_MIN: Duration = Duration::from_millis(1);
 const DURABLE_PAUSE_MAX: Duration = Duration::from_millis(64);
-/// Room for the rest of a request that has begun to come.
-const PARTIAL_ROOM: usize = 4 << 10;
 /// Room that a message for another shard gets at once: enough for a pipeline of 16.
 const OUTGOING_BYTES: usize = 2048;
 const OUTGOING_SPANS: usize = 48;
@@ -127,7 +116,7 @@ pub async fn serve(
         state,
         read,
         parser: RequestParser::new(),
-        partial,
+        unfinished: Unfinished::new(partial),
         spans: Vec::new(),
         requests: Vec::new(),
         key_positions: Vec::new(),
@@ -166,11 +155,11 @@ impl Connection {
                     return Poll::Pending;
                 }
                 // Taken only while bytes are there: a connection that waits holds no buffer.
-                let mut buffer = self.take_buffer();
+                let mut buffer = self.unfinished.take();
                 let read = std::pin::Pin::new(&mut self.read);
                 match tokio_util::io::poll_read_buf(read, cx, &mut buffer) {
                     Poll::Pending => {
-                        self.return_buffer(buffer);
+                        self.unfinished.give_back(buffer);
                         Poll::Pending
                     }
                     Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Close::Now)),
@@ -182,7 +171,7 @@ impl Connection {
                 Ok((mut buffer, count)) => {
                     self.server.received(&self.shard, &self.client, count);
                     let result = self.process(&mut buffer).await;
-                    self.return_buffer(buffer);
+                    self.unfinished.give_back(buffer);
                     result
                 }
                 Err(close) => Err(close),
@@ -200,42 +189,11 @@ impl Connection {
         }
     }
 
-    /// A buffer to read into: the partial request's own, or one that the shard's connections
-    /// share.
-    fn take_buffer(&mut self) -> BytesMut {
-        if !self.partial.is_empty() {
-            let mut partial = std::mem::take(&mut self.partial);
-            if partial.capacity() - partial.len() < PARTIAL_ROOM {
-                partial.reserve(PARTIAL_ROOM);
-            }
-            return partial;
-        }
-        READ_BUFFERS
-            .with_borrow_mut(Vec::pop)
-            .unwrap_or_else(|| BytesMut::with_capacity(READ_BYTES))
-    }
-
-    fn return_buffer(&mut self, mut buffer: BytesMut) {
-        let is_shared = buffer.capacity() >= READ_BYTES / 2;
-        if !buffer.is_empty() && (!is_shared || buffer.len() >= READ_BYTES / 2) {
-            self.partial = buffer;
-            return;
-        }
-        if !buffer.is_empty() {
-            // A short rest does not keep a shared buffer.
-            self.partial = BytesMut::from(&buffer[..]);
-            buffer.clear();
-        }
-        if is_shared && buffer.capacity() <= 2 * READ_BYTES {
-            buffer.reserve(READ_BYTES);
-            READ_BUFFERS.with_borrow_mut(|buffers| buffers.push(buffer));
-        }
-    }
-
     /// Finds and executes the requests of `buffer`, and leaves in it what is no whole request.
     async fn process(&mut self, buffer: &mut BytesMut) -> Result<(), Close> {
         let mut consumed = 0;
         let mut protocol_error = None;
+        self.unfinished.set_needed(0);
         let limits = self.server.request_limits(self.state.authenticated);
         loop {
             let first_span = self.spans.len();
@@ -259,12 +217,7 @@ impl Connection {
                     self.found(buffer, first_span, Some(args));
                 }
                 Ok(Parsed::Incomplete { needed }) => {
-                    // Large arguments are read in place: make room for all of it at once.
-                    if needed > READ_BYTES {
-                        buffer.reserve(needed);
-                    } else if buffer.len() == buffer.capacity() {
-                        buffer.reserve(READ_BYTES);
-                    }
+                    self.unfinished.set_needed(needed);
                     break;
                 }
                 Err(error) => {
