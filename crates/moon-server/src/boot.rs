@@ -325,12 +325,14 @@ impl Running {
         };
         let directory = Directory::new(shards);
         let stats = Arc::new(stats);
+        let failing_logs = Arc::default();
         let persistence = Persistence::start(persistence::Parts {
             config: Arc::clone(config),
             stats: Arc::clone(&stats),
             directory: directory.clone(),
             shards,
             aof: pool.as_ref().map(AofWriterPool::handle),
+            failing_logs: Arc::clone(&failing_logs),
         })?;
         let server = Server::new(Parts {
             config: Arc::clone(config),
@@ -341,7 +343,7 @@ impl Running {
             shards,
             persistence,
             replication_id,
-            failing_logs: Arc::default(),
+            failing_logs,
         });
         let shared = Shared {
             directory,

@@ -15,7 +15,7 @@ use crate::config::{Config, RuntimeConfig};
 use crate::stats::ServerStats;
 use moon_aof::{AofHandle, RealStorage, Storage};
 use moon_core::ShardCount;
-use moon_shard::SnapshotProgress;
+use moon_shard::{FailingLogs, SnapshotProgress};
 use moon_shard::mailbox::Directory;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -48,6 +48,8 @@ pub struct Parts {
     pub shards: ShardCount,
     /// The log, if it is on.
     pub aof: Option<AofHandle>,
+    /// Where a failed dump is noted, so that writes are refused.
+    pub failing_logs: Arc<FailingLogs>,
 }
 
 /// The snapshots of a server.
@@ -325,13 +327,18 @@ impl Persistence {
         }
     }
 
-    /// Whether the last dump failed although dumps are configured: writes are refused then, if
-    /// `stop-writes-on-bgsave-error` says so.
-    #[must_use]
-    pub fn refuses_writes(&self, config: &Config) -> bool {
-        config.stop_writes_on_bgsave_error
-            && !config.save_points().is_empty()
-            && self.state().last_save.is_some_and(|last| !last.ok)
+    /// Refuses writes from now on if the last dump failed although dumps are configured and
+    /// `stop-writes-on-bgsave-error` says so, and takes them again if not. To be called after
+    /// each change of the configuration.
+    pub fn note_refusal(&self) {
+        self.note_refusal_of(&self.state());
+    }
+
+    /// The configuration is read under the lock of the state: whoever comes last has seen the last
+    /// change of both.
+    fn note_refusal_of(&self, state: &State) {
+        let refuses = refuses_writes(&self.parts.config.snapshot(), state.last_save);
+        self.parts.failing_logs.note_snapshot(refuses);
     }
 
     /// For INFO.
@@ -471,6 +478,7 @@ impl Persistence {
                     self.parts.stats.last_save_s.store(seconds, Relaxed);
                 }
                 state.last_save = Some(last);
+                self.note_refusal_of(&state);
             }
         }
         drop(state);
@@ -485,6 +493,13 @@ impl Persistence {
         let config = self.parts.config.snapshot();
         (config.dir.clone(), config.dbfilename.clone())
     }
+}
+
+/// As in Redis, only servers with save points refuse writes.
+fn refuses_writes(config: &Config, last_save: Option<Last>) -> bool {
+    config.stop_writes_on_bgsave_error
+        && !config.save_points().is_empty()
+        && last_save.is_some_and(|last| !last.ok)
 }
 
 const SAVE_IN_PROGRESS: &str = "ERR Background save already in progress";

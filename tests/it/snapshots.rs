@@ -1,0 +1,93 @@
+//! Snapshots: when they are written, what they hold, and what follows if one fails.
+
+use crate::support::{config, info, run, script, temp_dir, wait_until};
+use moon_harness::{Client, Reply, Server, ServerConfig};
+use std::fs;
+use tempfile::TempDir;
+
+/// How writes are refused while the last snapshot failed.
+const MISCONF: &str = "MISCONF Redis is configured to save RDB snapshots, but it's currently \
+                       unable to persist to disk. Commands that may modify the data set are \
+                       disabled, because this instance is configured to report errors during \
+                       writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). \
+                       Please check the Redis logs for details about the RDB error.";
+
+/// A server without a log, and these save points.
+fn without_log(dir: &TempDir, shards: u16, save: &str) -> ServerConfig {
+    let config = config(dir).shards(shards);
+    (config.arg("--appendonly").arg("no"))
+        .arg("--save")
+        .arg(save)
+}
+
+fn assert_refused(client: &mut Client, line: &str) {
+    let reply = client.run(line).unwrap();
+    assert_eq!(reply, Reply::Error(MISCONF.into()), "{line}");
+}
+
+fn config_set(client: &mut Client, name: &str, value: &str) {
+    let reply = client.command(&["CONFIG", "SET", name, value]).unwrap();
+    assert_eq!(reply, Reply::ok(), "{name} {value:?}");
+}
+
+/// Writes a snapshot and waits for its end, good or bad.
+fn save_in_background(client: &mut Client, outcome: &str) {
+    let reply = client.run("BGSAVE").unwrap();
+    assert_eq!(format!("{reply:?}"), "+Background saving started");
+    wait_until(client, "rdb_bgsave_in_progress", |n| n == "0");
+    wait_until(client, "rdb_last_bgsave_status", |status| status == outcome);
+}
+
+/// Nothing of Redis's rule is different but that commands which free memory still run.
+#[test]
+fn writes_are_refused_while_snapshots_fail() {
+    for shards in [1, 4] {
+        let dir = temp_dir();
+        let server = Server::start(without_log(&dir, shards, "3600 1")).unwrap();
+        let mut client = server.client().unwrap();
+        script(&mut client, "SET k 1\nSET short x PX 1");
+        // A file cannot replace a directory.
+        let blocked = server.config().dir.join("dump.rdb");
+        fs::create_dir(&blocked).unwrap();
+        save_in_background(&mut client, "err");
+        assert_refused(&mut client, "SET k 2");
+        assert_refused(&mut client, "MSET k 2 l 2 m 2 n 2");
+        script(&mut client, "GET k => \"1\"\nGET short => nil");
+        script(&mut client, "MULTI");
+        assert_refused(&mut client, "INCR k");
+        let reply = client.run("EXEC").unwrap();
+        let text = "-EXECABORT Transaction discarded because of previous errors.";
+        assert_eq!(format!("{reply:?}"), text);
+        // Unlike a log that fails, this leaves what INFO says of the data.
+        let keys = client.run("INFO keyspace").unwrap();
+        assert!(keys.text().unwrap().contains("db0:keys=1"), "{keys:?}");
+
+        for (name, lifts, brings_back) in [
+            ("stop-writes-on-bgsave-error", "no", "yes"),
+            ("save", "", "3600 1"),
+        ] {
+            config_set(&mut client, name, lifts);
+            script(&mut client, "SET k 1");
+            config_set(&mut client, name, brings_back);
+            assert_refused(&mut client, "SET k 2");
+        }
+        fs::remove_dir(&blocked).unwrap();
+        save_in_background(&mut client, "ok");
+        script(&mut client, "SET k 3");
+        assert_eq!(run(&server, "GET k"), Reply::bulk("3"));
+    }
+}
+
+/// With a log and without save points a snapshot is only a copy.
+#[test]
+fn a_failed_snapshot_refuses_nothing_without_save_points() {
+    let dir = temp_dir();
+    let server = Server::start(config(&dir).shards(2)).unwrap();
+    let mut client = server.client().unwrap();
+    fs::create_dir(server.config().dir.join("dump.rdb")).unwrap();
+    config_set(&mut client, "save", "");
+    script(&mut client, "SET k 1");
+    save_in_background(&mut client, "err");
+    script(&mut client, "SET k 2");
+    assert_eq!(info(&mut client, "rdb_changes_since_last_save"), "2");
+}
