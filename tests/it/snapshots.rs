@@ -1,7 +1,9 @@
 //! Snapshots: when they are written, what they hold, and what follows if one fails.
 
-use crate::support::{config, info, run, script, temp_dir, wait_until};
-use moon_harness::{Client, Reply, Server, ServerConfig};
+use crate::support::{
+    assert_same_state, config, info, is_installed, run, script, start, state, temp_dir, wait_until,
+};
+use moon_harness::{Client, Flavor, FsyncPolicy, Reply, Server, ServerConfig};
 use std::fs;
 use tempfile::TempDir;
 
@@ -90,4 +92,46 @@ fn a_failed_snapshot_refuses_nothing_without_save_points() {
     save_in_background(&mut client, "err");
     script(&mut client, "SET k 2");
     assert_eq!(info(&mut client, "rdb_changes_since_last_save"), "2");
+}
+
+/// `rdbcompression`, with long values in every type; and Redis reads the result.
+#[test]
+fn a_compressed_snapshot_is_smaller_and_holds_the_same() {
+    for shards in [1, 3] {
+        let server = start(shards, FsyncPolicy::Everysec);
+        let mut client = server.client().unwrap();
+        let text = "a sentence again and again, ".repeat(10).replace(' ', "_");
+        for n in 0..200 {
+            let lines = [
+                format!("SET s:{n} {n}{text}"),
+                format!("RPUSH l:{} {n}{text} short", n % 10),
+                format!("SADD t:{} {n}{text}", n % 10),
+                // Huge ones, which are written in pieces.
+                format!("HSET h f{n} {}", text.repeat(10)),
+                format!("APPEND long {}", text.repeat(20)),
+            ];
+            for reply in client.pipeline(&lines).unwrap() {
+                assert!(reply.error().is_none(), "{reply:?}");
+            }
+        }
+        let dump = server.config().dir.join("dump.rdb");
+        let mut sizes = Vec::new();
+        for compression in ["no", "yes"] {
+            config_set(&mut client, "rdbcompression", compression);
+            assert_eq!(client.run("SAVE").unwrap(), Reply::ok());
+            // The one string that is too long to be compressed at once.
+            let long = 200 * 20 * text.len() as u64;
+            sizes.push(fs::metadata(&dump).unwrap().len() - long);
+        }
+        assert!(sizes[1] < sizes[0] / 2, "{sizes:?}");
+        if is_installed("redis-server") {
+            let dir = temp_dir();
+            let data = dir.path().join("data");
+            fs::create_dir(&data).unwrap();
+            fs::copy(&dump, data.join("dump.rdb")).unwrap();
+            let redis = ServerConfig::new(Flavor::Redis, "redis-server", data);
+            let redis = Server::start(redis.arg("--appendonly").arg("no")).unwrap();
+            assert_same_state(&state(&server), &state(&redis), "what Redis loaded");
+        }
+    }
 }

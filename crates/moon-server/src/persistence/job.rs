@@ -11,7 +11,7 @@ use moon_repl::CommitLog;
 use moon_shard::mailbox::{ControlMessage, Directory};
 use moon_shard::snapshot::CHUNKS_MAX;
 use moon_shard::{AtLend, Image, Shard, SnapshotProgress};
-use moon_store::{ImageChunk, ShardData};
+use moon_store::{Compression, ImageChunk, ShardData};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -55,9 +55,10 @@ impl Snapshot {
         directory: &Directory,
         count: ShardCount,
         at_cut: Option<AtCut>,
+        compression: Compression,
         progress: &Arc<SnapshotProgress>,
     ) -> Result<Snapshot, Stopped> {
-        let (cut, databases) = cut(directory, at_cut)?;
+        let (cut, databases) = cut(directory, at_cut, compression)?;
         let keys = databases.iter().flatten().map(|(_, keys, _)| keys).sum();
         progress.keys_total.store(keys, Relaxed);
         let mut snapshot = Snapshot {
@@ -116,7 +117,11 @@ pub(super) fn receive<E: From<Stopped>>(
 
 type Databases = Vec<Vec<(u32, u64, u64)>>;
 
-fn cut(directory: &Directory, at_cut: Option<AtCut>) -> Result<(Lsn, Databases), Stopped> {
+fn cut(
+    directory: &Directory,
+    at_cut: Option<AtCut>,
+    compression: Compression,
+) -> Result<(Lsn, Databases), Stopped> {
     let (to, answer) = oneshot::channel();
     on_shard(directory, ShardId(0), move |shard| {
         let shard = Rc::clone(shard);
@@ -127,7 +132,7 @@ fn cut(directory: &Directory, at_cut: Option<AtCut>) -> Result<(Lsn, Databases),
                     if let Some(at_cut) = at_cut {
                         at_cut(id, log, data);
                     }
-                    data.begin_walk();
+                    data.begin_walk(compression);
                 })
             };
             let mut databases = Vec::new();

@@ -15,9 +15,8 @@ use crate::config::{Config, RuntimeConfig};
 use crate::stats::ServerStats;
 use moon_aof::{AofHandle, RealStorage, Storage};
 use moon_core::ShardCount;
-use moon_shard::{FailingLogs, SnapshotProgress};
 use moon_shard::mailbox::Directory;
-use std::path::PathBuf;
+use moon_shard::{FailingLogs, SnapshotProgress};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -486,12 +485,6 @@ impl Persistence {
             // Whoever asked may have gone.
             waiter.send(if last.ok { Ok(()) } else { Err(()) }).ok();
         }
-    }
-
-    /// The dump file.
-    fn dump_path(&self) -> (PathBuf, String) {
-        let config = self.parts.config.snapshot();
-        (config.dir.clone(), config.dbfilename.clone())
     }
 }
 
