@@ -1,10 +1,12 @@
 //! Snapshots: when they are written, what they hold, and what follows if one fails.
 
 use crate::support::{
-    assert_same_state, config, info, is_installed, run, script, start, state, temp_dir, wait_until,
+    assert_same_state, config, info, is_installed, is_other_server, run, script, start, state,
+    temp_dir, wait_until,
 };
 use moon_harness::{Client, Flavor, FsyncPolicy, Reply, Server, ServerConfig};
 use std::fs;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How writes are refused while the last snapshot failed.
@@ -134,4 +136,26 @@ fn a_compressed_snapshot_is_smaller_and_holds_the_same() {
             assert_same_state(&state(&server), &state(&redis), "what Redis loaded");
         }
     }
+}
+
+/// Scenario 116.
+#[test]
+fn the_log_says_that_no_snapshot_succeeds() {
+    if is_other_server() {
+        return;
+    }
+    let dir = temp_dir();
+    let server = Server::start(without_log(&dir, 2, "1 1")).unwrap();
+    let mut client = server.client().unwrap();
+    fs::create_dir(server.config().dir.join("dump.rdb")).unwrap();
+    script(&mut client, "SET k 1");
+    let until = Instant::now() + Duration::from_secs(30);
+    let warning = "No snapshot has succeeded for";
+    while !server.log().contains(warning) {
+        assert!(Instant::now() < until, "{}", server.log_tail());
+        wait_until(&mut client, "rdb_last_bgsave_status", |status| {
+            status == "err"
+        });
+    }
+    assert_eq!(server.log().matches(warning).count(), 1);
 }

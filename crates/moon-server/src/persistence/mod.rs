@@ -3,7 +3,7 @@
 //! One thread does them, one at a time: a request that comes while another runs is refused,
 //! joined or queued as Redis does. In reading order:
 //!
-//! * `schedule`: when one starts by itself.
+//! * `schedule`: when one starts by itself, and when to complain that one does not come off.
 //! * `job`: the cut and the walk that both share.
 //! * `write`: the files: a new generation of the log, or a dump.
 
@@ -11,12 +11,13 @@ mod job;
 mod schedule;
 mod write;
 
-use crate::config::{Config, RuntimeConfig};
+use crate::config::{Config, RuntimeConfig, SavePoint};
 use crate::stats::ServerStats;
 use moon_aof::{AofHandle, RealStorage, Storage};
 use moon_core::ShardCount;
 use moon_shard::mailbox::Directory;
 use moon_shard::{FailingLogs, SnapshotProgress};
+use schedule::Watchdog;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -75,6 +76,7 @@ struct Running {
     waiters: Vec<oneshot::Sender<Outcome>>,
     since: Instant,
     progress: Arc<SnapshotProgress>,
+    watchdog: Watchdog,
 }
 
 /// Whether a snapshot was written.
@@ -96,6 +98,10 @@ struct State {
     /// Changes counted when the last good dump was cut, and when it ended.
     saved_changes: u64,
     saved_at: Option<Instant>,
+    /// Since when there are changes that no dump holds, as far as save points ask for dumps.
+    unsaved_since: Option<Instant>,
+    /// When the log last said that no dump succeeds.
+    overdue_said: Option<Instant>,
     stopping: bool,
 }
 
@@ -260,22 +266,23 @@ impl Persistence {
         outcome
     }
 
-    /// Ten times a second: starts what is due by configuration.
+    /// Ten times a second: starts what is due by configuration, and complains of what hangs.
     pub fn tick(&self) {
         let config = self.parts.config.snapshot();
         let changes = self.parts.stats.changes();
         let mut state = self.state();
-        if state.running.is_some() || state.stopping || state.wanted_save || state.wanted_rewrite {
-            return;
-        }
-        let failed = state.last_save.filter(|last| !last.ok);
-        let since_failure = failed.map(|last| last.ended.elapsed());
         let since_save = match state.saved_at {
             Some(at) => at.elapsed(),
             None => Duration::from_secs(self.parts.stats.uptime_s()),
         };
         let unsaved = changes.saturating_sub(state.saved_changes);
         let points = config.save_points();
+        state.complain(points, unsaved);
+        if state.running.is_some() || state.stopping || state.wanted_save || state.wanted_rewrite {
+            return;
+        }
+        let failed = state.last_save.filter(|last| !last.ok);
+        let since_failure = failed.map(|last| last.ended.elapsed());
         if let Some(point) = schedule::due_save(points, unsaved, since_save, since_failure) {
             tracing::info!(
                 "{} changes in {} seconds. Saving...",
@@ -424,6 +431,7 @@ impl Persistence {
                 waiters,
                 since: Instant::now(),
                 progress: Arc::clone(&progress),
+                watchdog: Watchdog::new(Instant::now()),
             });
             return Some((kind, progress));
         }
@@ -436,10 +444,7 @@ impl Persistence {
         changes: u64,
         result: &Result<(), SnapshotError>,
     ) {
-        let what = match kind {
-            Kind::Rewrite => "AOF rewrite",
-            Kind::Save => "Snapshot",
-        };
+        let what = kind.title();
         let last = Last {
             ok: result.is_ok(),
             taken: started.elapsed(),
@@ -472,6 +477,7 @@ impl Persistence {
                     state.saves += 1;
                     state.saved_changes = changes;
                     state.saved_at = Some(last.ended);
+                    state.unsaved_since = None;
                     let now = SystemTime::now().duration_since(UNIX_EPOCH);
                     let seconds = now.map_or(0, |now| now.as_secs());
                     self.parts.stats.last_save_s.store(seconds, Relaxed);
@@ -484,6 +490,48 @@ impl Persistence {
         for waiter in waiters {
             // Whoever asked may have gone.
             waiter.send(if last.ok { Ok(()) } else { Err(()) }).ok();
+        }
+    }
+}
+
+impl Kind {
+    /// As the log calls it.
+    fn title(self) -> &'static str {
+        match self {
+            Kind::Rewrite => "AOF rewrite",
+            Kind::Save => "Snapshot",
+        }
+    }
+}
+
+impl State {
+    /// Says in the log what an operator should know: that no dump succeeds although save points
+    /// ask for them, and that the running snapshot does not move.
+    fn complain(&mut self, points: &[SavePoint], unsaved: u64) {
+        if unsaved == 0 || points.is_empty() {
+            self.unsaved_since = None;
+        } else {
+            // Not since the last dump: after a quiet week one change is not overdue at once.
+            let since = *self.unsaved_since.get_or_insert_with(Instant::now);
+            let since_warning = self.overdue_said.map(|at| at.elapsed());
+            if schedule::is_overdue(points, since.elapsed(), since_warning) {
+                self.overdue_said = Some(Instant::now());
+                tracing::warn!(
+                    "No snapshot has succeeded for {} seconds, and {unsaved} changes are in none",
+                    since.elapsed().as_secs()
+                );
+            }
+        }
+        if let Some(running) = &mut self.running {
+            let done = running.progress.keys_done.load(Relaxed);
+            if let Some(stuck) = running.watchdog.look(done, Instant::now()) {
+                tracing::warn!(
+                    "{} has made no progress for {} seconds: {done} of {} keys are written",
+                    running.kind.title(),
+                    stuck.as_secs(),
+                    running.progress.keys_total.load(Relaxed)
+                );
+            }
         }
     }
 }
