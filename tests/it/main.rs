@@ -21,6 +21,7 @@ mod protocol;
 mod rewrite;
 mod shutdown;
 mod sigkill;
+mod snapshots;
 mod startup;
 mod tools;
 mod transactions;

@@ -2,42 +2,13 @@
 //! after it hold together is exactly what the server held.
 
 use crate::support::{
-    SHARDS, assert_same_state, assert_survives_sigkill, config, is_installed, is_other_server, run,
-    start, state, temp_dir,
+    SHARDS, assert_same_state, assert_survives_sigkill, config, fill, info, is_installed,
+    is_other_server, run, start, state, temp_dir, wait_until,
 };
 use moon_harness::{Client, Flavor, FsyncPolicy, Reply, Server, ServerConfig};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-
-/// One field of INFO.
-fn info(client: &mut Client, field: &str) -> String {
-    let text = client
-        .run("INFO")
-        .unwrap()
-        .text()
-        .expect("INFO answers text");
-    text.lines()
-        .find_map(|line| {
-            line.strip_prefix(field)?
-                .strip_prefix(':')
-                .map(str::to_owned)
-        })
-        .unwrap_or_else(|| panic!("INFO has no {field}"))
-}
-
-fn wait_until(client: &mut Client, field: &str, wanted: impl Fn(&str) -> bool) {
-    let until = Instant::now() + Duration::from_secs(60);
-    loop {
-        let value = info(client, field);
-        if wanted(&value) {
-            return;
-        }
-        assert!(Instant::now() < until, "{field} stays {value}");
-        std::thread::yield_now();
-    }
-}
 
 /// Rewrites the log and waits for its end.
 fn rewrite(client: &mut Client) {
@@ -52,31 +23,6 @@ fn rewrite(client: &mut Client) {
     });
     assert_eq!(info(client, "aof_last_bgrewrite_status"), "ok");
     assert_eq!(info(client, "aof_rewrite_in_progress"), "0");
-}
-
-fn fill(client: &mut Client) {
-    for db in [0, 3, 15] {
-        client.run(&format!("SELECT {db}")).unwrap();
-        for chunk in 0..10 {
-            let lines: Vec<String> = (0..60)
-                .flat_map(|i| {
-                    let n = chunk * 60 + i;
-                    [
-                        format!("SET s:{n} value:{n}"),
-                        format!("RPUSH l:{} {n} a b", n % 20),
-                        format!("HSET h:{} f{n} v{n}", n % 20),
-                        format!("SADD t:{} {n} m{n}", n % 20),
-                        format!("SET e:{n} x PX 10000000"),
-                        format!("INCR c:{}", n % 7),
-                    ]
-                })
-                .collect();
-            for reply in client.pipeline(&lines).unwrap() {
-                assert!(reply.error().is_none(), "{reply:?}");
-            }
-        }
-    }
-    client.run("SELECT 0").unwrap();
 }
 
 fn files(dir: &Path, ending: &str) -> Vec<String> {
@@ -437,6 +383,10 @@ fn the_log_is_switched_on_and_off_while_the_server_serves() {
         let mut refused = Server::spawn(with_log()).unwrap();
         let status = refused.wait_exit(Duration::from_secs(20)).unwrap();
         assert_eq!(status.code(), Some(2), "{}", refused.log_tail());
-        assert!(refused.log().contains("REFUSING TO START:"), "{}", refused.log());
+        assert!(
+            refused.log().contains("REFUSING TO START:"),
+            "{}",
+            refused.log()
+        );
     }
 }

@@ -6,6 +6,7 @@ use moon_harness::snapshot::read_state;
 use moon_harness::{Client, Flavor, FsyncPolicy, Reply, Server, ServerConfig};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Shard counts that every durability scenario runs with (harness rule H8).
@@ -171,4 +172,59 @@ pub(crate) fn is_installed(program: &str) -> bool {
         eprintln!("LEFT OUT: {program} is not installed");
     }
     found
+}
+
+/// One field of INFO.
+pub(crate) fn info(client: &mut Client, field: &str) -> String {
+    let text = client
+        .run("INFO")
+        .unwrap()
+        .text()
+        .expect("INFO answers text");
+    text.lines()
+        .find_map(|line| {
+            line.strip_prefix(field)?
+                .strip_prefix(':')
+                .map(str::to_owned)
+        })
+        .unwrap_or_else(|| panic!("INFO has no {field}"))
+}
+
+/// Waits until a field of INFO is as `wanted`.
+pub(crate) fn wait_until(client: &mut Client, field: &str, wanted: impl Fn(&str) -> bool) {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        let value = info(client, field);
+        if wanted(&value) {
+            return;
+        }
+        assert!(Instant::now() < until, "{field} stays {value}");
+        std::thread::yield_now();
+    }
+}
+
+/// Writes some thousand keys of every type to three databases.
+pub(crate) fn fill(client: &mut Client) {
+    for db in [0, 3, 15] {
+        client.run(&format!("SELECT {db}")).unwrap();
+        for chunk in 0..10 {
+            let lines: Vec<String> = (0..60)
+                .flat_map(|i| {
+                    let n = chunk * 60 + i;
+                    [
+                        format!("SET s:{n} value:{n}"),
+                        format!("RPUSH l:{} {n} a b", n % 20),
+                        format!("HSET h:{} f{n} v{n}", n % 20),
+                        format!("SADD t:{} {n} m{n}", n % 20),
+                        format!("SET e:{n} x PX 10000000"),
+                        format!("INCR c:{}", n % 7),
+                    ]
+                })
+                .collect();
+            for reply in client.pipeline(&lines).unwrap() {
+                assert!(reply.error().is_none(), "{reply:?}");
+            }
+        }
+    }
+    client.run("SELECT 0").unwrap();
 }

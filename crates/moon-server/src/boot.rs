@@ -322,12 +322,14 @@ impl Running {
         };
         let directory = Directory::new(shards);
         let stats = Arc::new(stats);
+        let failing_logs = Arc::default();
         let parts = persistence::Parts {
             config: Arc::clone(config),
             stats: Arc::clone(&stats),
             directory: directory.clone(),
             shards,
             clock: Arc::clone(&clock),
+            failing_logs: Arc::clone(&failing_logs),
         };
         let persistence = Persistence::start(parts, log)?;
         let server = Server::new(Parts {
@@ -339,7 +341,7 @@ impl Running {
             shards,
             persistence,
             replication_id,
-            failing_logs: Arc::default(),
+            failing_logs,
         });
         let shared = Shared {
             directory,

@@ -47,7 +47,7 @@ pub struct Server {
     pub shards: ShardCount,
     /// Snapshots, and the log.
     pub persistence: Arc<Persistence>,
-    /// The shards whose logs cannot take writes.
+    /// What cannot be written to disk.
     pub failing_logs: Arc<FailingLogs>,
     /// The id of the history, as replicas know it.
     pub replication_id: String,
@@ -218,6 +218,7 @@ impl Server {
             Ok(())
         };
         self.config.set(pairs, apply).map_err(|e| e.to_string())?;
+        self.persistence.note_refusal();
         let limits = Arc::new(limits_of(&self.config.snapshot()));
         for shard in self.shards.ids() {
             let limits = Arc::clone(&limits);

@@ -230,7 +230,7 @@ impl Borrowed {
             rng: &mut self.rng,
             limits: &self.limits,
             counts: Counts::default(),
-            keep_expired: self.shard.refuses_writes().is_some(),
+            keep_expired: self.shard.log_fails(),
         };
         let outcome = execute(&mut cx, by_id(id), args);
         let (depends_on, counts) = (cx.depends_on, cx.counts);

@@ -12,7 +12,7 @@
 //! * [`running`]: [`Running`], a stretch of execution there.
 //! * [`borrow`]: [`Borrowed`], the data of several shards in one executor's hands.
 //! * [`batch`]: commands that run on another shard than their connection's.
-//! * [`misconf`]: which logs fail, and the error that refuses writes meanwhile.
+//! * [`misconf`]: what cannot be written to disk, and the error that refuses writes meanwhile.
 //! * [`thread`]: the thread itself with its tasks: mailbox, committer, clock tick.
 //! * [`snapshot`]: the walk: encoding the state at a cut while serving.
 //! * [`huge`]: writes to huge values while a walk is on.

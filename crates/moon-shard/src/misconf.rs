@@ -1,21 +1,26 @@
-//! Which shards' logs cannot take writes, and the error that refuses writes meanwhile.
+//! What cannot be written to disk, and the error that refuses writes meanwhile.
 //!
 //! One failing log stops the acks of all shards, because the history is one. So new writes are
 //! refused everywhere as long as any log fails, with the error of the first shard that does.
+//! A failed snapshot stops nothing by itself; writes are refused because the configuration asks
+//! for it.
 
 use moon_core::{ShardCount, ShardId};
 use moon_repl::{LogHealth, OsError};
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicI32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
 
-/// The logs that fail now, shared by all shards. Each shard notes its own.
+/// The logs that fail now, shared by all shards, and whether the snapshot does. Each shard notes
+/// its own log.
 #[derive(Debug)]
 pub struct FailingLogs {
     /// One bit per shard.
     shards: AtomicU64,
     /// The last error number of each; means nothing while its bit is not set.
     errnos: [AtomicI32; ShardCount::MAX as usize],
+    /// See [`FailingLogs::note_snapshot`].
+    snapshot: AtomicBool,
 }
 
 const _: () = assert!(
@@ -28,20 +33,37 @@ impl Default for FailingLogs {
         FailingLogs {
             shards: AtomicU64::new(0),
             errnos: std::array::from_fn(|_| AtomicI32::new(0)),
+            snapshot: AtomicBool::new(false),
         }
     }
 }
 
 impl FailingLogs {
-    /// The error with which writes are refused now, if any log fails.
+    /// The error with which writes are refused now, if they are. Where both fail, Redis tells of
+    /// the snapshot.
     #[inline]
     #[must_use]
     pub fn refusal(&self) -> Option<Misconf> {
+        if self.snapshot.load(Relaxed) {
+            return Some(Misconf::Snapshot);
+        }
         let failing = self.shards.load(Relaxed);
         (failing != 0).then(|| {
             let first = failing.trailing_zeros() as usize;
-            Misconf(OsError::new(self.errnos[first].load(Relaxed)))
+            Misconf::Log(OsError::new(self.errnos[first].load(Relaxed)))
         })
+    }
+
+    /// Whether any log fails: then nothing may change, not even by itself.
+    #[inline]
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.shards.load(Relaxed) != 0
+    }
+
+    /// Whether writes are to be refused because the last snapshot failed.
+    pub fn note_snapshot(&self, refuses: bool) {
+        self.snapshot.store(refuses, Relaxed);
     }
 
     /// What the log of `shard` says of itself, on its own thread.
@@ -63,13 +85,28 @@ impl FailingLogs {
     }
 }
 
-/// The refusal of a write that the log cannot take. `Display` is the reply, in the words of Redis.
+/// The refusal of a write while something cannot be written to disk. `Display` is the reply, in
+/// the words of Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Misconf(pub OsError);
+pub enum Misconf {
+    /// The log cannot take it.
+    Log(OsError),
+    /// The last snapshot failed, and `stop-writes-on-bgsave-error` is on.
+    Snapshot,
+}
 
 impl fmt::Display for Misconf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MISCONF Errors writing to the AOF file: {}", self.0)
+        match self {
+            Misconf::Log(cause) => write!(f, "MISCONF Errors writing to the AOF file: {cause}"),
+            Misconf::Snapshot => f.write_str(
+                "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to \
+                 persist to disk. Commands that may modify the data set are disabled, because \
+                 this instance is configured to report errors during writes if RDB snapshotting \
+                 fails (stop-writes-on-bgsave-error option). Please check the Redis logs for \
+                 details about the RDB error.",
+            ),
+        }
     }
 }
 
@@ -96,5 +133,19 @@ mod tests {
         assert_eq!(text().unwrap(), full);
         logs.note(ShardId(63), LogHealth::Healthy, None);
         assert_eq!(text(), None);
+    }
+
+    #[test]
+    fn a_failed_snapshot_refuses_writes_and_leaves_the_log_alone() {
+        let logs = FailingLogs::default();
+        logs.note_snapshot(true);
+        assert_eq!(logs.refusal(), Some(Misconf::Snapshot));
+        assert!(!logs.any());
+        let cause = OsError::new(28);
+        logs.note(ShardId(1), LogHealth::AppendFailing, Some(cause));
+        assert_eq!(logs.refusal(), Some(Misconf::Snapshot));
+        assert!(logs.any());
+        logs.note_snapshot(false);
+        assert_eq!(logs.refusal(), Some(Misconf::Log(cause)));
     }
 }

@@ -155,7 +155,7 @@ impl<'a> Running<'a> {
                 rng,
                 limits,
                 counts: Counts::default(),
-                keep_expired: self.refuses_writes.is_some(),
+                keep_expired: self.shard.log_fails(),
             };
             let before = cx.effects.len();
             let outcome = execute(&mut cx, spec, args);

@@ -295,11 +295,20 @@ impl Shard {
         }
     }
 
-    /// The error with which a write must be refused now, if the log cannot take it.
+    /// The error with which a write must be refused now, if the log cannot take it or the last
+    /// snapshot failed.
     #[inline]
     #[must_use]
     pub fn refuses_writes(&self) -> Option<Misconf> {
         self.shared.failing_logs.refusal()
+    }
+
+    /// Whether a log fails, so that nothing may be deleted that only its time has come for, and
+    /// what shows data may have to wait.
+    #[inline]
+    #[must_use]
+    pub fn log_fails(&self) -> bool {
+        self.shared.failing_logs.any()
     }
 
     /// Starts to execute commands here; `None` while the data is away.
@@ -559,7 +568,7 @@ impl Shard {
     /// of time, so that there is more to do. Does nothing while the data is away or the log
     /// cannot take the deletions.
     pub(crate) fn expire(&self, budget: std::time::Duration) -> bool {
-        if self.refuses_writes().is_some() || !self.has_room() {
+        if self.log_fails() || !self.has_room() {
             return false;
         }
         let started = Instant::now();

@@ -15,6 +15,7 @@ mod expiry;
 mod walk;
 
 pub use expiry::ExpireScan;
+pub use walk::Compression;
 pub(crate) use walk::{DbWalk, WalkLimits};
 
 /// When a key expires: at this time it is gone. `None` means never.

@@ -8,11 +8,16 @@ use crate::db::Deadline;
 use crate::shard::DbIndex;
 use crate::types::{Cursor, Member};
 use crate::value::{IntText, Value};
-use moon_rdb::encode::{self, ValueKind};
+use moon_rdb::encode::{self, Compressor, ValueKind};
 use std::collections::VecDeque;
 
 /// An outbox begins a new buffer when the present one has this many bytes.
 const BUFFER_BYTES: usize = 64 << 10;
+
+/// Longer strings are not compressed. LZF needs a string as a whole, with its compressed length in
+/// front, so it cannot be written in pieces: a string this long takes about a millisecond, and a
+/// longer one would hold up its shard for longer.
+const COMPRESSED_MAX: usize = 256 << 10;
 
 /// The next bytes of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +35,20 @@ pub struct ImageChunk {
 ///
 /// Nothing for a collection without elements: Redis has no such keys, and readers refuse them.
 pub fn encode_entry(out: &mut Vec<u8>, key: &[u8], value: &Value, deadline: Deadline) {
+    encode_entry_with(out, key, value, deadline, None);
+}
+
+/// As [`encode_entry`], the value's strings compressed where there is a compressor. The key is not:
+/// names rarely become shorter.
+pub(crate) fn encode_entry_with(
+    out: &mut Vec<u8>,
+    key: &[u8],
+    value: &Value,
+    deadline: Deadline,
+    compressor: Option<&mut Compressor>,
+) {
     if encode_head(out, key, value, deadline) {
-        ValueWriter::default().write(value, out, usize::MAX);
+        ValueWriter::default().write(value, out, usize::MAX, compressor);
     }
 }
 
@@ -79,15 +96,30 @@ struct Place {
 
 impl ValueWriter {
     /// Appends to `out` until it has about `len_max` bytes; whether the value is complete now.
-    pub(crate) fn write(&mut self, value: &Value, out: &mut Vec<u8>, len_max: usize) -> bool {
+    /// Strings of up to [`COMPRESSED_MAX`] bytes are compressed where there is a compressor.
+    pub(crate) fn write(
+        &mut self,
+        value: &Value,
+        out: &mut Vec<u8>,
+        len_max: usize,
+        mut compressor: Option<&mut Compressor>,
+    ) -> bool {
         let mut digits = IntText::new();
         while out.len() < len_max {
             let before = self.at;
             let Some(string) = next_string(value, &mut self.at, &mut digits) else {
                 return true;
             };
-            if self.written == 0 && !encode::string_head(out, string) {
-                continue;
+            if self.written == 0 {
+                if string.len() <= COMPRESSED_MAX
+                    && let Some(compressor) = compressor.as_deref_mut()
+                {
+                    encode::string_compressed(out, string, compressor);
+                    continue;
+                }
+                if !encode::string_head(out, string) {
+                    continue;
+                }
             }
             let rest = &string[self.written..];
             // At least one byte, so that `written` tells that the head stands already.

@@ -32,7 +32,7 @@ pub mod walk;
 pub mod watch;
 
 pub use clock::AccessClock;
-pub use db::{Change, Db, Deadline, ExpireScan};
+pub use db::{Change, Compression, Db, Deadline, ExpireScan};
 pub use dirty::{DirtyKeys, THIS_TURN};
 pub use image::{ImageChunk, encode_entry};
 pub use key::Key;

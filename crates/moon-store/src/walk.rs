@@ -6,7 +6,7 @@
 //! own walk ([`crate::db`]), so SWAPDB moves it along, and a flushed database stays with the walk
 //! until it is written. What was encoded waits to be taken, in an order that is valid in a file.
 
-use crate::db::{Db, DbWalk, WalkLimits};
+use crate::db::{Compression, Db, DbWalk, WalkLimits};
 use crate::image::ImageChunk;
 use crate::key::Key;
 use crate::shard::{DbIndex, ShardData};
@@ -84,15 +84,15 @@ impl ShardData {
     ///
     /// # Panics
     /// When a walk is on already: its image would get a second beginning.
-    pub fn begin_walk(&mut self) {
-        self.begin_walk_with(LIMITS);
+    pub fn begin_walk(&mut self, compression: Compression) {
+        self.begin_walk_with(LIMITS, compression);
     }
 
-    pub(crate) fn begin_walk_with(&mut self, limits: WalkLimits) {
+    pub(crate) fn begin_walk_with(&mut self, limits: WalkLimits, compression: Compression) {
         assert!(self.walk.is_none(), "one walk at a time");
         let mut numbers = VecDeque::new();
         for (number, db) in (0..).zip(&mut self.dbs) {
-            db.begin_walk(number, limits);
+            db.begin_walk(number, limits, compression);
             numbers.extend(db.walked().map(DbWalk::number));
         }
         self.walk = Some(Box::new(ShardWalk {

@@ -53,7 +53,7 @@ pub(super) fn admit(
     Ok((id, spec))
 }
 
-/// The error with which a data command must be refused now, if the log cannot take its effects.
+/// The error with which a data command must be refused now, if its effects may not be kept.
 pub(super) fn refuses(connection: &Connection, spec: &CommandSpec) -> Option<Misconf> {
     if grows(spec) {
         connection.shard.refuses_writes()
@@ -62,7 +62,7 @@ pub(super) fn refuses(connection: &Connection, spec: &CommandSpec) -> Option<Mis
     }
 }
 
-/// Whether a command is one that a log which cannot be written refuses.
+/// Whether a command is one that is refused while the disk fails.
 pub(super) fn grows(spec: &CommandSpec) -> bool {
     spec.is_write() && !spec.flags.contains(Flags::FREES_MEMORY)
 }
@@ -243,7 +243,7 @@ fn answer(
 fn info_sections(connection: &Connection, args: Args<'_>) -> Vec<info::Section> {
     let names: Vec<&[u8]> = args.from(1).iter().collect();
     let mut sections = info::sections(&names);
-    if connection.shard.refuses_writes().is_some() {
+    if connection.shard.log_fails() {
         sections.retain(|section| !info::shows_data(&[*section]));
     }
     sections

@@ -279,6 +279,8 @@ mod tests {
             "moon_commit_lag_bytes 3",
             "moon_commit_lag_seconds 1.5",
             "moon_memory_bytes 4096",
+            "moon_rdb_last_save_ok 1",
+            "# HELP moon_rdb_changes_since_last_save Changes that no snapshot holds",
         ] {
             assert!(text.contains(&format!("{line}\n")), "{line}\n{text}");
         }

@@ -58,6 +58,7 @@ fn describe() {
         "moon_aof_sync_running_seconds",
         "How long the sync that runs now has been running, by shard"
     );
+    describe_snapshots();
     describe_gauge!("moon_commit_lag_bytes", "Head minus committed");
     describe_gauge!(
         "moon_commit_lag_seconds",
@@ -72,6 +73,43 @@ fn describe() {
     );
     describe_gauge!("moon_lsn_durable", "Position up to which the log is synced");
     describe_gauge!("moon_ready", "1 if /readyz answers 200");
+}
+
+fn describe_snapshots() {
+    describe_gauge!("moon_aof_size_bytes", "Bytes of the log's files in force");
+    describe_gauge!(
+        "moon_aof_base_size_bytes",
+        "What moon_aof_size_bytes was after the last rewrite, or at start"
+    );
+    describe_counter!(
+        "moon_aof_rewrites_total",
+        "Rewrites of the log that succeeded"
+    );
+    describe_gauge!(
+        "moon_aof_rewrite_failures_in_a_row",
+        "Rewrites that failed since the last good one"
+    );
+    describe_counter!("moon_rdb_saves_total", "Snapshots written");
+    describe_gauge!(
+        "moon_rdb_last_save_timestamp_seconds",
+        "Unix time of the last snapshot written, or of the start"
+    );
+    describe_gauge!(
+        "moon_rdb_last_save_ok",
+        "0 if the last attempt to write a snapshot failed"
+    );
+    describe_gauge!(
+        "moon_rdb_changes_since_last_save",
+        "Changes that no snapshot holds"
+    );
+    describe_gauge!(
+        "moon_snapshot_keys_done",
+        "Keys that the running snapshot or rewrite has encoded"
+    );
+    describe_gauge!(
+        "moon_snapshot_keys_total",
+        "Keys of the running snapshot or rewrite, or 0"
+    );
 }
 
 /// Gauges are floating point in Prometheus.

@@ -11,7 +11,7 @@ use moon_repl::CommitLog;
 use moon_shard::mailbox::{ControlMessage, Directory};
 use moon_shard::snapshot::CHUNKS_MAX;
 use moon_shard::{AtLend, Image, Shard, SnapshotProgress};
-use moon_store::{ImageChunk, ShardData};
+use moon_store::{Compression, ImageChunk, ShardData};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -55,10 +55,11 @@ impl Snapshot {
         directory: &Directory,
         count: ShardCount,
         at_cut: Option<AtCut>,
+        compression: Compression,
         progress: &Arc<SnapshotProgress>,
     ) -> Result<Snapshot, Stopped> {
         let at_cut = at_cut.unwrap_or_else(|| Arc::new(|_, _, _| ()));
-        let (cut, databases) = cut(directory, at_cut, true)?;
+        let (cut, databases) = cut(directory, at_cut, Some(compression))?;
         let keys = databases.iter().flatten().map(|(_, keys, _)| keys).sum();
         progress.keys_total.store(keys, Relaxed);
         let mut snapshot = Snapshot {
@@ -122,7 +123,7 @@ pub(super) type Databases = Vec<Vec<(u32, u64, u64)>>;
 pub(super) fn cut(
     directory: &Directory,
     at_cut: AtCut,
-    walk: bool,
+    walk: Option<Compression>,
 ) -> Result<(Lsn, Databases), Stopped> {
     let (to, answer) = oneshot::channel();
     on_shard(directory, ShardId(0), move |shard| {
@@ -132,8 +133,8 @@ pub(super) fn cut(
                 let at_cut = Arc::clone(&at_cut);
                 Box::new(move |log, data| {
                     at_cut(id, log, data);
-                    if walk {
-                        data.begin_walk();
+                    if let Some(compression) = walk {
+                        data.begin_walk(compression);
                     }
                 })
             };

@@ -3,7 +3,7 @@
 //! One thread does them, one at a time: a request that comes while another runs is refused,
 //! joined or queued as Redis does. In reading order:
 //!
-//! * `schedule`: when one starts by itself.
+//! * `schedule`: when one starts by itself, and when to complain that one does not come off.
 //! * `job`: the cut and the walk that both share.
 //! * `write`: the files: a new generation of the log, or a dump.
 //! * `lent`, `switch`: the log in use, and `appendonly` at run time.
@@ -14,14 +14,14 @@ mod schedule;
 mod switch;
 mod write;
 
-use crate::config::{Config, RuntimeConfig};
+use crate::config::{Config, RuntimeConfig, SavePoint};
 use crate::stats::ServerStats;
 use moon_aof::{AofHandle, RealStorage, Storage};
 use moon_core::ShardCount;
 use moon_repl::Clock;
-use moon_shard::SnapshotProgress;
 use moon_shard::mailbox::Directory;
-use std::path::PathBuf;
+use moon_shard::{FailingLogs, SnapshotProgress};
+use schedule::Watchdog;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -53,6 +53,8 @@ pub struct Parts {
     pub shards: ShardCount,
     /// The clock of the history.
     pub clock: Arc<Clock>,
+    /// Where a failed dump is noted, so that writes are refused.
+    pub failing_logs: Arc<FailingLogs>,
 }
 
 /// The snapshots of a server.
@@ -91,6 +93,7 @@ struct Running {
     waiters: Vec<oneshot::Sender<Outcome>>,
     since: Instant,
     progress: Arc<SnapshotProgress>,
+    watchdog: Watchdog,
 }
 
 /// Whether a snapshot was written.
@@ -116,6 +119,10 @@ struct State {
     saved_at: Option<Instant>,
     /// Whether a switch of the log is under way.
     switching: bool,
+    /// Since when there are changes that no dump holds, as far as save points ask for dumps.
+    unsaved_since: Option<Instant>,
+    /// When the log last said that no dump succeeds.
+    overdue_said: Option<Instant>,
     stopping: bool,
 }
 
@@ -306,22 +313,23 @@ impl Persistence {
         Ok(outcome)
     }
 
-    /// Ten times a second: starts what is due by configuration.
+    /// Ten times a second: starts what is due by configuration, and complains of what hangs.
     pub fn tick(&self) {
         let config = self.parts.config.snapshot();
         let changes = self.parts.stats.changes();
         let mut state = self.state();
-        if state.running.is_some() || state.stopping || state.wanted_save || state.wanted_rewrite {
-            return;
-        }
-        let failed = state.last_save.filter(|last| !last.ok);
-        let since_failure = failed.map(|last| last.ended.elapsed());
         let since_save = match state.saved_at {
             Some(at) => at.elapsed(),
             None => Duration::from_secs(self.parts.stats.uptime_s()),
         };
         let unsaved = changes.saturating_sub(state.saved_changes);
         let points = config.save_points();
+        state.complain(points, unsaved);
+        if state.running.is_some() || state.stopping || state.wanted_save || state.wanted_rewrite {
+            return;
+        }
+        let failed = state.last_save.filter(|last| !last.ok);
+        let since_failure = failed.map(|last| last.ended.elapsed());
         if let Some(point) = schedule::due_save(points, unsaved, since_save, since_failure) {
             tracing::info!(
                 "{} changes in {} seconds. Saving...",
@@ -372,13 +380,18 @@ impl Persistence {
         }
     }
 
-    /// Whether the last dump failed although dumps are configured: writes are refused then, if
-    /// `stop-writes-on-bgsave-error` says so.
-    #[must_use]
-    pub fn refuses_writes(&self, config: &Config) -> bool {
-        config.stop_writes_on_bgsave_error
-            && !config.save_points().is_empty()
-            && self.state().last_save.is_some_and(|last| !last.ok)
+    /// Refuses writes from now on if the last dump failed although dumps are configured and
+    /// `stop-writes-on-bgsave-error` says so, and takes them again if not. To be called after
+    /// each change of the configuration.
+    pub fn note_refusal(&self) {
+        self.note_refusal_of(&self.state());
+    }
+
+    /// The configuration is read under the lock of the state: whoever comes last has seen the last
+    /// change of both.
+    fn note_refusal_of(&self, state: &State) {
+        let refuses = refuses_writes(&self.parts.config.snapshot(), state.last_save);
+        self.parts.failing_logs.note_snapshot(refuses);
     }
 
     /// For INFO.
@@ -462,6 +475,7 @@ impl Persistence {
                     waiters: Vec::new(),
                     since: Instant::now(),
                     progress: Arc::clone(&progress),
+                    watchdog: Watchdog::new(Instant::now()),
                 });
                 return Some(Job::Switch(on, progress, waiter));
             }
@@ -484,6 +498,7 @@ impl Persistence {
                 waiters,
                 since: Instant::now(),
                 progress: Arc::clone(&progress),
+                watchdog: Watchdog::new(Instant::now()),
             });
             return Some(Job::Snapshot(kind, progress));
         }
@@ -523,10 +538,7 @@ impl Persistence {
         changes: u64,
         result: &Result<(), SnapshotError>,
     ) {
-        let what = match kind {
-            Kind::Rewrite => "AOF rewrite",
-            Kind::Save => "Snapshot",
-        };
+        let what = kind.title();
         let last = Last {
             ok: result.is_ok(),
             taken: started.elapsed(),
@@ -559,11 +571,13 @@ impl Persistence {
                     state.saves += 1;
                     state.saved_changes = changes;
                     state.saved_at = Some(last.ended);
+                    state.unsaved_since = None;
                     let now = SystemTime::now().duration_since(UNIX_EPOCH);
                     let seconds = now.map_or(0, |now| now.as_secs());
                     self.parts.stats.last_save_s.store(seconds, Relaxed);
                 }
                 state.last_save = Some(last);
+                self.note_refusal_of(&state);
             }
         }
         drop(state);
@@ -572,12 +586,55 @@ impl Persistence {
             waiter.send(if last.ok { Ok(()) } else { Err(()) }).ok();
         }
     }
+}
 
-    /// The dump file.
-    fn dump_path(&self) -> (PathBuf, String) {
-        let config = self.parts.config.snapshot();
-        (config.dir.clone(), config.dbfilename.clone())
+impl Kind {
+    /// As the log calls it.
+    fn title(self) -> &'static str {
+        match self {
+            Kind::Rewrite => "AOF rewrite",
+            Kind::Save => "Snapshot",
+        }
     }
+}
+
+impl State {
+    /// Says in the log what an operator should know: that no dump succeeds although save points
+    /// ask for them, and that the running snapshot does not move.
+    fn complain(&mut self, points: &[SavePoint], unsaved: u64) {
+        if unsaved == 0 || points.is_empty() {
+            self.unsaved_since = None;
+        } else {
+            // Not since the last dump: after a quiet week one change is not overdue at once.
+            let since = *self.unsaved_since.get_or_insert_with(Instant::now);
+            let since_warning = self.overdue_said.map(|at| at.elapsed());
+            if schedule::is_overdue(points, since.elapsed(), since_warning) {
+                self.overdue_said = Some(Instant::now());
+                tracing::warn!(
+                    "No snapshot has succeeded for {} seconds, and {unsaved} changes are in none",
+                    since.elapsed().as_secs()
+                );
+            }
+        }
+        if let Some(running) = &mut self.running {
+            let done = running.progress.keys_done.load(Relaxed);
+            if let Some(stuck) = running.watchdog.look(done, Instant::now()) {
+                tracing::warn!(
+                    "{} has made no progress for {} seconds: {done} of {} keys are written",
+                    running.kind.title(),
+                    stuck.as_secs(),
+                    running.progress.keys_total.load(Relaxed)
+                );
+            }
+        }
+    }
+}
+
+/// As in Redis, only servers with save points refuse writes.
+fn refuses_writes(config: &Config, last_save: Option<Last>) -> bool {
+    config.stop_writes_on_bgsave_error
+        && !config.save_points().is_empty()
+        && last_save.is_some_and(|last| !last.ok)
 }
 
 const SAVE_IN_PROGRESS: &str = "ERR Background save already in progress";

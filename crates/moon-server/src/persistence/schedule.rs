@@ -1,8 +1,8 @@
-//! When the server starts a snapshot or a rewrite by itself: the rules of Redis, as functions of
-//! numbers.
+//! When the server starts a snapshot or a rewrite by itself, by the rules of Redis, and when it
+//! complains that one is overdue or stuck. Functions of numbers.
 
 use crate::config::SavePoint;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// After a failed snapshot the next one by a save point waits this long.
 const SAVE_RETRY: Duration = Duration::from_secs(5);
@@ -10,6 +10,10 @@ const SAVE_RETRY: Duration = Duration::from_secs(5);
 const FAILURES_MAX: u32 = 3;
 /// Longest pause between two failing rewrites.
 const REWRITE_RETRY_MAX: Duration = Duration::from_secs(60 * 60);
+/// A warning that no snapshot succeeds is repeated after this long.
+const OVERDUE_REPEAT: Duration = Duration::from_secs(60 * 60);
+/// A snapshot or rewrite that has written no key for this long is said to be stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(5 * 60);
 
 /// The save point that asks for a snapshot now. `since_save` is the time since the last good
 /// snapshot, `since_failure` that since the last attempt if it failed.
@@ -54,6 +58,59 @@ pub(super) fn rewrite_pause(failures: u32) -> Duration {
     Duration::from_secs(minutes * 60).min(REWRITE_RETRY_MAX)
 }
 
+/// Whether to warn that no snapshot has succeeded for far longer than the save points allow:
+/// three times the longest of them. `unsaved_for` is how long there have been changes that no
+/// snapshot holds, `since_warning` the time since the last such warning.
+pub(super) fn is_overdue(
+    points: &[SavePoint],
+    unsaved_for: Duration,
+    since_warning: Option<Duration>,
+) -> bool {
+    let Some(longest) = points.iter().map(|point| point.seconds).max() else {
+        return false;
+    };
+    unsaved_for > Duration::from_secs(longest.saturating_mul(3))
+        && since_warning.is_none_or(|since| since >= OVERDUE_REPEAT)
+}
+
+/// Notices that a snapshot makes no progress.
+#[derive(Debug)]
+pub(super) struct Watchdog {
+    keys_done: u64,
+    /// When that number was seen first, or when this was last complained about.
+    since: Instant,
+    /// When that number was seen first.
+    moved: Instant,
+}
+
+impl Watchdog {
+    /// For a snapshot that begins now.
+    pub(super) fn new(now: Instant) -> Watchdog {
+        Watchdog {
+            keys_done: 0,
+            since: now,
+            moved: now,
+        }
+    }
+
+    /// For how long nothing has moved, if that is to be said now: after each [`STUCK_AFTER`].
+    pub(super) fn look(&mut self, keys_done: u64, now: Instant) -> Option<Duration> {
+        if keys_done != self.keys_done {
+            *self = Watchdog {
+                keys_done,
+                since: now,
+                moved: now,
+            };
+            return None;
+        }
+        if now.duration_since(self.since) < STUCK_AFTER {
+            return None;
+        }
+        self.since = now;
+        Some(now.duration_since(self.moved))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +145,37 @@ mod tests {
         };
         assert!(!due(4));
         assert!(due(5));
+    }
+
+    /// Scenario 116.
+    #[test]
+    fn snapshots_that_do_not_succeed_for_long_are_warned_of_once_an_hour() {
+        let points = [MINUTE_10000, HOUR_1];
+        let overdue = |seconds, warned: Option<u64>| {
+            let warned = warned.map(Duration::from_secs);
+            is_overdue(&points, Duration::from_secs(seconds), warned)
+        };
+        assert!(!overdue(3 * 3600, None));
+        assert!(overdue(3 * 3600 + 1, None));
+        assert!(!overdue(100_000, Some(3599)));
+        assert!(overdue(100_000, Some(3600)));
+        assert!(!is_overdue(&[], Duration::MAX, None));
+    }
+
+    /// Scenario 93.
+    #[test]
+    fn a_snapshot_without_progress_is_reported_every_five_minutes() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut watchdog = Watchdog::new(start);
+        assert_eq!(watchdog.look(0, at(299)), None);
+        assert_eq!(watchdog.look(1, at(299)), None);
+        assert_eq!(watchdog.look(1, at(598)), None);
+        assert_eq!(watchdog.look(1, at(599)), Some(Duration::from_secs(300)));
+        assert_eq!(watchdog.look(1, at(600)), None);
+        assert_eq!(watchdog.look(1, at(900)), Some(Duration::from_secs(601)));
+        assert_eq!(watchdog.look(2, at(901)), None);
+        assert_eq!(watchdog.look(2, at(1200)), None);
     }
 
     /// Scenario 90.

@@ -75,7 +75,7 @@ impl Persistence {
         let change = move |shard: ShardId, log: &mut Box<dyn CommitLog>, _: &mut _| {
             *log = Box::new(MemoryLog::new(Lane::new(Arc::clone(&clock), shard)));
         };
-        let (at, _) = cut(&self.parts.directory, Arc::new(change), false)?;
+        let (at, _) = cut(&self.parts.directory, Arc::new(change), None)?;
         Ok(at)
     }
 
@@ -86,7 +86,7 @@ impl Persistence {
             std::thread::sleep(POLL);
         }
         let ungate: AtCut = Arc::new(|_, _, data| data.dirty = DirtyKeys::new(false));
-        cut(&self.parts.directory, ungate, false)?;
+        cut(&self.parts.directory, ungate, None)?;
         Ok(())
     }
 }

@@ -7,6 +7,7 @@ use moon_aof::{
 };
 use moon_core::{Lsn, ShardId};
 use moon_shard::{Image, SnapshotProgress};
+use moon_store::Compression;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -76,6 +77,8 @@ impl Persistence {
             &self.parts.directory,
             self.parts.shards,
             Some(at_cut),
+            // A base is read by the next start, which should be quick.
+            Compression::Off,
             progress,
         )?;
         let cut = snapshot.cut;
@@ -111,14 +114,24 @@ impl Persistence {
 
     /// One file of all shards.
     pub(super) fn write_dump(&self, progress: &Arc<SnapshotProgress>) -> Result<(), SnapshotError> {
-        let (dir, name) = self.dump_path();
+        let config = self.parts.config.snapshot();
+        let (dir, name) = (config.dir.clone(), config.dbfilename.clone());
         let path = dir.join(&name);
         let failed = |source| SnapshotError::Dump {
             path: path.clone(),
             source,
         };
-        let mut snapshot =
-            Snapshot::begin(&self.parts.directory, self.parts.shards, None, progress)?;
+        let compression = match config.rdbcompression {
+            true => Compression::Lzf,
+            false => Compression::Off,
+        };
+        let mut snapshot = Snapshot::begin(
+            &self.parts.directory,
+            self.parts.shards,
+            None,
+            compression,
+            progress,
+        )?;
         let info = self.file_info(snapshot.cut, false, snapshot.databases_of_all());
         let mut file =
             DumpFile::create(Arc::clone(&self.storage), &dir, &name, &info).map_err(failed)?;

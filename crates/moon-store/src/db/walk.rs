@@ -11,12 +11,13 @@
 //! pieces; while one is, it is *open*. A change of a pending or open key writes what is missing.
 
 use super::{Db, deadline};
-use crate::image::{Outbox, ValueWriter, encode_entry, encode_head};
+use crate::image::{Outbox, ValueWriter, encode_entry_with, encode_head};
 use crate::key::Key;
 use crate::packed_key::PackedKey;
 use crate::position::position;
 use crate::shard::DbIndex;
 use crate::table::Keyed;
+use moon_rdb::encode::Compressor;
 use std::collections::BTreeSet;
 
 /// Values whose memory is requested before the walk comes to them.
@@ -27,10 +28,22 @@ const PREFETCHED: usize = 16;
 pub(crate) struct WalkLimits {
     /// A value with more memory is huge.
     pub(crate) huge_bytes: usize,
-    /// Bytes of one piece of a huge value, and of what one segment may encode at once.
+    /// Bytes of one piece of a huge value, and what one segment may compress at once.
     pub(crate) piece_bytes: usize,
-    /// The walk rests while this many bytes wait to be taken.
+    /// The walk rests while this many bytes wait to be taken; what one segment may encode at once
+    /// without compression.
     pub(crate) chunk_bytes: usize,
+}
+
+/// Whether the strings of an image are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// They are written as they are.
+    Off,
+    /// Those above 20 bytes that become shorter are, as with `rdbcompression yes` in Redis. Not
+    /// strings too long to be compressed at once, and not huge values that must be encoded whole
+    /// because they are about to change.
+    Lzf,
 }
 
 /// The walk through one database.
@@ -52,6 +65,8 @@ pub(crate) struct DbWalk {
     /// and those that somebody asked for, so looking through them is quick.
     pending: Vec<Pending>,
     open: Option<Open>,
+    /// With [`Compression::Lzf`].
+    compressor: Option<Compressor>,
     pub(crate) outbox: Outbox,
     /// Keys of the cut that are encoded.
     done: u64,
@@ -184,7 +199,12 @@ impl DbWalk {
 impl Db {
     /// The state as it is now is what [`Db::walk_segment`] and the pieces write from here on.
     /// An empty database needs no walk and gets none.
-    pub(crate) fn begin_walk(&mut self, number: DbIndex, limits: WalkLimits) {
+    pub(crate) fn begin_walk(
+        &mut self,
+        number: DbIndex,
+        limits: WalkLimits,
+        compression: Compression,
+    ) {
         self.walk = (!self.is_empty()).then(|| {
             Box::new(DbWalk {
                 number,
@@ -193,6 +213,7 @@ impl Db {
                 marks: BTreeSet::new(),
                 pending: Vec::new(),
                 open: None,
+                compressor: (compression == Compression::Lzf).then(Compressor::default),
                 outbox: Outbox::default(),
                 done: 0,
                 is_flushed: false,
@@ -218,7 +239,7 @@ impl Db {
         };
         let at = position(key.hash);
         if walk.is_open_at(key) {
-            self.write_open(usize::MAX);
+            self.write_open(usize::MAX, Compression::Off);
             return;
         }
         let is_due = match walk.pending_at(key) {
@@ -234,7 +255,11 @@ impl Db {
         };
         if is_due && let Some(entry) = self.table.find(key) {
             let deadline = deadline(&self.expires, entry, key);
-            encode_entry(walk.outbox.whole(), key.bytes, &entry.value, deadline);
+            // Somebody waits for it.
+            let is_huge = entry.value.memory() > walk.limits.huge_bytes;
+            let compressor = walk.compressor.as_mut().filter(|_| !is_huge);
+            let out = walk.outbox.whole();
+            encode_entry_with(out, key.bytes, &entry.value, deadline, compressor);
             walk.done += 1;
         }
     }
@@ -278,6 +303,12 @@ impl Db {
             .by_ref()
             .take(PREFETCHED)
             .for_each(|e| e.value.prefetch());
+        // Time goes with what is read if that is compressed, and with what is written if not.
+        let is_compressed = walk.compressor.is_some();
+        let encoded_max = match is_compressed {
+            true => walk.limits.piece_bytes,
+            false => walk.limits.chunk_bytes,
+        };
         let mut encoded = 0;
         for entry in entries {
             if let Some(later) = ahead.next() {
@@ -290,8 +321,8 @@ impl Db {
                     continue;
                 }
             }
-            let is_huge = entry.value.memory() > walk.limits.huge_bytes;
-            if is_huge || encoded > walk.limits.chunk_bytes {
+            let memory = entry.value.memory();
+            if memory > walk.limits.huge_bytes || encoded > encoded_max {
                 walk.push_pending(Key::new(name));
                 continue;
             }
@@ -302,8 +333,12 @@ impl Db {
             };
             let out = walk.outbox.whole();
             let before = out.len();
-            encode_entry(out, name, &entry.value, deadline);
-            encoded += out.len() - before;
+            let compressor = walk.compressor.as_mut();
+            encode_entry_with(out, name, &entry.value, deadline, compressor);
+            encoded += match is_compressed {
+                true => memory,
+                false => out.len() - before,
+            };
             walk.done += 1;
         }
         walk.drop_marks_before(next);
@@ -383,12 +418,13 @@ impl Db {
             && walk.is_open()
         {
             let len_max = walk.outbox.piece().len() + walk.limits.piece_bytes;
-            self.write_open(len_max);
+            self.write_open(len_max, Compression::Lzf);
         }
     }
 
-    /// Writes the open key until about `len_max` bytes of pieces wait.
-    fn write_open(&mut self, len_max: usize) {
+    /// Writes the open key until about `len_max` bytes of pieces wait, at most with this
+    /// compression.
+    fn write_open(&mut self, len_max: usize, compression: Compression) {
         let Some(walk) = self.walk.as_deref_mut() else {
             return;
         };
@@ -397,10 +433,10 @@ impl Db {
         };
         let key = Key::new(&open.key);
         let entry = self.table.find(key).expect("the open key is in the table");
-        if !open
-            .writer
-            .write(&entry.value, walk.outbox.piece(), len_max)
-        {
+        let may_compress = compression == Compression::Lzf;
+        let compressor = walk.compressor.as_mut().filter(|_| may_compress);
+        let out = walk.outbox.piece();
+        if !open.writer.write(&entry.value, out, len_max, compressor) {
             walk.open = Some(open);
             return;
         }

@@ -234,7 +234,7 @@ fn the_image_of_a_quiet_shard_is_its_state() {
         shard.db(3).insert(Key::new(&[i as u8]), value, None);
     }
     let expected = state_of(&shard);
-    shard.begin_walk();
+    shard.begin_walk(Compression::Off);
     assert!(in_small_steps(&mut shard) == expected);
     let progress = shard.walk_progress();
     assert_eq!((progress.keys_done, progress.keys_total), (5056, 5056));
@@ -246,7 +246,7 @@ fn the_image_of_a_quiet_shard_is_its_state() {
 #[test]
 fn a_walk_through_nothing_is_done_at_once() {
     let mut shard = shard();
-    shard.begin_walk();
+    shard.begin_walk(Compression::Off);
     assert!(shard.is_walking() && shard.walk_is_done());
     fill(&mut shard, 0, 0..2000);
     assert!(Receiver::new().finish(&mut shard).is_empty());
@@ -256,7 +256,7 @@ fn a_walk_through_nothing_is_done_at_once() {
 fn the_walk_rests_while_its_bytes_wait() {
     let mut shard = shard();
     fill(&mut shard, 0, 0..3000);
-    shard.begin_walk_with(SMALL);
+    shard.begin_walk_with(SMALL, Compression::Off);
     shard.walk(&mut || false);
     let waiting = shard.image_bytes();
     assert!((SMALL.chunk_bytes..40_000).contains(&waiting), "{waiting}");
@@ -276,7 +276,7 @@ fn a_change_that_bypasses_the_hook_spoils_the_image() {
     let mut shard = shard();
     fill(&mut shard, 0, 0..3000);
     let expected = state_of(&shard);
-    shard.begin_walk_with(SMALL);
+    shard.begin_walk_with(SMALL, Compression::Off);
     shard.walk(&mut || true);
     let walk = shard.db(0).walk_slot().take();
     for i in 0..3000 {
@@ -300,7 +300,7 @@ fn counters_in_the_image_have_their_value_at_the_cut() {
             .insert(Key::new(&key), Value::from_int(10), None);
     }
     let expected = state_of(&shard);
-    shard.begin_walk();
+    shard.begin_walk(Compression::Off);
     let mut receiver = Receiver::new();
     let mut round = 0;
     while !shard.walk_is_done() {
@@ -323,7 +323,7 @@ fn a_key_that_changes_often_is_in_the_image_once_as_it_was() {
     let mut shard = shard();
     fill(&mut shard, 0, 0..3000);
     let expected = state_of(&shard);
-    shard.begin_walk_with(SMALL);
+    shard.begin_walk_with(SMALL, Compression::Off);
     let mut receiver = Receiver::new();
     for round in 0..6 {
         for i in 0..3100 {
@@ -356,7 +356,7 @@ fn deadlines_in_the_image_are_those_at_the_cut() {
     let mut shard = shard();
     fill(&mut shard, 1, 0..3000);
     let expected = state_of(&shard);
-    shard.begin_walk_with(SMALL);
+    shard.begin_walk_with(SMALL, Compression::Off);
     for i in 0..3000 {
         let key = name(i);
         let deadline = (i % 2 == 0).then_some(UnixMs(-1));
@@ -371,7 +371,7 @@ fn splits_and_merges_during_the_walk_lose_and_repeat_nothing() {
     let mut shard = shard();
     fill(&mut shard, 0, 0..6000);
     let expected = state_of(&shard);
-    shard.begin_walk_with(SMALL);
+    shard.begin_walk_with(SMALL, Compression::Off);
     let mut receiver = Receiver::new();
     let mut step = 0;
     while !shard.walk_is_done() {
@@ -401,7 +401,7 @@ fn deleting_everything_leaves_no_marks() {
     let mut shard = shard();
     fill(&mut shard, 0, 0..3000);
     let expected = state_of(&shard);
-    shard.begin_walk_with(SMALL);
+    shard.begin_walk_with(SMALL, Compression::Off);
     for i in 0..4000 {
         let key = name(i);
         shard.db(0).remove(Key::new(&key));
@@ -417,7 +417,7 @@ fn databases_keep_their_number_at_the_cut() {
     fill(&mut shard, 0, 0..2000);
     fill(&mut shard, 1, 1000..1500);
     let expected = state_of(&shard);
-    shard.begin_walk_with(SMALL);
+    shard.begin_walk_with(SMALL, Compression::Off);
     shard.walk(&mut || true);
     shard.swap_dbs(0, 1);
     fill(&mut shard, 0, 0..10);
@@ -433,7 +433,7 @@ fn a_flushed_database_stays_with_the_walk_and_is_freed_by_it() {
         fill(&mut shard, 0, 0..5000);
         shard.db(0).insert(Key::new(b"huge"), list(90), None);
         let expected = state_of(&shard);
-        shard.begin_walk_with(SMALL);
+        shard.begin_walk_with(SMALL, Compression::Off);
         let mut receiver = Receiver::new();
         for _ in 0..steps_before {
             shard.walk(&mut || true);
@@ -464,7 +464,7 @@ fn a_flushed_database_stays_with_the_walk_and_is_freed_by_it() {
 fn an_aborted_walk_leaves_nothing_and_the_next_one_is_whole() {
     let mut shard = shard();
     fill(&mut shard, 0, 0..3000);
-    shard.begin_walk_with(SMALL);
+    shard.begin_walk_with(SMALL, Compression::Off);
     shard.walk(&mut || true);
     for i in 0..2000 {
         let key = name(i);
@@ -474,7 +474,7 @@ fn an_aborted_walk_leaves_nothing_and_the_next_one_is_whole() {
     shard.end_walk();
     assert_eq!((shard.image_bytes(), shard.take_image()), (0, None));
     let expected = state_of(&shard);
-    shard.begin_walk_with(SMALL);
+    shard.begin_walk_with(SMALL, Compression::Off);
     assert!(Receiver::new().finish(&mut shard) == expected);
 }
 
@@ -486,6 +486,6 @@ fn an_empty_collection_is_not_in_the_image() {
     assert!(out.is_empty());
     let mut shard = shard();
     shard.db(0).insert(Key::new(b"k"), list(0), None);
-    shard.begin_walk();
+    shard.begin_walk(Compression::Off);
     assert!(Receiver::new().finish(&mut shard).is_empty());
 }

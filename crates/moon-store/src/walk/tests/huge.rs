@@ -75,7 +75,7 @@ fn a_huge_value_comes_in_pieces() {
     for value in huge_values() {
         assert!(value.memory() > HUGE_BYTES, "{}", value.encoding());
         let (mut shard, expected) = shard_with(value);
-        shard.begin_walk();
+        shard.begin_walk(Compression::Off);
         let mut receiver = Receiver::new();
         let mut pieces = 0;
         while !shard.walk_is_done() {
@@ -100,7 +100,7 @@ fn a_huge_value_may_change_before_during_and_after() {
         for when in 0..4 {
             let (mut shard, expected) = shard_with(value.clone());
             let key = Key::new(KEY);
-            shard.begin_walk();
+            shard.begin_walk(Compression::Off);
             let mut receiver = Receiver::new();
             match when {
                 0 => {}
@@ -130,7 +130,7 @@ fn nothing_comes_between_the_pieces_of_a_value() {
     let (mut shard, _) = shard_with(list(60_000));
     fill(&mut shard, 0, 0..100);
     let expected = state_of(&shard);
-    shard.begin_walk();
+    shard.begin_walk(Compression::Off);
     let mut receiver = Receiver::new();
     walk_into_it(&mut shard, &mut receiver);
     while shard
@@ -158,7 +158,7 @@ fn waiting_pre_images_do_not_keep_a_value_from_being_completed() {
     fill(&mut shard, 1, 0..2000);
     shard.db(1).insert(Key::new(KEY), list(200), None);
     let expected = state_of(&shard);
-    shard.begin_walk_with(SMALL);
+    shard.begin_walk_with(SMALL, Compression::Off);
     let mut receiver = Receiver::new();
     walk_into_it(&mut shard, &mut receiver);
     for i in 0..2000 {
@@ -179,7 +179,7 @@ fn held_is_what_would_have_to_be_encoded_whole() {
     fill(&mut shard, 0, 0..10);
     let key = Key::new(KEY);
     assert!(!shard.is_held(1, key), "no walk");
-    shard.begin_walk();
+    shard.begin_walk(Compression::Off);
     assert!(shard.is_held(1, key));
     assert!(!shard.is_held(0, key), "missing there");
     let small = name(1);
@@ -222,7 +222,7 @@ fn the_first_asked_for_is_the_first_written() {
     for name in names {
         shard.db(0).insert(Key::new(name), list(100), None);
     }
-    shard.begin_walk_with(SMALL);
+    shard.begin_walk_with(SMALL, Compression::Off);
     for name in names {
         shard.walk_first(0, Key::new(name));
     }
@@ -251,7 +251,7 @@ fn a_segment_of_large_values_is_not_encoded_at_once() {
             .insert(Key::new(&key), Value::string(&[b'v'; 100_000]), None);
     }
     let expected = state_of(&shard);
-    shard.begin_walk();
+    shard.begin_walk(Compression::Off);
     shard.walk(&mut || true);
     assert!(
         shard.image_bytes() < CHUNK_BYTES + HUGE_BYTES,
@@ -263,4 +263,35 @@ fn a_segment_of_large_values_is_not_encoded_at_once() {
         shard.db(0).remove(Key::new(&key));
     }
     assert!(Receiver::new().finish(&mut shard) == expected);
+}
+
+/// Huge values in pieces and others whole; a string too long to be compressed at once is not.
+#[test]
+fn a_compressed_image_is_smaller_and_the_same() {
+    let mut shard = shard();
+    for (i, value) in (0..).zip(huge_values()) {
+        shard.db(0).insert(Key::new(&name(i)), value, None);
+    }
+    for i in 100..200 {
+        let value = Value::string(&[b'a' + (i % 26) as u8; 2000]);
+        shard.db(1).insert(Key::new(&name(i)), value, None);
+    }
+    let expected = state_of(&shard);
+    let mut sizes = Vec::new();
+    for compression in [Compression::Off, Compression::Lzf] {
+        shard.begin_walk(compression);
+        let (mut receiver, mut bytes) = (Receiver::new(), 0);
+        while !shard.walk_is_done() || shard.image_bytes() > 0 {
+            shard.walk(&mut || false);
+            for chunk in std::iter::from_fn(|| shard.take_image()) {
+                bytes += chunk.bytes.len();
+                receiver.put(chunk);
+            }
+        }
+        assert!(receiver.finish(&mut shard) == expected, "{compression:?}");
+        shard.end_walk();
+        sizes.push(bytes);
+    }
+    // The strings of database 1 shrink to almost nothing.
+    assert!(sizes[1] + 190_000 < sizes[0], "{sizes:?}");
 }

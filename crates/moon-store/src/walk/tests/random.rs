@@ -177,6 +177,7 @@ proptest! {
             Just(LIMITS),
             Just(WalkLimits { huge_bytes: 30, piece_bytes: 1, chunk_bytes: 100 }),
         ],
+        compression in prop_oneof![Just(Compression::Off), Just(Compression::Lzf)],
     ) {
         let mut shard = shard();
         before.iter().for_each(|op| apply(&mut shard, op));
@@ -184,7 +185,7 @@ proptest! {
         before.iter().for_each(|op| apply(&mut quiet, op));
 
         let expected = state_of(&shard);
-        shard.begin_walk_with(limits);
+        shard.begin_walk_with(limits, compression);
         let mut receiver = Receiver::new();
         let mut keys_done = 0;
         for op in &meanwhile {
