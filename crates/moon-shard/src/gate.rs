@@ -255,6 +255,9 @@ impl Gate {
                 PartBytes::Hole => unreachable!("holes were handled above"),
             }
         }
+        if self.parts.capacity() > PARTS_CAPACITY_MAX {
+            self.parts = VecDeque::new();
+        }
         None
     }
 
@@ -301,6 +304,8 @@ impl Gate {
 const SPARE_CAPACITY_MAX: usize = 64 << 10;
 /// As above, for the bytes on their way to the socket.
 const OPEN_CAPACITY_MAX: usize = 64 << 10;
+/// As above, for the list of parts: a long pipeline to other shards has thousands.
+const PARTS_CAPACITY_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -371,5 +376,28 @@ mod tests {
         reply(&mut gate, "b", THIS_TURN);
         assert_eq!(gate.advance(Lsn(5)), Some(THIS_TURN));
         assert_eq!(leave(&mut gate), "a");
+    }
+
+    #[test]
+    fn a_long_pipeline_leaves_little_memory_behind() {
+        const REPLIES: usize = 10_000;
+        let mut gate = Gate::default();
+        for _ in 0..3 {
+            let tickets: Vec<Ticket> = (0..REPLIES)
+                .map(|_| {
+                    reply(&mut gate, &"x".repeat(20), THIS_TURN);
+                    gate.reserve()
+                })
+                .collect();
+            gate.resolve_turn(Lsn(10));
+            for ticket in tickets {
+                gate.fill(ticket, Bytes::from_static(b"y"), Lsn(10));
+            }
+            assert_eq!(gate.advance(Lsn(10)), None);
+            assert_eq!(leave(&mut gate).len(), REPLIES * 21);
+            assert!(gate.parts.capacity() <= PARTS_CAPACITY_MAX);
+            assert!(gate.open.capacity() <= OPEN_CAPACITY_MAX);
+            assert!(gate.spare.capacity() <= SPARE_CAPACITY_MAX);
+        }
     }
 }

@@ -77,6 +77,10 @@ pub(super) struct Connection {
 /// less often. Only CONFIG SET waits so.
 const DURABLE_PAUSE_MIN: Duration = Duration::from_millis(1);
 const DURABLE_PAUSE_MAX: Duration = Duration::from_millis(64);
+/// What a connection keeps from one read buffer to the next: enough for usual pipelines, and
+/// little enough for thousands of connections that each sent a long one some time.
+const SPANS_KEPT_MAX: usize = 1024;
+const REQUESTS_KEPT_MAX: usize = 256;
 /// Room that a message for another shard gets at once: enough for a pipeline of 16.
 const OUTGOING_BYTES: usize = 2048;
 const OUTGOING_SPANS: usize = 48;
@@ -228,8 +232,9 @@ impl Connection {
         }
         let more = !self.state.authenticated && !self.requests.is_empty();
         let result = self.execute_all(buffer).await;
-        self.spans.clear();
-        self.requests.clear();
+        clear_bounded(&mut self.spans, SPANS_KEPT_MAX);
+        clear_bounded(&mut self.requests, REQUESTS_KEPT_MAX);
+        clear_bounded(&mut self.key_positions, SPANS_KEPT_MAX);
         if consumed == buffer.len() {
             buffer.clear();
         } else {
@@ -692,6 +697,15 @@ impl Connection {
 /// Forgets a reply that nobody wants.
 fn tail_truncate(gate: &mut moon_shard::Gate, start: usize) {
     gate.tail().truncate(start);
+}
+
+/// Empties `vec`, and gives its memory back if it has grown beyond `kept_max` items.
+fn clear_bounded<T>(vec: &mut Vec<T>, kept_max: usize) {
+    if vec.capacity() > kept_max {
+        *vec = Vec::new();
+    } else {
+        vec.clear();
+    }
 }
 
 fn narrow(value: usize) -> u32 {
