@@ -544,7 +544,7 @@ fn a_log_that_redis_wrote_is_not_started_beside() {
         let path = dir.path().join("data").join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, "file appendonly.aof.1.incr.aof seq 1 type i\n").unwrap();
-        assert_refused(&config, "is an append-only file of Redis");
+        assert_refused(&config, "is an append-only log of Redis");
     }
 }
 

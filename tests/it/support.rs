@@ -192,7 +192,7 @@ pub(crate) fn info(client: &mut Client, field: &str) -> String {
 
 /// Waits until a field of INFO is as `wanted`.
 pub(crate) fn wait_until(client: &mut Client, field: &str, wanted: impl Fn(&str) -> bool) {
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_secs(120);
     loop {
         let value = info(client, field);
         if wanted(&value) {
