@@ -111,12 +111,12 @@ fn counters_and_lists_under_load_are_exact_after_a_rewrite_and_a_kill() {
             assert!(*rounds > 0, "writer {w} wrote nothing");
             for k in 0..40 {
                 let counter = client.run(&format!("GET w{w}:counter:{k}")).unwrap();
-                assert_eq!(counter, Reply::bulk(&rounds.to_string()));
+                assert_eq!(counter, Reply::bulk(rounds.to_string()));
                 let length = client.run(&format!("STRLEN w{w}:text:{k}")).unwrap();
                 assert_eq!(format!("{length:?}"), format!(":{rounds}"));
                 let list = client.run(&format!("LRANGE w{w}:list:{k} 0 -1")).unwrap();
                 let expected: Vec<Reply> =
-                    (0..*rounds).map(|n| Reply::bulk(&n.to_string())).collect();
+                    (0..*rounds).map(|n| Reply::bulk(n.to_string())).collect();
                 assert_eq!(list, Reply::Array(expected));
             }
         }

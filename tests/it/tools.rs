@@ -223,8 +223,7 @@ fn restore_goes_back_to_before_a_mistake() {
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap());
     let mistake = frames
-        .filter(|line| line["commands"].to_string().contains("FLUSHALL"))
-        .last()
+        .rfind(|line| line["commands"].to_string().contains("FLUSHALL"))
         .unwrap();
     let lsn = mistake["lsn"].to_string();
     let time = (mistake["time_ms"].as_u64().unwrap() - 100).to_string();

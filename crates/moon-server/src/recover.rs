@@ -162,9 +162,9 @@ pub(crate) fn recover(
     match source.authority {
         Authority::Log { closed, .. } => {
             start.reshard_if_asked()?;
-            start.from_log(closed.is_some())
+            start.load_log(closed.is_some())
         }
-        Authority::Nothing if config.appendonly => start.from_log(false),
+        Authority::Nothing if config.appendonly => start.load_log(false),
         Authority::Nothing => {
             let shards = config.shards.unwrap_or(default_shards);
             let data = start.make_data(shards, false);
@@ -172,9 +172,9 @@ pub(crate) fn recover(
         }
         Authority::Dump(path) => {
             let shards = config.shards.unwrap_or(default_shards);
-            start.from_elsewhere(&Source::Dump(path), shards)
+            start.load_elsewhere(&Source::Dump(path), shards)
         }
-        Authority::Earlier(_) => start.from_earlier_version(),
+        Authority::Earlier(_) => start.load_earlier_version(),
     }
 }
 
@@ -200,6 +200,10 @@ struct Start<'a> {
     since: Instant,
 }
 
+#[expect(
+    clippy::vec_box,
+    reason = "the boxes themselves go on to the shards; a borrow moves them"
+)]
 impl Start<'_> {
     /// Empty shards. `gated`: whether replies wait for a commit.
     fn make_data(&self, shards: ShardCount, gated: bool) -> Vec<Box<ShardData>> {
@@ -258,7 +262,7 @@ impl Start<'_> {
     }
 
     /// Bases, then the frames since.
-    fn from_log(&self, use_closed: bool) -> Result<Recovered, BootError> {
+    fn load_log(&self, use_closed: bool) -> Result<Recovered, BootError> {
         let mut recovery = scan_log(self.config, self.default_shards, use_closed, self.loading)?;
         let shards = recovery.shards();
         let limits = Arc::new(limits_of(self.config));
@@ -282,7 +286,7 @@ impl Start<'_> {
     }
 
     /// A directory of version 1 or 2, in place.
-    fn from_earlier_version(&self) -> Result<Recovered, BootError> {
+    fn load_earlier_version(&self) -> Result<Recovered, BootError> {
         let paths = AofPaths::new(aof_options(self.config).dir);
         let Authority::Earlier(source) = source_of(self.config)?.authority else {
             return Err(RecoverError::Legacy {
@@ -294,7 +298,7 @@ impl Start<'_> {
         migrate_in_place(&RealStorage, &paths)?;
         // Version 1 has moved.
         match source_of(self.config)?.authority {
-            Authority::Earlier(source) => self.from_elsewhere(&source, shards),
+            Authority::Earlier(source) => self.load_elsewhere(&source, shards),
             _ => Err(RecoverError::Legacy {
                 path: paths.root().to_owned(),
             }
@@ -304,7 +308,7 @@ impl Start<'_> {
 
     /// Loads a state that does not come from a log of this version. With a log, its bases are
     /// written and synced before anything is served.
-    fn from_elsewhere(&self, source: &Source, shards: ShardCount) -> Result<Recovered, BootError> {
+    fn load_elsewhere(&self, source: &Source, shards: ShardCount) -> Result<Recovered, BootError> {
         let options = ImportOptions {
             load_truncated: self.config.aof_load_truncated,
             now: unix_now(),
@@ -409,10 +413,9 @@ fn gave_up(lsn: Lsn) -> ReplayError {
 }
 
 /// Loads the state of every shard at the cut, side by side.
-#[expect(clippy::vec_box, reason = "the boxes themselves go on to the shards")]
 fn load_bases(
     bases: &[BaseFile],
-    data: &mut Vec<Box<ShardData>>,
+    data: &mut [Box<ShardData>],
     shards: ShardCount,
     limits: &Limits,
     loading: &Loading,

@@ -84,14 +84,12 @@ impl Shard {
                 .await;
             progress.keys_done.fetch_add(keys - counted, Relaxed);
             counted = keys;
-            match chunk {
-                Some(chunk) => {
-                    if images.send(Image::Chunk(chunk)).await.is_err() {
-                        return false;
-                    }
+            if let Some(chunk) = chunk {
+                if images.send(Image::Chunk(chunk)).await.is_err() {
+                    return false;
                 }
-                None if done => return true,
-                None => {}
+            } else if done {
+                return true;
             }
             self.walk_moved();
             // The connections, the mailbox and the committer have their turn.
