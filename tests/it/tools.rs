@@ -219,7 +219,7 @@ fn restore_goes_back_to_before_a_mistake() {
     server.sigterm().unwrap();
     let data = text(&config.dir);
     let dump = expect(0, &["check-aof", data, "--dump", "--json"]);
-    let frames = dump
+    let mut frames = dump
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap());
     let mistake = frames
