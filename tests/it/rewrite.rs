@@ -9,6 +9,7 @@ use moon_harness::{Client, Flavor, FsyncPolicy, Reply, Server, ServerConfig};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Rewrites the log and waits for its end.
 fn rewrite(client: &mut Client) {
@@ -316,4 +317,77 @@ fn a_log_that_has_grown_is_rewritten_by_itself() {
     wait_until(&mut client, "aof_rewrites", |n| n != "0");
     let size: u64 = info(&mut client, "aof_base_size").parse().unwrap();
     assert!((50_000..200_000).contains(&size), "{size}");
+}
+
+/// Scenarios 106 and 107: a log switched on holds what was there before, one switched off is not
+/// taken for the newest data.
+#[test]
+fn the_log_is_switched_on_and_off_while_the_server_serves() {
+    if is_other_server() {
+        return;
+    }
+    for shards in [1, 3] {
+        let dir = temp_dir();
+        let mut server = Server::start(
+            config(&dir)
+                .shards(shards)
+                .arg("--appendonly")
+                .arg("no")
+                .arg("--save")
+                .arg(""),
+        )
+        .unwrap();
+        let mut client = server.client().unwrap();
+        fill(&mut client);
+        assert_eq!(info(&mut client, "aof_enabled"), "0");
+        let load = |client: &mut Client, round: u32| {
+            let lines: Vec<String> = (0..200).map(|n| format!("INCR n:{n}")).collect();
+            for reply in client.pipeline(&lines).unwrap() {
+                assert_eq!(reply.int(), Some(i64::from(round)));
+            }
+        };
+        load(&mut client, 1);
+        let switched = client.run("CONFIG SET appendonly yes").unwrap();
+        assert_eq!(switched, Reply::ok());
+        assert_eq!(info(&mut client, "aof_enabled"), "1");
+        load(&mut client, 2);
+        let before = state(&server);
+        server.kill9().unwrap();
+        // As an operator who switched it on would start it.
+        let with_log = || config(&dir).shards(shards).append(FsyncPolicy::Everysec);
+        let mut server = Server::start(with_log()).unwrap();
+        assert_same_state(&before, &state(&server), "after the switch and a kill");
+
+        let mut client = server.client().unwrap();
+        load(&mut client, 3);
+        let switched = client.run("CONFIG SET appendonly no").unwrap();
+        assert_eq!(switched, Reply::ok());
+        assert_eq!(info(&mut client, "aof_enabled"), "0");
+        let closed = state(&server);
+        load(&mut client, 4);
+        // On again: nothing that was written meanwhile is lost.
+        let switched = client.run("CONFIG SET appendonly yes").unwrap();
+        assert_eq!(switched, Reply::ok());
+        load(&mut client, 5);
+        let before = state(&server);
+        assert_ne!(closed, before);
+        server.kill9().unwrap();
+        let mut server = Server::start(with_log()).unwrap();
+        assert_same_state(&before, &state(&server), "after off and on and a kill");
+
+        // Off, then a dump: the log is the older of the two, and a start says so.
+        let mut client = server.client().unwrap();
+        client.run("CONFIG SET appendonly no").unwrap();
+        client.run("SET only:in the:dump").unwrap();
+        assert_eq!(client.run("SAVE").unwrap(), Reply::ok());
+        server.kill9().unwrap();
+        let mut refused = Server::spawn(with_log()).unwrap();
+        let status = refused.wait_exit(Duration::from_secs(20)).unwrap();
+        assert_eq!(status.code(), Some(2), "{}", refused.log_tail());
+        assert!(
+            refused.log().contains("REFUSING TO START:"),
+            "{}",
+            refused.log()
+        );
+    }
 }

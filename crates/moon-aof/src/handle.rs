@@ -78,7 +78,8 @@ impl AofHandle {
 
     /// Notes in the manifest that the log ends here because `appendonly no` switched it off, and
     /// returns where: the durable mark. A start refuses such a log unless it is told that no newer
-    /// dump exists. The shards' logs must not be appended to any more. Blocks on the disk.
+    /// dump exists. What is appended until the shards change to logs without files is still
+    /// recovered. Blocks on the disk.
     ///
     /// # Errors
     /// If the manifest could not be made durable. Either it or the one before is found after a
@@ -89,6 +90,16 @@ impl AofHandle {
             .manifest
             .update(|manifest| manifest.closed_at = Some(at))?;
         Ok(at)
+    }
+
+    /// The log is off: whoever waits for one of its frames does not any more. Only after the shards
+    /// have changed to logs without files.
+    pub fn give_up(&self) {
+        let head = self.clock.head();
+        for writer in self.writers.iter() {
+            writer.lane.finish_written(head);
+            writer.lane.finish_durable(head);
+        }
     }
 
     /// Keeps the directory locked as long as it lives; `None` once the pool is gone.

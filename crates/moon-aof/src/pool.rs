@@ -6,7 +6,7 @@ use crate::log::ShardLog;
 use crate::policy::FsyncPolicy;
 use crate::status::AofStatus;
 use crate::writer::{Shared, Writer};
-use moon_core::{ShardId, UnixMs};
+use moon_core::{Lsn, ShardId, UnixMs};
 use moon_repl::{Clock, CommitLog};
 use std::io;
 use std::sync::Arc;
@@ -113,6 +113,39 @@ impl AofWriterPool {
             .map_err(|source| ShutdownError::Mark { source })
     }
 
+    /// Ends a log that `appendonly no` switches off while the server goes on: everything below `at`,
+    /// the head when the shards changed to logs without files, becomes durable, and the manifest
+    /// says that the log is closed there. All shards must have given their logs back. Whether it
+    /// succeeds or not, nothing waits for this log afterwards.
+    ///
+    /// # Errors
+    /// If anything below `at` is not durable. The files are then as after a crash, and closed where
+    /// [`AofHandle::close_mark`] said.
+    pub fn close(
+        self,
+        logs: Vec<ShardLog>,
+        at: Lsn,
+        timeout: Duration,
+    ) -> Result<(), ShutdownError> {
+        // No marks are appended: the stream goes on beyond `at` without this log, and a durable
+        // mark beyond what the files hold would make the next start call them damaged.
+        let until = Instant::now() + timeout;
+        let closed = self
+            .stop_threads(until)
+            .and_then(|()| self.check_durable_to(at))
+            .and_then(|()| {
+                let manifest = &self.handle.shared.manifest;
+                let update = manifest.update(|manifest| {
+                    manifest.clean_stop = Some(at);
+                    manifest.closed_at = Some(at);
+                });
+                update.map_err(|source| ShutdownError::Mark { source })
+            });
+        drop(logs);
+        self.handle.give_up();
+        closed
+    }
+
     fn stop_threads(&self, until: Instant) -> Result<(), ShutdownError> {
         for writer in self.handle.writers.iter() {
             writer.stop();
@@ -127,6 +160,10 @@ impl AofWriterPool {
     }
 
     fn check_durable(&self) -> Result<(), ShutdownError> {
+        self.check_durable_to(self.handle.clock.head())
+    }
+
+    fn check_durable_to(&self, end: Lsn) -> Result<(), ShutdownError> {
         let latched = self
             .handle
             .writers
@@ -136,7 +173,7 @@ impl AofWriterPool {
             let shard = writer.shard;
             return Err(ShutdownError::NotDurable { shard });
         }
-        if self.handle.clock.durable() < self.handle.clock.head() {
+        if self.handle.clock.durable() < end {
             let shard = self.handle.clock.holding_up().unwrap_or_default();
             return Err(ShutdownError::NotDurable { shard });
         }

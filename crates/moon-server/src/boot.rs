@@ -13,20 +13,19 @@ use crate::config::{Config, RuntimeConfig};
 use crate::listener::{Door, ListenError, Listeners};
 use crate::loading::{Progress as Loading, WaitingRoom};
 use crate::observer::StatsObserver;
-use crate::persistence::{self, Persistence};
+use crate::persistence::{self, LogInUse, Persistence};
 use crate::recover::{Recovered, RecoveredLog, recover};
 use crate::server::{Parts, Server, ShutdownRequest, limits_of};
 use crate::stats::ServerStats;
-use bytes::Bytes;
-use moon_aof::{AofWriterPool, MigrateError, RecoverError, ShardLog, ShutdownError};
+use moon_aof::{MigrateError, RecoverError, ShutdownError};
 use moon_commands::load::LoadError;
-use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
+use moon_core::{Lsn, ShardCount, ShardId};
 use moon_import::ImportError;
 use moon_manifest::{AofManifest, AofPaths};
-use moon_repl::{CommitLog, FrameKind, Lane, LogHealth, MemoryLog, OsError};
+use moon_repl::{CommitLog, Lane, MemoryLog};
 use moon_shard::mailbox::Directory;
 use moon_shard::replay::ReplayFailed;
-use moon_shard::shard::{Shared, unix_now};
+use moon_shard::shard::Shared;
 use moon_shard::{Shard, ShardConfig, ShardSeed, spawn};
 use moon_tools::ReshardError;
 use rand::TryRng as _;
@@ -37,7 +36,6 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
@@ -48,8 +46,6 @@ use tokio::task::LocalSet;
 const PROGRESS: Duration = Duration::from_secs(1);
 /// How long connections get to send their last replies when the server stops.
 const STOP_GRACE: Duration = Duration::from_secs(5);
-/// How long the last syncs may take when the server stops.
-const LAST_SYNC: Duration = Duration::from_secs(60);
 
 /// Why a checked configuration does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -290,8 +286,6 @@ fn random_seed() -> io::Result<u64> {
 struct Running {
     server: Arc<Server>,
     threads: Vec<JoinHandle<()>>,
-    pool: Option<AofWriterPool>,
-    logs_back: Receiver<ShardLog>,
 }
 
 impl Running {
@@ -315,25 +309,29 @@ impl Running {
         stats
             .recovery_truncated_bytes
             .store(summary.truncated_bytes, Relaxed);
-        let (pool, logs) = match log {
+        let (log, lent) = match log {
             RecoveredLog::Off => (None, Vec::new()),
-            RecoveredLog::On { pool, logs } => (Some(pool), logs),
+            RecoveredLog::On { pool, logs } => {
+                let (log, lent) = LogInUse::lend(pool, logs);
+                (Some(log), lent)
+            }
         };
-        let replication_id = match &pool {
+        let replication_id = match &log {
             Some(_) => replication_id(&snapshot)?,
             None => stats.run_id.clone(),
         };
         let directory = Directory::new(shards);
         let stats = Arc::new(stats);
         let failing_logs = Arc::default();
-        let persistence = Persistence::start(persistence::Parts {
+        let parts = persistence::Parts {
             config: Arc::clone(config),
             stats: Arc::clone(&stats),
             directory: directory.clone(),
             shards,
-            aof: pool.as_ref().map(AofWriterPool::handle),
+            clock: Arc::clone(&clock),
             failing_logs: Arc::clone(&failing_logs),
-        })?;
+        };
+        let persistence = Persistence::start(parts, log)?;
         let server = Server::new(Parts {
             config: Arc::clone(config),
             stats,
@@ -351,16 +349,12 @@ impl Running {
             failing_logs: Arc::clone(&server.failing_logs),
         };
         let limits = Arc::new(limits_of(&snapshot));
-        let (back, logs_back) = channel();
-        let mut logs = logs.into_iter();
+        let mut lent = lent.into_iter();
         let mut threads = Vec::new();
         for data in data {
             let id = data.id;
-            let log: Box<dyn CommitLog + Send> = match logs.next() {
-                Some(log) => Box::new(LentLog {
-                    log: Some(log),
-                    back: back.clone(),
-                }),
+            let log: Box<dyn CommitLog + Send> = match lent.next() {
+                Some(log) => Box::new(log),
                 None => Box::new(MemoryLog::new(Lane::new(Arc::clone(&clock), id))),
             };
             let stats = Arc::clone(&server.stats);
@@ -382,12 +376,7 @@ impl Running {
             let service = Box::new(move |shard| Box::pin(watch_over(shard, server)) as _);
             threads.push(spawn(seed, service)?);
         }
-        Ok(Running {
-            server,
-            threads,
-            pool,
-            logs_back,
-        })
+        Ok(Running { server, threads })
     }
 
     /// The snapshot that a stop writes, if it was asked for or there are save points; whether the
@@ -426,9 +415,9 @@ impl Running {
             }
         });
         joined.await.expect("joining threads does not panic");
-        if let Some(pool) = self.pool {
+        if let Some(log) = self.server.persistence.take_log() {
             tracing::info!("Syncing the log a last time...");
-            pool.shutdown(self.logs_back.try_iter().collect(), unix_now(), LAST_SYNC)?;
+            log.shutdown()?;
         }
         tracing::warn!("moon is now ready to exit, bye bye...");
         Ok(())
@@ -453,58 +442,6 @@ async fn watch_over(shard: Rc<Shard>, server: Arc<Server>) {
                     server.close_idle_clients();
                 }
             }
-        }
-    }
-}
-
-/// A log that comes back when its shard's thread ends, to be closed.
-struct LentLog {
-    log: Option<ShardLog>,
-    back: Sender<ShardLog>,
-}
-
-impl LentLog {
-    fn log(&mut self) -> &mut ShardLog {
-        self.log
-            .as_mut()
-            .expect("the log goes back only when this is dropped")
-    }
-}
-
-impl CommitLog for LentLog {
-    fn append(&mut self, kind: FrameKind, payload: Bytes, now: UnixMs) -> Lsn {
-        self.log().append(kind, payload, now)
-    }
-
-    fn tick(&mut self, now: UnixMs) {
-        self.log().tick(now);
-    }
-
-    fn cut(&mut self) {
-        self.log().cut();
-    }
-
-    fn health(&self) -> LogHealth {
-        self.log
-            .as_ref()
-            .map_or(LogHealth::Healthy, CommitLog::health)
-    }
-
-    fn cause(&self) -> Option<OsError> {
-        self.log.as_ref().and_then(CommitLog::cause)
-    }
-
-    fn bytes_at_risk(&self) -> u64 {
-        self.log.as_ref().map_or(0, CommitLog::bytes_at_risk)
-    }
-}
-
-impl Drop for LentLog {
-    fn drop(&mut self) {
-        if let Some(log) = self.log.take() {
-            // If the server does not wait for it any more, nobody closes the log, which the next
-            // start handles like a crash.
-            drop(self.back.send(log));
         }
     }
 }

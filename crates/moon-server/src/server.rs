@@ -201,10 +201,18 @@ impl Server {
     pub fn config_set(&self, pairs: &[&[u8]]) -> Result<Lsn, String> {
         let mut durable_first = Lsn::ZERO;
         let apply = |_: &Config, next: &Config, names: &[&'static str]| {
+            // The switch itself comes before this: it takes its time.
+            if names.contains(&"appendonly") && next.appendonly != self.persistence.aof().is_some()
+            {
+                return Err((
+                    "appendonly",
+                    "not available inside a transaction".to_owned(),
+                ));
+            }
             if names.contains(&"appendfsync")
                 && let Some(log) = self.persistence.aof()
             {
-                durable_first = self.set_fsync_policy(log, next.appendfsync.policy());
+                durable_first = self.set_fsync_policy(&log, next.appendfsync.policy());
                 tracing::info!("{}", next.durability_line());
             }
             Ok(())

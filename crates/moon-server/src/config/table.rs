@@ -265,7 +265,7 @@ pub static DIRECTIVES: &[Directive] = &[
         "appendonly",
         "",
         "yes",
-        Immutable,
+        Runtime,
         switch!(appendonly),
         "Log every write before it is acknowledged",
     ),
@@ -719,6 +719,11 @@ mod tests {
             let printed = (d.get)(&Config::default());
             let mut config = Config::default();
             (d.set)(&mut config, &[&printed]).unwrap_or_else(|e| panic!("{}: {e}", d.name));
+            if d.name == "save" {
+                // The default follows `appendonly`; what is printed is set.
+                assert_eq!(config.save_points(), Config::default().save_points());
+                config.save = None;
+            }
             assert_eq!(config, Config::default(), "{}", d.name);
         }
     }

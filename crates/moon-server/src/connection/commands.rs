@@ -106,6 +106,15 @@ pub(super) async fn run(
                 connection.barrier().await?;
                 connection.shard.end_turn();
             }
+            if spec.name == "config"
+                && let Err(text) = switch_log(connection, args).await
+            {
+                connection.write_reply(|reply| reply.error(&text));
+                connection
+                    .server
+                    .note_command(&connection.shard, id, Duration::ZERO, Some(text));
+                return Ok(());
+            }
             let mut out = Vec::new();
             let depends_on = run_in_transaction(connection, id, args, &mut out);
             connection.durable_first().await?;
@@ -443,6 +452,37 @@ fn help(reply: &mut Reply<'_>, command: &str, lines: &[(&str, &str)]) {
 fn unknown_subcommand(args: Args<'_>, command: &str) -> String {
     let name = String::from_utf8_lossy(&args.at(1)[..args.at(1).len().min(UNKNOWN_SHOWN_MAX)]);
     format!("ERR unknown subcommand '{name}'. Try {command} HELP.")
+}
+
+/// CONFIG SET appendonly: the log begins or ends before the setting is noted.
+async fn switch_log(connection: &mut Connection, args: Args<'_>) -> Result<(), String> {
+    let is_set = args
+        .get(1)
+        .is_some_and(|word| word.eq_ignore_ascii_case(b"set"));
+    let mut at = 2;
+    while let (true, Some(name), Some(value)) = (is_set, args.get(at), args.get(at + 1)) {
+        at += 2;
+        let on = match value.to_ascii_lowercase().as_slice() {
+            b"yes" => true,
+            b"no" => false,
+            // The setting itself says what is wrong.
+            _ => continue,
+        };
+        let persistence = &connection.server.persistence;
+        if !name.eq_ignore_ascii_case(b"appendonly") || persistence.aof().is_some() == on {
+            continue;
+        }
+        let outcome = match persistence.switch_log(on) {
+            Ok(outcome) => outcome
+                .await
+                .unwrap_or_else(|_| Err("the server stops".to_owned())),
+            Err(text) => Err(text),
+        };
+        outcome.map_err(|text| {
+            format!("ERR CONFIG SET failed (possibly related to argument 'appendonly') - {text}")
+        })?;
+    }
+    Ok(())
 }
 
 /// SAVE: other clients are served meanwhile, this one waits.

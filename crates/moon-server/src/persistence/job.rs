@@ -58,7 +58,8 @@ impl Snapshot {
         compression: Compression,
         progress: &Arc<SnapshotProgress>,
     ) -> Result<Snapshot, Stopped> {
-        let (cut, databases) = cut(directory, at_cut, compression)?;
+        let at_cut = at_cut.unwrap_or_else(|| Arc::new(|_, _, _| ()));
+        let (cut, databases) = cut(directory, at_cut, Some(compression))?;
         let keys = databases.iter().flatten().map(|(_, keys, _)| keys).sum();
         progress.keys_total.store(keys, Relaxed);
         let mut snapshot = Snapshot {
@@ -115,24 +116,26 @@ pub(super) fn receive<E: From<Stopped>>(
     }
 }
 
-type Databases = Vec<Vec<(u32, u64, u64)>>;
+pub(super) type Databases = Vec<Vec<(u32, u64, u64)>>;
 
-fn cut(
+/// The global cut. At it every shard does what `at_cut` says, and begins a walk if there is to be
+/// one. Returns the cut and what there is in each database of each shard.
+pub(super) fn cut(
     directory: &Directory,
-    at_cut: Option<AtCut>,
-    compression: Compression,
+    at_cut: AtCut,
+    walk: Option<Compression>,
 ) -> Result<(Lsn, Databases), Stopped> {
     let (to, answer) = oneshot::channel();
     on_shard(directory, ShardId(0), move |shard| {
         let shard = Rc::clone(shard);
         tokio::task::spawn_local(async move {
             let at_lend = |id| -> AtLend {
-                let at_cut = at_cut.clone();
+                let at_cut = Arc::clone(&at_cut);
                 Box::new(move |log, data| {
-                    if let Some(at_cut) = at_cut {
-                        at_cut(id, log, data);
+                    at_cut(id, log, data);
+                    if let Some(compression) = walk {
+                        data.begin_walk(compression);
                     }
-                    data.begin_walk(compression);
                 })
             };
             let mut databases = Vec::new();

@@ -6,15 +6,19 @@
 //! * `schedule`: when one starts by itself, and when to complain that one does not come off.
 //! * `job`: the cut and the walk that both share.
 //! * `write`: the files: a new generation of the log, or a dump.
+//! * `lent`, `switch`: the log in use, and `appendonly` at run time.
 
 mod job;
+mod lent;
 mod schedule;
+mod switch;
 mod write;
 
 use crate::config::{Config, RuntimeConfig, SavePoint};
 use crate::stats::ServerStats;
 use moon_aof::{AofHandle, RealStorage, Storage};
 use moon_core::ShardCount;
+use moon_repl::Clock;
 use moon_shard::mailbox::Directory;
 use moon_shard::{FailingLogs, SnapshotProgress};
 use schedule::Watchdog;
@@ -25,6 +29,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
 
+pub use lent::LogInUse;
 pub use write::SnapshotError;
 
 /// What a snapshot is for.
@@ -46,8 +51,8 @@ pub struct Parts {
     pub directory: Directory,
     /// Number of shards.
     pub shards: ShardCount,
-    /// The log, if it is on.
-    pub aof: Option<AofHandle>,
+    /// The clock of the history.
+    pub clock: Arc<Clock>,
     /// Where a failed dump is noted, so that writes are refused.
     pub failing_logs: Arc<FailingLogs>,
 }
@@ -55,6 +60,8 @@ pub struct Parts {
 /// The snapshots of a server.
 pub struct Persistence {
     parts: Parts,
+    /// The log, if it is on.
+    log: Mutex<Option<LogInUse>>,
     storage: Arc<dyn Storage>,
     state: Mutex<State>,
     changed: Condvar,
@@ -68,6 +75,16 @@ struct Last {
     ok: bool,
     taken: Duration,
     ended: Instant,
+}
+
+/// What the thread does next.
+enum Job {
+    Snapshot(Kind, Arc<SnapshotProgress>),
+    Switch(
+        bool,
+        Arc<SnapshotProgress>,
+        oneshot::Sender<Result<(), String>>,
+    ),
 }
 
 struct Running {
@@ -88,6 +105,8 @@ struct State {
     /// What is to run next, by kind.
     wanted_rewrite: bool,
     wanted_save: bool,
+    /// `appendonly` as CONFIG SET wants it, and who waits for that.
+    wanted_log: Option<(bool, oneshot::Sender<Result<(), String>>)>,
     /// Who waits for the next save to end (SAVE, SHUTDOWN).
     save_waiters: Vec<oneshot::Sender<Outcome>>,
     last_rewrite: Option<Last>,
@@ -102,6 +121,8 @@ struct State {
     unsaved_since: Option<Instant>,
     /// When the log last said that no dump succeeds.
     overdue_said: Option<Instant>,
+    /// Whether a switch of the log is under way.
+    switching: bool,
     stopping: bool,
 }
 
@@ -154,9 +175,10 @@ impl Persistence {
     ///
     /// # Errors
     /// When the operating system gives none.
-    pub fn start(parts: Parts) -> std::io::Result<Arc<Persistence>> {
+    pub fn start(parts: Parts, log: Option<LogInUse>) -> std::io::Result<Arc<Persistence>> {
         let persistence = Arc::new(Persistence {
             parts,
+            log: Mutex::new(log),
             storage: Arc::new(RealStorage),
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -176,8 +198,18 @@ impl Persistence {
 
     /// The log, if it is on.
     #[must_use]
-    pub fn aof(&self) -> Option<&AofHandle> {
-        self.parts.aof.as_ref()
+    pub fn aof(&self) -> Option<AofHandle> {
+        self.log().as_ref().map(LogInUse::handle)
+    }
+
+    /// Takes the log away, to end it.
+    #[must_use]
+    pub fn take_log(&self) -> Option<LogInUse> {
+        self.log().take()
+    }
+
+    fn log(&self) -> MutexGuard<'_, Option<LogInUse>> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     // --- requests ---
@@ -187,7 +219,7 @@ impl Persistence {
     /// # Errors
     /// The error reply.
     pub fn rewrite_in_background(&self) -> Result<&'static str, String> {
-        if self.parts.aof.is_none() {
+        if self.aof().is_none() {
             return Err(
                 "ERR The append only file is off (appendonly no), so there is nothing to \
                         rewrite; BGSAVE writes a snapshot"
@@ -266,6 +298,21 @@ impl Persistence {
         outcome
     }
 
+    /// CONFIG SET appendonly. The outcome comes when the log holds everything, or is closed.
+    ///
+    /// # Errors
+    /// If another switch is under way.
+    pub fn switch_log(&self, on: bool) -> Result<oneshot::Receiver<Result<(), String>>, String> {
+        let mut state = self.state();
+        if state.wanted_log.is_some() || state.switching {
+            return Err("the log is being switched already".to_owned());
+        }
+        let (to, outcome) = oneshot::channel();
+        state.wanted_log = Some((on, to));
+        self.changed.notify_all();
+        Ok(outcome)
+    }
+
     /// Ten times a second: starts what is due by configuration, and complains of what hangs.
     pub fn tick(&self) {
         let config = self.parts.config.snapshot();
@@ -293,7 +340,7 @@ impl Persistence {
             self.changed.notify_all();
             return;
         }
-        let Some(aof) = &self.parts.aof else { return };
+        let Some(aof) = self.aof() else { return };
         let pause = schedule::rewrite_pause(state.rewrite_failures);
         let paused = state
             .last_rewrite
@@ -393,7 +440,14 @@ impl Persistence {
     // --- the thread ---
 
     fn run(&self) {
-        while let Some((kind, progress)) = self.next() {
+        while let Some(job) = self.next() {
+            let (kind, progress) = match job {
+                Job::Snapshot(kind, progress) => (kind, progress),
+                Job::Switch(on, progress, waiter) => {
+                    self.switch(on, &progress, waiter);
+                    continue;
+                }
+            };
             let started = Instant::now();
             let changes = self.parts.stats.changes();
             let result = match kind {
@@ -405,12 +459,25 @@ impl Persistence {
     }
 
     /// Waits for work; `None` when the server stops.
-    fn next(&self) -> Option<(Kind, Arc<SnapshotProgress>)> {
+    fn next(&self) -> Option<Job> {
         let mut state = self.state();
         loop {
             if state.stopping {
                 state.save_waiters.clear();
+                state.wanted_log = None;
                 return None;
+            }
+            if let Some((on, waiter)) = state.wanted_log.take() {
+                let progress = Arc::<SnapshotProgress>::default();
+                state.switching = true;
+                state.running = on.then(|| Running {
+                    kind: Kind::Rewrite,
+                    waiters: Vec::new(),
+                    since: Instant::now(),
+                    progress: Arc::clone(&progress),
+                    watchdog: Watchdog::new(Instant::now()),
+                });
+                return Some(Job::Switch(on, progress, waiter));
             }
             let kind = if std::mem::take(&mut state.wanted_save) {
                 Kind::Save
@@ -433,8 +500,35 @@ impl Persistence {
                 progress: Arc::clone(&progress),
                 watchdog: Watchdog::new(Instant::now()),
             });
-            return Some((kind, progress));
+            return Some(Job::Snapshot(kind, progress));
         }
+    }
+
+    fn switch(
+        &self,
+        on: bool,
+        progress: &Arc<SnapshotProgress>,
+        waiter: oneshot::Sender<Result<(), String>>,
+    ) {
+        let word = if on { "yes" } else { "no" };
+        tracing::info!("Switching to appendonly {word}");
+        let result = if on {
+            self.switch_on(progress)
+        } else {
+            self.switch_off()
+        };
+        {
+            let mut state = self.state();
+            state.running = None;
+            state.switching = false;
+        }
+        let result = result.map_err(|error| crate::startup::chain(&error));
+        match &result {
+            Ok(()) => tracing::info!("appendonly {word} is in force"),
+            Err(text) => tracing::error!("appendonly {word} failed: {text}"),
+        }
+        // Whoever asked may have gone.
+        waiter.send(result).ok();
     }
 
     fn ended(

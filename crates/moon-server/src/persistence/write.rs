@@ -2,7 +2,9 @@
 
 use super::Persistence;
 use super::job::{AtCut, Snapshot, Stopped, receive};
-use moon_aof::{DumpFile, RdbFile, RdbFileInfo, Rewrite, RewriteError};
+use moon_aof::{
+    DumpFile, RdbFile, RdbFileInfo, RecoverError, Rewrite, RewriteError, ShutdownError,
+};
 use moon_core::{Lsn, ShardId};
 use moon_shard::{Image, SnapshotProgress};
 use moon_store::Compression;
@@ -22,6 +24,15 @@ pub enum SnapshotError {
     /// The log cannot take a new generation.
     #[error(transparent)]
     Rewrite(#[from] RewriteError),
+    /// A log cannot be begun.
+    #[error(transparent)]
+    Open(#[from] RecoverError),
+    /// A log cannot be closed; it goes on.
+    #[error("cannot note in the manifest that the log is closed")]
+    CloseMark(#[source] io::Error),
+    /// A log was closed, but its end may not be on disk.
+    #[error(transparent)]
+    Close(ShutdownError),
     /// The dump could not be written.
     #[error("cannot write {}", path.display())]
     Dump {
@@ -47,11 +58,21 @@ impl Persistence {
         &self,
         progress: &Arc<SnapshotProgress>,
     ) -> Result<(), SnapshotError> {
-        let Some(aof) = &self.parts.aof else {
+        let Some(aof) = self.aof() else {
             return Err(Stopped.into());
         };
-        let mut rewrite = aof.begin_rewrite()?;
-        let at_cut: AtCut = Arc::new(|_, log, _| log.cut());
+        let rewrite = aof.begin_rewrite()?;
+        self.write_bases(rewrite, Arc::new(|_, log, _| log.cut()), progress)
+    }
+
+    /// The part of a rewrite from the cut on; `at_cut` makes each shard's later frames go to the
+    /// new segments.
+    pub(super) fn write_bases(
+        &self,
+        mut rewrite: Rewrite,
+        at_cut: AtCut,
+        progress: &Arc<SnapshotProgress>,
+    ) -> Result<(), SnapshotError> {
         let mut snapshot = Snapshot::begin(
             &self.parts.directory,
             self.parts.shards,

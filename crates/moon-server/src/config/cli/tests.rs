@@ -54,7 +54,23 @@ fn flags_take_the_words_up_to_the_next_flag() {
     assert_eq!(loaded.config.shards.unwrap().get(), 4);
     assert_eq!(loaded.config.appendfsync, AppendFsync::Always);
     assert!(loaded.config.check_config);
-    assert_eq!(loaded.notes.len(), 1, "{:?}", loaded.notes);
+    assert_eq!(loaded.config.save, Some(Vec::new()));
+    assert!(loaded.notes.is_empty(), "{:?}", loaded.notes);
+}
+
+/// Lines add up, as in Redis; a flag replaces what the file says.
+#[test]
+fn save_lines_add_up_and_flags_replace_them() {
+    let save = |text: &str, flags: &[&str]| {
+        let loaded = in_file(text, flags).unwrap();
+        super::table::show_save(&loaded.config)
+    };
+    let lines = "appendonly no\nsave 3600 1\nsave 300 100\n";
+    assert_eq!(save(lines, &[]), "3600 1 300 100");
+    assert_eq!(save(lines, &["--save", "60", "5"]), "60 5");
+    assert_eq!(save("save 3600 1\nsave \"\"\nsave 9 9\n", &[]), "9 9");
+    assert_eq!(save("appendonly no\n", &[]), "3600 1 300 100 60 10000");
+    assert_eq!(save("appendonly yes\n", &[]), "");
 }
 
 #[test]
@@ -98,7 +114,10 @@ fn bad_values_are_fatal_by_flag_and_by_file() {
         ("shards", "-1"),
         ("shards", ""),
         ("inflight-max-bytes", "99999999999999gb"),
-        ("save", "60 1000"),
+        ("save", "60"),
+        ("save", "0 1000"),
+        ("save", "60 -1"),
+        ("save", "often"),
         ("replicaof", "a 1"),
         ("tls-port", "6380"),
         ("cluster-enabled", "yes"),
