@@ -10,7 +10,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 /// Ends `server` with `stop` under load and verifies what it kept.
-fn stop_under_load(server: &mut Server, stop: impl FnOnce(&mut Server) -> ExitStatus) {
+pub(crate) fn stop_under_load(server: &mut Server, stop: impl FnOnce(&mut Server) -> ExitStatus) {
     let writers = (0..3)
         .map(|c| Writer::new(Generator::new(Workload::Strings, c, 5)))
         .collect();

@@ -1,10 +1,13 @@
 //! Snapshots: when they are written, what they hold, and what follows if one fails.
 
+use crate::shutdown::stop_under_load;
 use crate::support::{
-    assert_same_state, config, info, is_installed, is_other_server, run, script, start, state,
-    temp_dir, wait_until,
+    SHARDS, assert_same_state, assert_survives_sigkill, config, fill, info, is_installed,
+    is_other_server, run, script, start, state, temp_dir, wait_until,
 };
+use moon_harness::model::State;
 use moon_harness::{Client, Flavor, FsyncPolicy, Reply, Server, ServerConfig};
+use nix::sys::signal::Signal;
 use std::fs;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -40,6 +43,14 @@ fn save_in_background(client: &mut Client, outcome: &str) {
     assert_eq!(format!("{reply:?}"), "+Background saving started");
     wait_until(client, "rdb_bgsave_in_progress", |n| n == "0");
     wait_until(client, "rdb_last_bgsave_status", |status| status == outcome);
+}
+
+fn wait_for_log(server: &Server, text: &str) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while !server.log().contains(text) {
+        assert!(Instant::now() < until, "{}", server.log_tail());
+        std::thread::yield_now();
+    }
 }
 
 /// Nothing of Redis's rule is different but that commands which free memory still run.
@@ -86,7 +97,7 @@ fn writes_are_refused_while_snapshots_fail() {
 #[test]
 fn a_failed_snapshot_refuses_nothing_without_save_points() {
     let dir = temp_dir();
-    let server = Server::start(config(&dir).shards(2)).unwrap();
+    let server = Server::start(config(&dir).shards(2).append(FsyncPolicy::Everysec)).unwrap();
     let mut client = server.client().unwrap();
     fs::create_dir(server.config().dir.join("dump.rdb")).unwrap();
     config_set(&mut client, "save", "");
@@ -153,9 +164,148 @@ fn the_log_says_that_no_snapshot_succeeds() {
     let warning = "No snapshot has succeeded for";
     while !server.log().contains(warning) {
         assert!(Instant::now() < until, "{}", server.log_tail());
-        wait_until(&mut client, "rdb_last_bgsave_status", |status| {
-            status == "err"
-        });
     }
     assert_eq!(server.log().matches(warning).count(), 1);
+}
+
+/// What a stop keeps without a log: as in Redis, that depends on the save points and on what
+/// SHUTDOWN says.
+#[test]
+fn a_stop_writes_a_snapshot_if_it_should() {
+    for (save, command, kept) in [
+        ("3600 1", "SHUTDOWN", true),
+        ("3600 1", "SHUTDOWN NOSAVE", false),
+        ("", "SHUTDOWN", false),
+        ("", "SHUTDOWN SAVE", true),
+    ] {
+        for shards in [1, 3] {
+            let dir = temp_dir();
+            let mut server = Server::start(without_log(&dir, shards, save)).unwrap();
+            let mut client = server.client().unwrap();
+            fill(&mut client);
+            let before = if kept { state(&server) } else { State::new() };
+            let reply = client.run(command);
+            assert!(reply.is_err(), "the connection closes: {reply:?}");
+            let status = server.wait_exit(Duration::from_secs(20)).unwrap();
+            assert_eq!(status.code(), Some(0), "{}", server.log_tail());
+            server.restart().unwrap();
+            let context = format!("save {save:?}, {command}");
+            assert_same_state(&before, &state(&server), &context);
+        }
+    }
+}
+
+#[test]
+fn a_stop_whose_snapshot_fails_does_not_happen_unless_forced() {
+    let dir = temp_dir();
+    let mut server = Server::start(without_log(&dir, 2, "3600 1")).unwrap();
+    let mut client = server.client().unwrap();
+    script(&mut client, "SET k 1");
+    let blocked = server.config().dir.join("dump.rdb");
+    fs::create_dir(&blocked).unwrap();
+    // Redis answers an error; here the connection may be gone by then.
+    drop(client.run("SHUTDOWN"));
+    wait_for_log(&server, "can't exit");
+    server.wait_ready().unwrap();
+    assert_eq!(run(&server, "GET k"), Reply::bulk("1"));
+    drop(server.client().unwrap().run("SHUTDOWN FORCE"));
+    let status = server.wait_exit(Duration::from_secs(20)).unwrap();
+    assert_eq!(status.code(), Some(0), "{}", server.log_tail());
+}
+
+/// Nothing is acknowledged behind the snapshot that a signal makes the server write.
+#[test]
+fn a_signal_under_load_keeps_what_was_acknowledged_without_a_log() {
+    for shards in [1, 4] {
+        let dir = temp_dir();
+        let mut server = Server::start(without_log(&dir, shards, "3600 1")).unwrap();
+        stop_under_load(&mut server, |server| {
+            server.signal(Signal::SIGTERM).unwrap();
+            server.wait_exit(Duration::from_secs(20)).unwrap()
+        });
+    }
+}
+
+/// Scenario 106: the log that begins beside a snapshot holds it before anybody is served.
+#[test]
+fn a_log_that_begins_beside_a_snapshot_holds_it() {
+    if is_other_server() {
+        return;
+    }
+    let dir = temp_dir();
+    let source = Server::start(without_log(&dir, 2, "")).unwrap();
+    fill(&mut source.client().unwrap());
+    assert_eq!(run(&source, "SAVE"), Reply::ok());
+    let dump = source.config().dir.join("dump.rdb");
+    for (number, shards) in SHARDS.into_iter().enumerate() {
+        let dir = temp_dir();
+        let config = config(&dir)
+            .shards(shards)
+            .append(FsyncPolicy::ALL[number % 3]);
+        fs::create_dir(&config.dir).unwrap();
+        fs::copy(&dump, config.dir.join("dump.rdb")).unwrap();
+        let mut server = Server::start(config).unwrap();
+        for shard in 0..shards {
+            let log = format!("appendonlydir/shard-{shard}/moon.aof.1.base.rdb");
+            assert!(server.config().dir.join(&log).is_file(), "{log}");
+        }
+        // Before anything was written, so that nothing but the start can have kept it.
+        server.kill9().unwrap();
+        fs::remove_file(server.config().dir.join("dump.rdb")).unwrap();
+        server.restart().unwrap();
+        assert_same_state(&state(&source), &state(&server), "the log alone");
+        fill(&mut server.client().unwrap());
+        assert_survives_sigkill(&mut server);
+    }
+}
+
+/// The forms of `save` that CONFIG takes and prints, as in Redis.
+#[test]
+fn save_points_are_set_and_shown_as_in_redis() {
+    let dir = temp_dir();
+    let server = Server::start(without_log(&dir, 1, "3600 1 300 100")).unwrap();
+    let mut client = server.client().unwrap();
+    let assert_shown = |client: &mut Client, expected: &str| {
+        let reply = client.run("CONFIG GET save").unwrap();
+        let expected = [Reply::bulk("save"), Reply::bulk(expected)];
+        assert_eq!(reply, Reply::Array(expected.into()));
+    };
+    assert_shown(&mut client, "3600 1 300 100");
+    for value in ["60 1000", "", "10 5 20 4 30 3"] {
+        config_set(&mut client, "save", value);
+        assert_shown(&mut client, value);
+    }
+    for wrong in ["60", "60 x", "0 1", "60 -1", "60 1 300"] {
+        let reply = client.command(&["CONFIG", "SET", "save", wrong]).unwrap();
+        let text = "ERR CONFIG SET failed (possibly related to argument 'save') - Invalid save \
+                    parameters";
+        assert_eq!(reply, Reply::Error(text.into()), "{wrong}");
+    }
+    assert_shown(&mut client, "10 5 20 4 30 3");
+}
+
+#[test]
+fn save_lines_of_a_file_add_up() {
+    for (file, expected) in [
+        (
+            "save 3600 1\nsave 300 100\nsave 60 10000 10 1000000\n",
+            "3600 1 300 100 60 10000 10 1000000",
+        ),
+        ("save 3600 1\nsave \"\"\nsave 60 5\n", "60 5"),
+        ("save 3600 1\nsave \"\"\n", ""),
+    ] {
+        let dir = temp_dir();
+        let path = dir.path().join("redis.conf");
+        fs::write(&path, file).unwrap();
+        let mut config = config(&dir);
+        config.config_file = Some(path);
+        if is_other_server() {
+            // The harness says `--save ""` to Redis, which wins over the file.
+            return;
+        }
+        let server = Server::start(config).unwrap();
+        let reply = run(&server, "CONFIG GET save");
+        let expected = [Reply::bulk("save"), Reply::bulk(expected)];
+        assert_eq!(reply, Reply::Array(expected.into()), "{file}");
+    }
 }

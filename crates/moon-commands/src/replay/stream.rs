@@ -217,11 +217,11 @@ mod tests {
         bytes
     }
 
+    /// Database, name and deadline of a key.
+    type Found = (usize, String, Option<i64>);
+
     /// Feeds `bytes` in pieces of `size`; the keys of all databases afterwards.
-    fn keys(
-        bytes: &[u8],
-        size: usize,
-    ) -> Result<(Vec<(usize, String, Option<i64>)>, StreamEnd), ReplayError> {
+    fn keys(bytes: &[u8], size: usize) -> Result<(Vec<Found>, StreamEnd), ReplayError> {
         let mut shard = ShardData::new(ShardId(0), 3, false);
         let limits = Limits::default();
         let mut stream = StreamReplay::new(ShardCount::ONE, &limits, NOW);

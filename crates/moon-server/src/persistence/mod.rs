@@ -400,12 +400,12 @@ impl Persistence {
         let changes = self.parts.stats.changes();
         let state = self.state();
         let kind = |kind, scheduled, last: Option<Last>, count| KindInfo {
-            running_for: state
-                .running
-                .as_ref()
-                .filter(|running| running.kind == kind)
-                .map(|running| running.since.elapsed()),
-            scheduled,
+            running_for: match &state.running {
+                Some(running) => (running.kind == kind).then(|| running.since.elapsed()),
+                // Its reply says that it has begun, and the thread is on its way.
+                None => scheduled.then_some(Duration::ZERO),
+            },
+            scheduled: scheduled && state.running.is_some(),
             last_ok: last.is_none_or(|last| last.ok),
             last_taken: last.map(|last| last.taken),
             count,
