@@ -399,7 +399,7 @@ impl Persistence {
     pub fn info(&self) -> PersistenceInfo {
         let changes = self.parts.stats.changes();
         let state = self.state();
-        let kind = |kind, scheduled, last: Option<Last>, count| KindInfo {
+        let kind = |kind, scheduled: bool, last: Option<Last>, count| KindInfo {
             running_for: match &state.running {
                 Some(running) => (running.kind == kind).then(|| running.since.elapsed()),
                 // Its reply says that it has begun, and the thread is on its way.
