@@ -65,6 +65,7 @@ mod armed {
         })
     });
 
+    /// Whether the process is to die at this hit; the caller does something first.
     pub fn due(name: &str) -> bool {
         match &*ARMED {
             Some(armed) if armed.name == name => armed.left.fetch_sub(1, Ordering::SeqCst) == 1,
@@ -72,6 +73,7 @@ mod armed {
         }
     }
 
+    /// Ends the process as SIGKILL does.
     pub fn die() {
         use nix::sys::signal::{Signal, kill};
         // Reached only if the kernel refuses; then dying in another way is as good.
