@@ -12,6 +12,7 @@
 mod support;
 
 mod clients;
+mod deadlines;
 mod disk;
 mod documents;
 mod migrate;
