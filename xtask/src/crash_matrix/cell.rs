@@ -73,7 +73,7 @@ impl fmt::Display for Cell {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Break {
-    /// Deletes a key that was acknowledged.
+    /// Deletes keys that were acknowledged.
     Drop,
     /// Writes a key that nobody wrote.
     Invent,
@@ -310,7 +310,15 @@ fn apply_damage(damage: Break, client: &mut Client, writers: &[Writer]) -> Resul
         writers.iter().find_map(key).context("nothing to damage")
     };
     let reply = match damage {
-        Break::Drop => client.command(&[&b"DEL"[..], &victim(":s")?.key])?,
+        // All of them: an operation without an answer may have deleted a single one.
+        Break::Drop => {
+            victim(":s")?;
+            let keys = writers.iter().flat_map(|w| w.state.keys());
+            let strings = keys.filter(|k| k.to_string().contains(":s"));
+            let mut parts: Vec<&[u8]> = vec![b"DEL"];
+            parts.extend(strings.map(|k| &k.key[..]));
+            client.command(&parts)?
+        }
         Break::Invent => client.run("SET c0:nobody 0:1")?,
         Break::Double => client.command(&[&b"INCRBY"[..], &victim(":n")?.key, b"100000"])?,
         Break::Hole => client.command(&[&b"LPOP"[..], &shared_list().key])?,
