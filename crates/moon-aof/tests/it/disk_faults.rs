@@ -104,9 +104,7 @@ fn while_no_replacement_can_be_made_nothing_counts_and_nothing_piles_up() {
     let steps = [
         (Operation::Create, "incr.aof", EMFILE),
         (Operation::Create, "moon.aof.manifest", EMFILE),
-        // Of the replacement only: the frame at risk, and what a quiet shard writes on its own,
-        // go into the first segments.
-        (Operation::Write, "moon.aof.2.incr", ENOSPC),
+        (Operation::Write, "incr.aof", ENOSPC),
         (Operation::Write, "manifest", ENOSPC),
         (Operation::Sync, "incr.aof", EIO),
         (Operation::Sync, "manifest", EIO),
@@ -122,7 +120,16 @@ fn while_no_replacement_can_be_made_nothing_counts_and_nothing_piles_up() {
             wait_all_durable(&mut log);
             let files = segments(&disk);
             disk.add_rule(Rule::once(Operation::Sync, "shard-0", Fault::Error(EIO)));
-            disk.add_rule(Rule::every(operation, path, Fault::Error(errno)));
+            if (operation, path) == (Operation::Write, "incr.aof") {
+                // Of replacements only: the frame at risk, and what a quiet shard writes on its
+                // own, go into the first segments.
+                for seq in 2..100 {
+                    let path = format!("moon.aof.{seq}.incr");
+                    disk.add_rule(Rule::every(operation, &path, Fault::Error(errno)));
+                }
+            } else {
+                disk.add_rule(Rule::every(operation, path, Fault::Error(errno)));
+            }
             log.append(0, b"at risk ");
             let expected = failing(0, LogHealth::SyncFailing, errno);
             log.tick_until(&case, |log| log.pool.status().failure() == expected);
