@@ -13,7 +13,16 @@ pub(crate) struct KeySpec {
     /// What is done to them.
     pub(crate) flags: &'static [&'static str],
     /// Where they are; `None` if it takes more than positions to tell.
-    pub(crate) range: Option<KeyRange>,
+    pub(crate) place: Option<KeyPlace>,
+}
+
+/// Where keys are.
+#[derive(Clone, Copy)]
+pub(crate) enum KeyPlace {
+    /// At positions.
+    Range(KeyRange),
+    /// Behind a number at this index that counts them.
+    Numkeys(i64),
 }
 
 /// Positions of keys.
@@ -35,25 +44,43 @@ pub(crate) fn key_specs(spec: &CommandSpec) -> Vec<KeySpec> {
         Keys::None => Vec::new(),
         Keys::Found(_) => vec![KeySpec {
             flags: groups[0],
-            range: None,
+            place: None,
         }],
+        Keys::Numkeys { at, destination } => {
+            let counted = KeySpec {
+                flags: groups[groups.len() - 1],
+                place: Some(KeyPlace::Numkeys(at.into())),
+            };
+            let stored = KeySpec {
+                flags: groups[0],
+                place: Some(KeyPlace::Range(KeyRange {
+                    first: 1,
+                    last: 0,
+                    step: 1,
+                })),
+            };
+            match destination {
+                true => vec![stored, counted],
+                false => vec![counted],
+            }
+        }
         Keys::Range { first, last, step } => {
             let (first, last, step) = (i64::from(first), i64::from(last), i64::from(step));
             if let [flags] = groups {
                 let last = if last < 0 { last } else { last - first };
-                let range = Some(KeyRange { first, last, step });
-                return vec![KeySpec { flags, range }];
+                let place = Some(KeyPlace::Range(KeyRange { first, last, step }));
+                return vec![KeySpec { flags, place }];
             }
             // A group is one key.
             (0..)
                 .zip(groups)
                 .map(|(nth, flags)| KeySpec {
                     flags,
-                    range: Some(KeyRange {
+                    place: Some(KeyPlace::Range(KeyRange {
                         first: first + nth * step,
                         last: 0,
                         step: 1,
-                    }),
+                    })),
                 })
                 .collect()
         }

@@ -1,6 +1,6 @@
 //! What COMMAND and its subcommands answer, written from the table.
 
-use crate::command_keys::{KeySpec, flags_in_request, key_specs};
+use crate::command_keys::{KeyPlace, KeySpec, flags_in_request, key_specs};
 use crate::error::CommandError;
 use crate::glob::{self, Case};
 use crate::spec::{CommandSpec, Flags, Keys};
@@ -105,6 +105,9 @@ fn key_range(spec: &CommandSpec) -> [i64; 3] {
         Keys::Range { first, last, step } if subcommands::of(spec.name).is_empty() => {
             [first.into(), last.into(), step.into()]
         }
+        Keys::Numkeys {
+            destination: true, ..
+        } => [1; 3],
         _ => [0; 3],
     }
 }
@@ -139,38 +142,46 @@ fn write_key_spec(reply: &mut Reply<'_>, keys: &KeySpec) {
     reply.map(3);
     reply.bulk(b"flags");
     write_key_flags(reply, keys.flags);
-    let Some(range) = keys.range else {
-        for part in [b"begin_search".as_slice(), b"find_keys"] {
-            reply.bulk(part);
-            reply.map(2);
-            reply.bulk(b"type");
-            reply.bulk(b"unknown");
-            reply.bulk(b"spec");
-            reply.map(0);
+    let Some(place) = keys.place else {
+        for part in ["begin_search", "find_keys"] {
+            reply.bulk(part.as_bytes());
+            write_search(reply, "unknown", &[]);
         }
         return;
     };
+    let first = match place {
+        KeyPlace::Range(range) => range.first,
+        KeyPlace::Numkeys(at) => at,
+    };
     reply.bulk(b"begin_search");
-    reply.map(2);
-    reply.bulk(b"type");
-    reply.bulk(b"index");
-    reply.bulk(b"spec");
-    reply.map(1);
-    reply.bulk(b"index");
-    reply.integer(range.first);
+    write_search(reply, "index", &[("index", first)]);
     reply.bulk(b"find_keys");
+    match place {
+        KeyPlace::Range(range) => {
+            let numbers = [
+                ("lastkey", range.last),
+                ("keystep", range.step),
+                ("limit", 0),
+            ];
+            write_search(reply, "range", &numbers);
+        }
+        KeyPlace::Numkeys(_) => {
+            let numbers = [("keynumidx", 0), ("firstkey", 1), ("keystep", 1)];
+            write_search(reply, "keynum", &numbers);
+        }
+    }
+}
+
+/// A way to find something, with the numbers it takes.
+fn write_search(reply: &mut Reply<'_>, kind: &str, numbers: &[(&str, i64)]) {
     reply.map(2);
     reply.bulk(b"type");
-    reply.bulk(b"range");
+    reply.bulk(kind.as_bytes());
     reply.bulk(b"spec");
-    reply.map(3);
-    for (name, number) in [
-        ("lastkey", range.last),
-        ("keystep", range.step),
-        ("limit", 0),
-    ] {
+    reply.map(numbers.len());
+    for (name, number) in numbers {
         reply.bulk(name.as_bytes());
-        reply.integer(number);
+        reply.integer(*number);
     }
 }
 

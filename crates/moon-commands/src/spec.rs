@@ -63,6 +63,14 @@ pub enum Keys {
         /// Distance between keys.
         step: i16,
     },
+    /// As many as the number at index `at` says, right behind it. A number that is none, or too
+    /// large, names no keys: the command says what is wrong with it.
+    Numkeys {
+        /// Index of the number.
+        at: u16,
+        /// Whether the argument at index 1 is a key before them, which the command stores to.
+        destination: bool,
+    },
     /// Found by a function, which pushes the indexes of the keys.
     Found(fn(Args<'_>, &mut Vec<usize>)),
 }
@@ -72,6 +80,16 @@ pub const FIRST_KEY: Keys = Keys::Range {
     first: 1,
     last: 1,
     step: 1,
+};
+/// A number of keys at index 1, and the keys behind it.
+pub const NUMKEYS: Keys = Keys::Numkeys {
+    at: 1,
+    destination: false,
+};
+/// A destination at index 1, a number of keys behind it, and the keys.
+pub const DESTINATION_NUMKEYS: Keys = Keys::Numkeys {
+    at: 2,
+    destination: true,
 };
 /// Every argument after the name is a key.
 pub const ALL_KEYS: Keys = Keys::Range {
@@ -153,6 +171,17 @@ impl CommandSpec {
         match self.keys {
             Keys::None => {}
             Keys::Found(find) => find(args, positions),
+            Keys::Numkeys { at, destination } => {
+                let at = usize::from(at);
+                positions.extend(destination.then_some(1));
+                let number = args.get(at).and_then(crate::parse::canonical_integer);
+                let behind = args.len().saturating_sub(at + 1);
+                if let Some(count) = number.and_then(|number| usize::try_from(number).ok())
+                    && count <= behind
+                {
+                    positions.extend(at + 1..=at + count);
+                }
+            }
             Keys::Range { first, last, step } => {
                 let last = if last < 0 {
                     args.len().saturating_sub(usize::from(last.unsigned_abs()))

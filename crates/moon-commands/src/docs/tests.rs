@@ -50,8 +50,11 @@ fn the_table_describes_commands_as_redis_does() {
         assert_eq!(sorted(acl), sorted(expected_acl), "{name}: ACL categories");
         let specs: Vec<Value> = key_specs(spec)
             .iter()
-            .map(|keys| match keys.range {
-                Some(range) => json!([keys.flags, range.first, range.last, range.step]),
+            .map(|keys| match keys.place {
+                Some(KeyPlace::Range(range)) => {
+                    json!([keys.flags, range.first, range.last, range.step])
+                }
+                Some(KeyPlace::Numkeys(at)) => json!([keys.flags, "numkeys", at]),
                 None => json!([keys.flags]),
             })
             .collect();
