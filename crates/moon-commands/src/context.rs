@@ -5,7 +5,7 @@ use crate::error::CommandError;
 use crate::shard_set::ShardSet;
 use moon_core::{Lsn, ShardCount, UnixMs};
 use moon_resp::{Args, Reply};
-use moon_store::{AccessClock, DbIndex, Deadline, Key, ShardData, Value};
+use moon_store::{AccessClock, DbIndex, Deadline, Key, PackLimits, ShardData, Value};
 use rand::rngs::SmallRng;
 
 /// Bounds and thresholds that CONFIG SET can change.
@@ -25,6 +25,21 @@ pub struct Limits {
     pub set_max_listpack_entries: usize,
     /// `set-max-listpack-value` in bytes.
     pub set_max_listpack_value: usize,
+    /// `zset-max-listpack-entries`.
+    pub zset_max_listpack_entries: usize,
+    /// `zset-max-listpack-value` in bytes.
+    pub zset_max_listpack_value: usize,
+}
+
+impl Limits {
+    /// Up to where a sorted set stays in its small form.
+    #[must_use]
+    pub fn zset_pack(&self) -> PackLimits {
+        PackLimits {
+            entries: self.zset_max_listpack_entries,
+            value_bytes: self.zset_max_listpack_value,
+        }
+    }
 }
 
 impl Default for Limits {
@@ -37,6 +52,8 @@ impl Default for Limits {
             set_max_intset_entries: 512,
             set_max_listpack_entries: 128,
             set_max_listpack_value: 64,
+            zset_max_listpack_entries: 128,
+            zset_max_listpack_value: 64,
         }
     }
 }

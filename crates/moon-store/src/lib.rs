@@ -4,7 +4,7 @@
 //! * [`key`]: [`Key`], the bytes of a key with their hash, computed once per command.
 //! * [`string`]: [`Str`], the bytes of a string value, compact.
 //! * [`value`]: [`Value`], what a key holds.
-//! * [`types`]: the values that hold several things: hashes, lists, sets.
+//! * [`types`]: the values that hold several things: hashes, lists, sets, sorted sets.
 //! * `packed_key`, [`clock`]: a stored key with its access clock and flags, in 24 bytes.
 //! * `position`, `table`: the order of keys, and the segmented table that keeps it.
 //! * [`db`]: [`Db`], one numbered database: keys, deadlines, the expiry cycle, scan.
@@ -39,7 +39,7 @@ pub use key::Key;
 pub use long_str::STRING_LEN_MAX;
 pub use shard::{DbIndex, ShardData};
 pub use string::Str;
-pub use types::{Encoding, End, Hash, List, Member, NodeLimit, PackLimits, Set, SetLimits};
+pub use types::{Encoding, End, Hash, List, Member, NodeLimit, PackLimits, Set, SetLimits, ZSet};
 pub use value::{IntText, Kind, Value, parse_int};
 pub use walk::{CHUNK_BYTES, HUGE_BYTES, WalkProgress};
 pub use watch::{WatchTable, WatchVersion};
