@@ -21,7 +21,8 @@ fn expected() -> i64 {
 fn counted<R>(what: impl FnOnce() -> R) -> (i64, R) {
     let before = allocated_here().expect("the thread has a counter of its own");
     let result = what();
-    (allocated_here().unwrap() - before, result)
+    let after = allocated_here().expect("it still has it");
+    (after - before, result)
 }
 
 #[test]
