@@ -34,7 +34,7 @@ pub mod watch;
 pub use clock::AccessClock;
 pub use db::{Change, Compression, Db, Deadline, ExpireScan};
 pub use dirty::{DirtyKeys, THIS_TURN};
-pub use image::{ImageChunk, encode_entry};
+pub use image::{ImageChunk, encode_entry, encode_value};
 pub use key::Key;
 pub use long_str::STRING_LEN_MAX;
 pub use shard::{DbIndex, ShardData};
