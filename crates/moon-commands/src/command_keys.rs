@@ -125,7 +125,7 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         | "setrange" => &[&["RW", "update"]],
         "getdel" | "lpop" | "rpop" | "spop" => &[&["RW", "access", "delete"]],
         "hdel" | "srem" => &[&["RW", "delete"]],
-        "mset" | "psetex" | "setex" => &[&["OW", "update"]],
+        "mset" | "psetex" | "restore" | "setex" => &[&["OW", "update"]],
         "msetnx" | "setnx" => &[&["OW", "insert"]],
         "set" => &[&["RW", "access", "update", "variable_flags"]],
         _ if spec.flags.contains(Flags::READONLY) => &[&["RO", "access"]],
