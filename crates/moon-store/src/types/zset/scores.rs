@@ -24,6 +24,7 @@ impl dict::Entry for ScoreMember {
 
 impl Scores {
     /// Number of members.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.dict.len()
     }
