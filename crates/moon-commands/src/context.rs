@@ -259,7 +259,7 @@ impl<'a> Cx<'a> {
     /// As [`Cx::store`], in database `db`.
     #[inline]
     pub fn store_in(&mut self, db: DbIndex, key: Key<'_>, value: Value, deadline: Deadline) {
-        self.shard(key).db(db).insert(key, value, deadline);
+        self.shard(key).db(db).store(key, value, deadline);
     }
 
     /// Stores a string value. The effect is the caller's to tell, with [`Cx::changed`].
@@ -269,13 +269,21 @@ impl<'a> Cx<'a> {
         self.shard(key).db(db).insert_string(key, bytes, deadline);
     }
 
-    /// Removes a key. The effect is the caller's to tell, with [`Cx::changed`].
-    pub fn remove(&mut self, key: Key<'_>) -> Option<(Value, Deadline)> {
+    /// Removes a key, whose value is dropped lazily; whether it was there. The effect is the
+    /// caller's to tell, with [`Cx::changed`].
+    pub fn remove(&mut self, key: Key<'_>) -> bool {
         self.remove_in(self.db, key)
     }
 
     /// As [`Cx::remove`], in database `db`.
-    pub fn remove_in(&mut self, db: DbIndex, key: Key<'_>) -> Option<(Value, Deadline)> {
+    pub fn remove_in(&mut self, db: DbIndex, key: Key<'_>) -> bool {
+        self.shard(key).db(db).delete(key)
+    }
+
+    /// Removes a key and returns what was there, for who goes on to use it. The effect is the
+    /// caller's to tell, with [`Cx::changed`].
+    pub fn take(&mut self, key: Key<'_>) -> Option<(Value, Deadline)> {
+        let db = self.db;
         self.shard(key).db(db).remove(key)
     }
 

@@ -10,12 +10,14 @@
 //! * [`db`]: [`Db`], one numbered database: keys, deadlines, the expiry cycle, scan.
 //! * [`dirty`]: which keys hold effects that are not committed yet, for the gate.
 //! * [`watch`]: versions of watched keys, for WATCH.
+//! * [`garbage`]: large values that were removed, dropped elsewhere.
 //! * [`shard`]: [`ShardData`], everything that execution touches and that a borrow moves.
 //! * [`image`], [`walk`]: the state at one moment as RDB bytes, written while commands go on.
 
 pub mod clock;
 pub mod db;
 pub mod dirty;
+pub mod garbage;
 pub mod image;
 pub mod key;
 mod long_str;
@@ -34,6 +36,7 @@ pub mod watch;
 pub use clock::AccessClock;
 pub use db::{Change, Compression, Db, Deadline, ExpireScan};
 pub use dirty::{DirtyKeys, THIS_TURN};
+pub use garbage::Garbage;
 pub use image::{ImageChunk, encode_entry};
 pub use key::Key;
 pub use long_str::STRING_LEN_MAX;

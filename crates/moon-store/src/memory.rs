@@ -1,9 +1,10 @@
-//! Estimates of what an allocation costs.
+//! What an allocation costs.
 
-/// What the allocator sets aside for a request of `bytes`: rounded up to 16, none for none.
+/// What the allocator sets aside for a request of `bytes`: its size class, none for none.
+#[inline]
 #[must_use]
 pub fn allocated(bytes: usize) -> usize {
-    bytes.next_multiple_of(16)
+    moon_alloc::good_size(bytes)
 }
 
 /// The smallest capacity of at least `bytes` that an allocator serves without rounding: multiples

@@ -28,14 +28,20 @@ impl Pair {
     }
 
     /// Runs a command on both and returns the reply; `''` stands for an empty argument.
-    fn compare(&mut self, command: &str) -> Vec<u8> {
+    #[track_caller]
+    fn compare(&mut self, command: &str) {
+        let (found, expected) = self.run(command);
+        assert_same(command, &found, &expected);
+    }
+
+    /// The replies of both to a command.
+    fn run(&mut self, command: &str) -> (Vec<u8>, Vec<u8>) {
         let expected = self.redis.run(&parts_of(command));
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .expect("after 1970");
         self.moon.now = UnixMs(i64::try_from(now.as_millis()).expect("in range"));
-        assert_same(command, &run(&mut self.moon, command), &expected);
-        expected
+        (run(&mut self.moon, command), expected)
     }
 }
 
@@ -97,11 +103,16 @@ fn replies_are_those_recorded_from_redis() {
 }
 
 fn compare_all(pair: &mut Pair) {
-    let mut replies = String::new();
+    let (mut replies, mut differences) = (String::new(), Vec::new());
     for command in commands() {
-        let reply = pair.compare(command);
-        replies.push_str(&format!("{}\n", reply.escape_ascii()));
+        let (found, expected) = pair.run(command);
+        replies.push_str(&format!("{}\n", expected.escape_ascii()));
+        if found != expected {
+            let [found, expected] = [found, expected].map(|reply| reply.escape_ascii().to_string());
+            differences.push(format!("{command}\n  here:  {found}\n  Redis: {expected}"));
+        }
     }
+    assert!(differences.is_empty(), "\n{}", differences.join("\n"));
     if std::env::var_os("MOON_RECORD_REPLIES").is_some() {
         for (protocol, path, _) in RECORDED {
             if protocol == pair.moon.protocol {

@@ -2,6 +2,7 @@
 
 mod compared_with_redis;
 mod effects_of_commands;
+mod effects_of_values;
 mod harness;
 mod keyspace_commands;
 mod loaded_dumps;

@@ -470,13 +470,13 @@ fn a_flushed_database_stays_with_the_walk_and_is_freed_by_it() {
             receiver.take_all(&mut shard);
         }
         let was_done = shard.walk_is_done();
-        let old = shard.flush(0);
+        let old = shard.take_all(0);
         assert_eq!(old.is_empty(), !was_done);
         assert!(shard.is_empty());
         assert!(!shard.is_held(0, Key::new(b"huge")));
         fill(&mut shard, 0, 0..100);
         // The new one can be flushed as ever.
-        assert_eq!(shard.flush(0).len(), 100);
+        assert_eq!(shard.take_all(0).len(), 100);
         fill(&mut shard, 0, 50..60);
         while !shard.walk_is_done() {
             shard.walk(&mut || true);
