@@ -25,7 +25,7 @@ pub use hash::Hash;
 pub use list::{End, List, NodeLimit};
 pub use pack::Pack;
 pub use set::{Member, Set, SetLimits};
-pub use zset::ZSet;
+pub use zset::{Direction, ZSet};
 
 /// Where somebody stands who goes through a value step by step, without holding on to it. Begins
 /// at the default; means nothing any more once the value changes.

@@ -65,7 +65,8 @@ fn value(kind: u8, n: usize) -> Value {
         1 => Value::string(&vec![b's'; n * 5]),
         2 => list(n + 1),
         3 => set(n + 1),
-        _ => hash(n + 1),
+        4 => hash(n + 1),
+        _ => zset(n + 1),
     }
 }
 
