@@ -13,6 +13,7 @@ use moon_core::{ShardCount, ShardId, UnixMs};
 use moon_rdb::{
     RdbEntry, RdbEntryRef, RdbError, RdbFault, RdbItemRef, RdbLimits, RdbReadValue, RdbReader,
 };
+use moon_store::stream::StreamFault;
 use moon_store::{Change, Db, DbIndex, Deadline, Key, ShardData, Value};
 use std::fmt;
 use std::io::Read;
@@ -108,6 +109,16 @@ pub enum LoadError {
         key: Vec<u8>,
         /// Length of the piece.
         bytes: usize,
+    },
+    /// A stream that no command could have made.
+    #[error("key {} of database {db} is a stream with {fault}", Shown(key))]
+    Stream {
+        /// The database.
+        db: u32,
+        /// The key.
+        key: Vec<u8>,
+        /// What is wrong with it.
+        fault: StreamFault,
     },
     /// The key belongs to a shard that is not in hand.
     #[error("key {} belongs to another shard", Shown(key))]
@@ -241,6 +252,7 @@ impl Place<'_> {
             ValueFault::Empty => LoadError::Empty { db, key },
             ValueFault::Duplicate(element) => LoadError::DuplicateElement { db, key, element },
             ValueFault::TooLong(bytes) => LoadError::TooLong { db, key, bytes },
+            ValueFault::Stream(fault) => LoadError::Stream { db, key, fault },
         }
     }
 

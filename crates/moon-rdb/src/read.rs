@@ -9,11 +9,13 @@ use crate::error::{RdbError, RdbFault};
 use crate::format::{
     MAGIC, MAGIC_VALKEY, VERSION_NEWEST, VERSION_WITH_CHECKSUM, kind, module_name, opcode,
 };
+use crate::stream::{RdbStream, StreamForm};
 use crate::value::{RdbEntryRef, RdbItem, RdbItemRef, RdbReadValue};
 use input::{Input, check_len};
 use std::io::Read;
 
 mod input;
+mod stream;
 
 /// What a reader accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +68,8 @@ pub struct RdbReader<R> {
     string: Vec<u8>,
     /// The elements of its collection; fields and values of a hash in turns.
     elements: Elements,
+    /// Its stream.
+    stream: RdbStream,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -103,6 +107,7 @@ enum ValueFound {
     List,
     Set,
     Hash,
+    Stream,
 }
 
 impl<R: Read> RdbReader<R> {
@@ -121,6 +126,7 @@ impl<R: Read> RdbReader<R> {
             name: Vec::new(),
             string: Vec::new(),
             elements: Elements::default(),
+            stream: RdbStream::default(),
         }
     }
 
@@ -183,6 +189,7 @@ impl<R: Read> RdbReader<R> {
                     ValueFound::List => RdbReadValue::List(&self.elements),
                     ValueFound::Set => RdbReadValue::Set(&self.elements),
                     ValueFound::Hash => RdbReadValue::Hash(&self.elements),
+                    ValueFound::Stream => RdbReadValue::Stream(&self.stream),
                 },
             }),
         }
@@ -195,6 +202,7 @@ impl<R: Read> RdbReader<R> {
         }
         elements::clear(&mut self.name);
         elements::clear(&mut self.string);
+        self.stream = RdbStream::default();
         let mut marks = KeyMarks::default();
         loop {
             let code = self.input.byte()?;
@@ -313,6 +321,10 @@ impl<R: Read> RdbReader<R> {
         if kind == kind::STRING {
             self.input.string_into(&mut self.string)?;
             return Ok(ValueFound::String);
+        }
+        if let Some(form) = StreamForm::of_kind(kind) {
+            self.stream = self.input.stream(form)?;
+            return Ok(ValueFound::Stream);
         }
         self.elements.clear();
         let Some(found) = self.collection(kind)? else {

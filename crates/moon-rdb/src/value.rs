@@ -1,6 +1,7 @@
 //! What a key can hold, borrowed for writing and owned after reading, and the items of a file.
 
 use crate::elements::Elements;
+use crate::stream::RdbStream;
 
 /// A value to write. Collections come as iterators, so that no copy of them is ever made; they
 /// must yield exactly as many elements as their length says, and at least one.
@@ -13,6 +14,8 @@ pub enum RdbValueRef<'a, 'b> {
     Set(&'b mut dyn ExactSizeIterator<Item = &'a [u8]>),
     /// Fields with their values in any order, no field twice.
     Hash(&'b mut dyn ExactSizeIterator<Item = (&'a [u8], &'a [u8])>),
+    /// A stream, which may be empty.
+    Stream(&'a RdbStream),
 }
 
 /// A value that was read. Collections are not empty; that members and fields are distinct is for
@@ -27,6 +30,8 @@ pub enum RdbValue {
     Set(Vec<Vec<u8>>),
     /// Fields with their values.
     Hash(Vec<(Vec<u8>, Vec<u8>)>),
+    /// A stream. Its blocks are listpacks; what they hold is for whoever loads them to check.
+    Stream(Box<RdbStream>),
 }
 
 /// One key.
@@ -57,6 +62,8 @@ pub enum RdbReadValue<'a> {
     Set(&'a Elements),
     /// Fields and their values in turns: [`Elements::pairs`].
     Hash(&'a Elements),
+    /// A stream.
+    Stream(&'a RdbStream),
 }
 
 impl RdbReadValue<'_> {
@@ -75,6 +82,7 @@ impl RdbReadValue<'_> {
                 let fields = fields.pairs().map(|(f, v)| (f.to_vec(), v.to_vec()));
                 RdbValue::Hash(fields.collect())
             }
+            RdbReadValue::Stream(stream) => RdbValue::Stream(Box::new(stream.clone())),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::db::Deadline;
 use crate::shard::DbIndex;
+use crate::types::stream::StreamWriter;
 use crate::types::{Cursor, Member};
 use crate::value::{IntText, Value};
 use moon_rdb::encode::{self, Compressor, ValueKind};
@@ -65,6 +66,8 @@ pub(crate) fn encode_head(
         Value::List(list) => (ValueKind::List, Some(list.len())),
         Value::Set(set) => (ValueKind::Set, Some(set.len())),
         Value::Hash(hash) => (ValueKind::Hash, Some(hash.len())),
+        // Its length is somewhere else, and it may be empty.
+        Value::Stream(_) => (ValueKind::Stream, None),
     };
     if len == Some(0) {
         return false;
@@ -83,6 +86,8 @@ pub(crate) struct ValueWriter {
     at: Place,
     /// Bytes of it that are written. Not 0 only in the middle of a long one, behind its length.
     written: usize,
+    /// Where it is in a stream, which is more than strings.
+    stream: StreamWriter,
 }
 
 /// One string of a value.
@@ -104,6 +109,9 @@ impl ValueWriter {
         len_max: usize,
         mut compressor: Option<&mut Compressor>,
     ) -> bool {
+        if let Value::Stream(stream) = value {
+            return self.stream.write(stream, out, len_max, compressor);
+        }
         let mut digits = IntText::new();
         while out.len() < len_max {
             let before = self.at;
@@ -152,6 +160,7 @@ fn next_string<'a>(value: &'a Value, at: &mut Place, digits: &'a mut IntText) ->
             Member::Int(number) => digits.format(number),
             Member::Bytes(bytes) => bytes,
         }),
+        Value::Stream(_) => None,
         Value::Hash(hash) => {
             let mut behind = at.cursor;
             let (field, value) = hash.next_from(&mut behind)?;

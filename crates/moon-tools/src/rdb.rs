@@ -3,6 +3,7 @@
 use moon_aof::Storage;
 use moon_aof::copy::FileReader;
 use moon_rdb::encode::{self, ValueKind};
+use moon_rdb::stream::{self, StreamForm};
 use moon_rdb::value::{RdbEntryRef, RdbItemRef, RdbReadValue};
 use moon_rdb::{RdbError, RdbLimits, RdbReader};
 use std::collections::BTreeMap;
@@ -105,6 +106,7 @@ pub fn encode_entry(out: &mut Vec<u8>, entry: &RdbEntryRef<'_>) {
         RdbReadValue::List(_) => ValueKind::List,
         RdbReadValue::Set(_) => ValueKind::Set,
         RdbReadValue::Hash(_) => ValueKind::Hash,
+        RdbReadValue::Stream(_) => ValueKind::Stream,
     };
     encode::entry_head(out, kind, entry.key, entry.deadline);
     match entry.value {
@@ -121,6 +123,10 @@ pub fn encode_entry(out: &mut Vec<u8>, entry: &RdbEntryRef<'_>) {
                 encode::string(out, field);
                 encode::string(out, value);
             }
+        }
+        RdbReadValue::Stream(value) => {
+            let form = StreamForm::of_images();
+            stream::encode(out, value, form, None);
         }
     }
 }

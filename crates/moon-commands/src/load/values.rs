@@ -1,9 +1,10 @@
 //! Values out of an RDB file in the form in which commands would have made them.
 
 use crate::context::Limits;
-use moon_rdb::{RdbReadValue, RdbValue};
+use moon_rdb::{RdbReadValue, RdbStream, RdbValue};
+use moon_store::stream::StreamFault;
 use moon_store::{
-    End, Hash, Key, List, NodeLimit, PackLimits, STRING_LEN_MAX, Set, SetLimits, Value,
+    End, Hash, Key, List, NodeLimit, PackLimits, STRING_LEN_MAX, Set, SetLimits, Stream, Value,
 };
 use std::ops::Range;
 
@@ -15,6 +16,7 @@ pub(super) enum ValueFault {
     Empty,
     Duplicate(Vec<u8>),
     TooLong(usize),
+    Stream(StreamFault),
 }
 
 /// The value in the form in which commands would have made it.
@@ -25,6 +27,7 @@ pub(super) fn read_value(value: RdbReadValue<'_>, limits: &Limits) -> Result<Val
         RdbReadValue::List(elements) => list(elements.iter(), limits),
         RdbReadValue::Set(members) => set(members.iter(), limits),
         RdbReadValue::Hash(fields) => hash(fields.pairs(), limits),
+        RdbReadValue::Stream(rdb) => stream(rdb),
     }
 }
 
@@ -38,6 +41,7 @@ pub(super) fn owned_value(value: &RdbValue, limits: &Limits) -> Result<Value, Va
             let pairs = fields.iter().map(|(f, v)| (f.as_slice(), v.as_slice()));
             hash(pairs, limits)
         }
+        RdbValue::Stream(rdb) => stream(rdb),
     }
 }
 
@@ -112,6 +116,11 @@ fn hash<'a>(
         }
     }
     Ok(Value::Hash(Box::new(hash)))
+}
+
+fn stream(rdb: &RdbStream) -> Result<Value, ValueFault> {
+    let stream = Stream::from_rdb(rdb).map_err(ValueFault::Stream)?;
+    Ok(Value::Stream(Box::new(stream)))
 }
 
 /// Whether the names are known to be distinct: few enough that looking for each costs little

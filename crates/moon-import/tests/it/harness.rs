@@ -86,6 +86,7 @@ fn show(value: &Value) -> String {
             fields.sort();
             format!("hash {}", fields.join(","))
         }
+        Value::Stream(stream) => format!("stream {:?}", stream.to_rdb()),
         string => {
             let mut scratch = IntText::new();
             format!("string {}", text(string.as_bytes(&mut scratch).unwrap()))

@@ -64,6 +64,7 @@ fn write_with(version: RdbVersion, compression: RdbCompression, entries: &[RdbEn
                 let mut fields = fields.iter().map(|(f, v)| (f.as_slice(), v.as_slice()));
                 writer.entry(key, deadline, RdbValueRef::Hash(&mut fields))
             }
+            RdbValue::Stream(stream) => writer.entry(key, deadline, RdbValueRef::Stream(stream)),
         }
         .unwrap();
     }
@@ -249,7 +250,6 @@ fn types_that_are_not_read_are_named() {
         (7, "module value"),
         (9, "hash in the form of Redis before 2.6"),
         (17, "sorted set"),
-        (21, "stream"),
         (24, "hash whose fields expire"),
         (25, "hash whose fields expire"),
         (26, "value of unknown type"),

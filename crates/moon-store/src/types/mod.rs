@@ -1,4 +1,4 @@
-//! Values that hold several things: hashes, lists, sets.
+//! Values that hold several things: hashes, lists, sets, streams.
 //!
 //! Each type has a small form, bytes in one buffer, and a large one with constant-time access.
 //! The form changes by thresholds that come in with every mutation, because CONFIG SET can move
@@ -11,18 +11,21 @@
 //! * [`mod@hash`]: [`struct@Hash`], fields with values.
 //! * [`list`]: [`List`], elements in order.
 //! * [`set`]: [`Set`], distinct members.
+//! * [`stream`]: [`Stream`], entries with ids, and groups of readers.
 
 pub mod dict;
 pub mod hash;
 pub mod list;
 pub mod pack;
 pub mod set;
+pub mod stream;
 
 pub use dict::Dict;
 pub use hash::Hash;
 pub use list::{End, List, NodeLimit};
 pub use pack::Pack;
 pub use set::{Member, Set, SetLimits};
+pub use stream::{Stream, StreamId};
 
 /// Where somebody stands who goes through a value step by step, without holding on to it. Begins
 /// at the default; means nothing any more once the value changes.

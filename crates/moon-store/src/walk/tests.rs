@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::image::encode_entry;
+use crate::types::stream::{BlockLimits, Pending, Stream, StreamId};
 use crate::types::{End, Hash, List, NodeLimit, PackLimits, Set, SetLimits};
 use crate::value::{IntText, Value};
 use moon_core::{ShardId, UnixMs};
@@ -30,6 +31,7 @@ enum Plain {
     List(Vec<Vec<u8>>),
     Set(Vec<Vec<u8>>),
     Hash(BTreeMap<Vec<u8>, Vec<u8>>),
+    Stream(Box<moon_rdb::RdbStream>),
 }
 
 /// Keys by database number.
@@ -50,6 +52,7 @@ fn plain(value: &Value) -> Plain {
             let fields = hash.iter().map(|(f, v)| (f.to_vec(), v.to_vec()));
             Plain::Hash(fields.collect())
         }
+        Value::Stream(stream) => Plain::Stream(Box::new(stream.to_rdb())),
     }
 }
 
@@ -120,6 +123,7 @@ impl Receiver {
                     Plain::Set(members)
                 }
                 RdbValue::Hash(fields) => Plain::Hash(fields.into_iter().collect()),
+                RdbValue::Stream(stream) => Plain::Stream(stream),
             };
             let at = (entry.db, entry.key);
             let old = state.insert(at, (value, entry.deadline));
@@ -156,6 +160,7 @@ fn value_len(value: &Value) -> usize {
         Value::List(list) => list.len(),
         Value::Set(set) => set.len(),
         Value::Hash(hash) => hash.len(),
+        Value::Stream(stream) => stream.len(),
         string => string.str_len().unwrap(),
     }
 }
@@ -180,11 +185,35 @@ fn grow(value: &mut Value, n: usize) {
                     PACK,
                 );
             }
+            Value::Stream(stream) => grow_stream(stream, element.as_bytes()),
             Value::Int(_) | Value::Str(_) => {
                 value.append(b"+");
             }
         }
     }
+}
+
+/// Adds an entry, pending for one of some consumers of a group.
+fn grow_stream(stream: &mut Stream, value: &[u8]) {
+    let last = stream.last_id();
+    let id = StreamId::new(last.ms + 1, 0);
+    let limits = BlockLimits {
+        bytes: 4096,
+        entries: 100,
+    };
+    stream.append(id, [(&b"field"[..], value)].into_iter(), limits);
+    stream.create_group(b"group", StreamId::MIN, None);
+    stream.change_group(b"group", |group| {
+        let name = (id.ms % 50).to_string();
+        let (consumer, _) = group.create_consumer(name.as_bytes(), 7);
+        group.active(consumer, 7);
+        let pending = Pending {
+            consumer,
+            delivered_ms: 7,
+            deliveries: 1,
+        };
+        group.set_pending(id, pending);
+    });
 }
 
 fn list(n: usize) -> Value {
