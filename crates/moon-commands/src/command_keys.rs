@@ -120,12 +120,18 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "del" | "unlink" => &[&["RM", "delete"]],
         "exists" | "hexists" | "hlen" | "hstrlen" | "llen" | "object|encoding" | "object|freq"
         | "object|idletime" | "object|refcount" | "scard" | "sismember" | "strlen" | "touch"
-        | "type" | "watch" => &[&["RO"]],
+        | "type" | "watch" | "zcard" => &[&["RO"]],
         "expire" | "expireat" | "pexpire" | "pexpireat" | "persist" | "hmset" | "hset" | "lset"
-        | "setrange" => &[&["RW", "update"]],
-        "getdel" | "lmpop" | "lpop" | "rpop" | "spop" => &[&["RW", "access", "delete"]],
+        | "setrange" | "zadd" => &[&["RW", "update"]],
+        "getdel" | "lmpop" | "lpop" | "rpop" | "spop" | "zmpop" | "zpopmax" | "zpopmin" => {
+            &[&["RW", "access", "delete"]]
+        }
         "lmove" | "rpoplpush" => &[&["RW", "access", "delete"], &["RW", "insert"]],
-        "hdel" | "lrem" | "ltrim" | "srem" => &[&["RW", "delete"]],
+        "zdiffstore" | "zinterstore" | "zrangestore" | "zunionstore" => {
+            &[&["OW", "update"], &["RO", "access"]]
+        }
+        "hdel" | "lrem" | "ltrim" | "srem" | "zrem" | "zremrangebylex" | "zremrangebyrank"
+        | "zremrangebyscore" => &[&["RW", "delete"]],
         "mset" | "psetex" | "setex" => &[&["OW", "update"]],
         "msetnx" | "setnx" => &[&["OW", "insert"]],
         "set" => &[&["RW", "access", "update", "variable_flags"]],
