@@ -120,19 +120,20 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "del" | "unlink" => &[&["RM", "delete"]],
         "exists" | "hexists" | "hlen" | "hstrlen" | "llen" | "object|encoding" | "object|freq"
         | "object|idletime" | "object|refcount" | "scard" | "sismember" | "strlen" | "touch"
-        | "type" | "watch" | "zcard" => &[&["RO"]],
+        | "type" | "watch" => &[&["RO"]],
         "expire" | "expireat" | "pexpire" | "pexpireat" | "persist" | "hmset" | "hset" | "lset"
-        | "setrange" | "zadd" => &[&["RW", "update"]],
-        "getdel" | "lmpop" | "lpop" | "rpop" | "spop" | "zmpop" | "zpopmax" | "zpopmin" => {
-            &[&["RW", "access", "delete"]]
-        }
+        | "setrange" => &[&["RW", "update"]],
+        "getdel" | "lmpop" | "lpop" | "rpop" | "spop" => &[&["RW", "access", "delete"]],
         "lmove" | "rpoplpush" => &[&["RW", "access", "delete"], &["RW", "insert"]],
+        "hdel" | "lrem" | "ltrim" | "srem" => &[&["RW", "delete"]],
+        "mset" | "psetex" | "restore" | "setex" => &[&["OW", "update"]],
+        "zadd" => &[&["RW", "update"]],
+        "zcard" => &[&["RO"]],
         "zdiffstore" | "zinterstore" | "zrangestore" | "zunionstore" => {
             &[&["OW", "update"], &["RO", "access"]]
         }
-        "hdel" | "lrem" | "ltrim" | "srem" | "zrem" | "zremrangebylex" | "zremrangebyrank"
-        | "zremrangebyscore" => &[&["RW", "delete"]],
-        "mset" | "psetex" | "setex" => &[&["OW", "update"]],
+        "zmpop" | "zpopmax" | "zpopmin" => &[&["RW", "access", "delete"]],
+        "zrem" | "zremrangebylex" | "zremrangebyrank" | "zremrangebyscore" => &[&["RW", "delete"]],
         "msetnx" | "setnx" => &[&["OW", "insert"]],
         "set" => &[&["RW", "access", "update", "variable_flags"]],
         _ if spec.flags.contains(Flags::READONLY) => &[&["RO", "access"]],

@@ -12,7 +12,7 @@
 //! * [`server_commands`], [`subcommands`]: rows of what the server runs itself.
 //! * [`docs`]: what COMMAND answers.
 //! * the commands, one module per family: [`strings`], [`keys`], [`keyspace`] with [`scan`],
-//!   [`hashes`], [`lists`], [`sets`], [`zsets`].
+//!   [`hashes`], [`lists`], [`sets`], [`zsets`], [`dump`].
 //! * [`requests`]: the requests in a payload and whose data they touch.
 //! * [`mod@replay`]: a payload applied again; [`expire`]: keys that expire unasked;
 //!   [`load`]: the keys of an RDB file.
@@ -22,6 +22,7 @@ mod command_keys;
 pub mod context;
 pub mod docs;
 mod double;
+pub mod dump;
 pub mod effects;
 pub mod error;
 pub mod execute;

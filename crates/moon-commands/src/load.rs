@@ -19,7 +19,7 @@ use std::io::Read;
 use values::{ValueFault, owned_value, read_value};
 
 mod batch;
-mod values;
+pub(crate) mod values;
 
 /// Bytes read between two reports of progress.
 const PROGRESS_BYTES: u64 = 1 << 20;

@@ -48,6 +48,11 @@ pub fn entry_head(out: &mut Vec<u8>, kind: ValueKind, key: &[u8], deadline: Opti
     string(out, key);
 }
 
+/// Begins a value that stands alone: its kind. The value follows.
+pub fn value_head(out: &mut Vec<u8>, kind: ValueKind) {
+    out.push(kind.byte());
+}
+
 /// A length takes 6, 14, 32 or 64 bits, big-endian; the top bits of the first byte tell.
 pub fn len(out: &mut Vec<u8>, len: u64) {
     if let Ok(short) = u16::try_from(len)

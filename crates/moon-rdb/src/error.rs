@@ -83,6 +83,12 @@ pub enum RdbFault {
     /// A list, set, hash or sorted set without elements: no server keeps such a key.
     #[error("a collection without elements")]
     EmptyCollection,
+    /// A value that stands alone, and more.
+    #[error("{bytes} bytes behind the value")]
+    BytesBehindValue {
+        /// How many.
+        bytes: usize,
+    },
     /// The checksum does not match the bytes before it.
     #[error("bad checksum, the file says {stored:016x} and its bytes give {computed:016x}")]
     BadChecksum {

@@ -14,6 +14,7 @@
 //! * [`encode`]: the bytes of one key, apart from a file.
 //! * [`write`](mod@write): [`RdbWriter`].
 //! * [`read`](mod@read): [`RdbReader`].
+//! * [`payload`]: one value apart from a file.
 //! * `compact`: listpack, ziplist and intset, decode only.
 //! * `lzf`: compression of strings.
 //! * [`crc64`]: the checksum at the end of a file.
@@ -32,6 +33,8 @@ pub mod encode;
 pub mod write;
 
 pub mod read;
+
+pub mod payload;
 
 mod compact;
 

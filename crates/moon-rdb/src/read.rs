@@ -180,14 +180,19 @@ impl<R: Read> RdbReader<R> {
                 deadline: marks.deadline,
                 idle_s: marks.idle_s,
                 freq: marks.freq,
-                value: match value {
-                    ValueFound::String => RdbReadValue::String(&self.string),
-                    ValueFound::List => RdbReadValue::List(&self.elements),
-                    ValueFound::Set => RdbReadValue::Set(&self.elements),
-                    ValueFound::Hash => RdbReadValue::Hash(&self.elements),
-                    ValueFound::ZSet => RdbReadValue::ZSet(&self.elements),
-                },
+                value: self.read_value(value),
             }),
+        }
+    }
+
+    #[inline]
+    fn read_value(&self, value: ValueFound) -> RdbReadValue<'_> {
+        match value {
+            ValueFound::String => RdbReadValue::String(&self.string),
+            ValueFound::List => RdbReadValue::List(&self.elements),
+            ValueFound::Set => RdbReadValue::Set(&self.elements),
+            ValueFound::Hash => RdbReadValue::Hash(&self.elements),
+            ValueFound::ZSet => RdbReadValue::ZSet(&self.elements),
         }
     }
 
@@ -313,6 +318,11 @@ impl<R: Read> RdbReader<R> {
 
     fn entry(&mut self, kind: u8) -> Result<ValueFound, RdbFault> {
         self.input.string_into(&mut self.name)?;
+        self.value(kind)
+    }
+
+    /// Reads what a key holds into the buffers.
+    fn value(&mut self, kind: u8) -> Result<ValueFound, RdbFault> {
         if kind == kind::STRING {
             self.input.string_into(&mut self.string)?;
             return Ok(ValueFound::String);
@@ -483,6 +493,39 @@ impl<R: Read> RdbReader<R> {
             }
         }
         Ok(())
+    }
+}
+
+impl<'a> RdbReader<&'a [u8]> {
+    /// A reader of `bytes` that are no file but the type of a value and the value, such as
+    /// [`payload::open`](crate::payload::open) returns; [`RdbReader::value_alone`] reads it.
+    #[must_use]
+    pub fn of_value(bytes: &'a [u8], limits: RdbLimits) -> RdbReader<&'a [u8]> {
+        let mut reader = RdbReader::with_limits(bytes, limits);
+        reader.state = State::Ended;
+        reader
+    }
+
+    /// Reads the value that a reader made by [`RdbReader::of_value`] has.
+    ///
+    /// # Errors
+    /// As those of a file; and when bytes follow that do not belong to the value.
+    pub fn value_alone(&mut self) -> Result<RdbReadValue<'_>, RdbError> {
+        let found = self.alone().map_err(|fault| RdbError {
+            offset: self.input.offset,
+            fault,
+        })?;
+        Ok(self.read_value(found))
+    }
+
+    fn alone(&mut self) -> Result<ValueFound, RdbFault> {
+        elements::clear(&mut self.string);
+        let kind = self.input.byte()?;
+        let found = self.value(kind)?;
+        match self.input.source.len() {
+            0 => Ok(found),
+            bytes => Err(RdbFault::BytesBehindValue { bytes }),
+        }
     }
 }
 

@@ -52,6 +52,19 @@ pub(crate) fn encode_entry_with(
     }
 }
 
+/// Appends the type of a value and the value, as a payload of DUMP begins; its strings are
+/// compressed as those of a file. `false`, and nothing is written, if the value is a collection
+/// without elements.
+pub fn encode_value(out: &mut Vec<u8>, value: &Value, compressor: Option<&mut Compressor>) -> bool {
+    let Some((kind, len)) = kind_and_len(value) else {
+        return false;
+    };
+    encode::value_head(out, kind);
+    put_len(out, len);
+    ValueWriter::default().write(value, out, usize::MAX, compressor);
+    true
+}
+
 /// What stands in front of a value's strings. `false`, and nothing is written, if the value is a
 /// collection without elements.
 pub(crate) fn encode_head(
@@ -60,6 +73,17 @@ pub(crate) fn encode_head(
     value: &Value,
     deadline: Deadline,
 ) -> bool {
+    let Some((kind, len)) = kind_and_len(value) else {
+        return false;
+    };
+    encode::entry_head(out, kind, key, deadline.map(|at| at.0));
+    put_len(out, len);
+    true
+}
+
+/// What a value is in a file, and how many elements it has if it is a collection; `None` for one
+/// without any.
+fn kind_and_len(value: &Value) -> Option<(ValueKind, Option<usize>)> {
     let (kind, len) = match value {
         Value::Int(_) | Value::Str(_) => (ValueKind::String, None),
         Value::List(list) => (ValueKind::List, Some(list.len())),
@@ -67,14 +91,13 @@ pub(crate) fn encode_head(
         Value::Hash(hash) => (ValueKind::Hash, Some(hash.len())),
         Value::ZSet(zset) => (ValueKind::ZSet, Some(zset.len())),
     };
-    if len == Some(0) {
-        return false;
-    }
-    encode::entry_head(out, kind, key, deadline.map(|at| at.0));
+    (len != Some(0)).then_some((kind, len))
+}
+
+fn put_len(out: &mut Vec<u8>, len: Option<usize>) {
     if let Some(len) = len {
         encode::len(out, len as u64);
     }
-    true
 }
 
 /// Writes the strings of one value, which must not change in between, in as many steps as wanted.

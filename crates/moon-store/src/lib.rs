@@ -37,7 +37,7 @@ pub use clock::AccessClock;
 pub use db::{Change, Compression, Db, Deadline, ExpireScan};
 pub use dirty::{DirtyKeys, THIS_TURN};
 pub use garbage::Garbage;
-pub use image::{ImageChunk, encode_entry};
+pub use image::{ImageChunk, encode_entry, encode_value};
 pub use key::Key;
 pub use long_str::STRING_LEN_MAX;
 pub use shard::{DbIndex, ShardData};

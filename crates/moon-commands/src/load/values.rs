@@ -11,7 +11,7 @@ use std::ops::Range;
 const ELEMENT_BYTES_MAX: usize = STRING_LEN_MAX - 64;
 
 /// What is wrong with a value.
-pub(super) enum ValueFault {
+pub(crate) enum ValueFault {
     Empty,
     Duplicate(Vec<u8>),
     TooLong(usize),
@@ -21,7 +21,7 @@ pub(super) enum ValueFault {
 
 /// The value in the form in which commands would have made it.
 #[inline]
-pub(super) fn read_value(value: RdbReadValue<'_>, limits: &Limits) -> Result<Value, ValueFault> {
+pub(crate) fn read_value(value: RdbReadValue<'_>, limits: &Limits) -> Result<Value, ValueFault> {
     match value {
         RdbReadValue::String(bytes) => string(bytes),
         RdbReadValue::List(elements) => list(elements.iter(), limits),
