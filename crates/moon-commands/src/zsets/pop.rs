@@ -78,11 +78,6 @@ fn pop_one_set(cx: &mut Cx<'_>, args: Args<'_>, from: Direction) -> CommandResul
     }
     let key = Key::new(args.at(1));
     let count = pop_count(args, 2)?;
-    // As in Redis, nobody looks at the key then.
-    if count == Some(0) {
-        cx.reply.array(0);
-        return Ok(());
-    }
     let layout = match (cx.reply.protocol(), count) {
         (Protocol::Resp3, Some(_)) => Layout::Nested,
         _ => Layout::Flat,
@@ -91,7 +86,9 @@ fn pop_one_set(cx: &mut Cx<'_>, args: Args<'_>, from: Direction) -> CommandResul
         cx.reply.array(0);
         return Ok(());
     };
-    cx.changed_as_sent(&[key], args);
+    if popped.count > 0 {
+        cx.changed_as_sent(&[key], args);
+    }
     cx.reply.array(match layout {
         Layout::Flat => popped.count * 2,
         Layout::Nested => popped.count,

@@ -61,7 +61,7 @@ impl<'a> Request<'a> {
         }
         let by = by.unwrap_or(By::Rank);
         let direction = direction.unwrap_or(Direction::Up);
-        // A limit of -1 cannot be told from none.
+        // A limit of -1 cannot be told from none, and then the offset is passed over.
         if limit != -1 && by == By::Rank {
             return Err(CommandError::Text(
                 "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX",
@@ -76,6 +76,9 @@ impl<'a> Request<'a> {
         let (mut min, mut max) = (args.at(first), args.at(first + 1));
         if direction == Direction::Down && by != By::Rank {
             std::mem::swap(&mut min, &mut max);
+        }
+        if by == By::Rank {
+            offset = 0;
         }
         Ok(Request {
             bounds: Bounds::parse(by, min, max)?,

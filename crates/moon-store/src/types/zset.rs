@@ -90,6 +90,7 @@ impl ZSet {
     pub fn set(&mut self, member: &[u8], score: f64, limits: PackLimits) -> Option<f64> {
         debug_assert!(!score.is_nan(), "no score is NaN");
         if let Form::Small(run) = &mut self.form {
+            let score = without_sign_of_zero(score);
             match run.position(member) {
                 Some(at) => {
                     let before = run.score(at);
@@ -116,6 +117,7 @@ impl ZSet {
         debug_assert!(self.score(member).is_none(), "the member is there already");
         match &mut self.form {
             Form::Small(run) if is_small(run, member, limits) => {
+                let score = without_sign_of_zero(score);
                 run.insert(run.rank(Cut::Before(score, member)), score, member);
             }
             _ => self.use_large().push(member, score),
@@ -340,6 +342,11 @@ impl Large {
             .remove(Place::Entry(score, member), 1, &mut |_, _| {});
         Some(score)
     }
+}
+
+/// As Redis has it: a negative zero loses its sign where scores are kept as short as they can be.
+fn without_sign_of_zero(score: f64) -> f64 {
+    score + 0.0
 }
 
 /// Whether a run is still a small form with one member more.
