@@ -62,7 +62,16 @@ impl Add {
 }
 
 pub(super) fn zadd(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
-    let (mut options, mut first) = (Add::empty(), 2);
+    parse_and_add(cx, args, Add::empty())
+}
+
+/// Redis takes an option for one here, too, and then misses a score or a member.
+pub(super) fn zincrby(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    parse_and_add(cx, args, Add::INCR)
+}
+
+fn parse_and_add(cx: &mut Cx<'_>, args: Args<'_>, mut options: Add) -> CommandResult {
+    let mut first = 2;
     while let Some(option) = args.get(first).and_then(Add::option) {
         options |= option;
         first += 1;
@@ -73,10 +82,6 @@ pub(super) fn zadd(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     }
     options.check(count / 2)?;
     add(cx, args, args.from(first), options)
-}
-
-pub(super) fn zincrby(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
-    add(cx, args, args.from(2), Add::INCR)
 }
 
 /// What became of the pairs.
