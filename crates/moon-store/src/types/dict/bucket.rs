@@ -9,7 +9,7 @@
 //! entries is cheaper to add up than to store. Entries above [`SHORT_MAX`] bytes are allocated one
 //! by one, in the same order, so that closing a gap never moves much.
 
-use crate::memory::{allocated, size_class};
+use crate::memory::allocated;
 
 /// The longest entry that lies in the buffer.
 pub(super) const SHORT_MAX: usize = 0x7F;
@@ -87,7 +87,7 @@ impl Bucket {
     /// ones with `used` bytes.
     pub(super) fn with_room(count: usize, used: usize) -> Bucket {
         Bucket {
-            buf: vec![0; size_class(2 * room(count) + used)].into_boxed_slice(),
+            buf: vec![0; allocated(2 * room(count) + used)].into_boxed_slice(),
             ..Bucket::default()
         }
     }
@@ -242,13 +242,13 @@ impl Bucket {
         let (old, new, used) = (room(self.len()), room(count), self.used());
         if renew {
             let kept = self.len().min(count);
-            let mut buf = Vec::with_capacity(size_class(full));
+            let mut buf = Vec::with_capacity(allocated(full));
             buf.extend_from_slice(&self.buf[..kept]);
             buf.resize(new, 0);
             buf.extend_from_slice(&self.buf[old..old + kept]);
             buf.resize(2 * new, 0);
             buf.extend_from_slice(&self.buf[2 * old..2 * old + used]);
-            buf.resize(size_class(full), 0);
+            buf.resize(allocated(full), 0);
             self.buf = buf.into_boxed_slice();
         } else if new > old {
             self.buf.copy_within(2 * old..2 * old + used, 2 * new);

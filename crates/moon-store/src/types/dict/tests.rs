@@ -1,7 +1,7 @@
 //! The dictionary against a map.
 
 use super::*;
-use crate::memory::size_class;
+use crate::memory::allocated;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -190,7 +190,7 @@ fn what_is_removed_gives_its_memory_back() {
 #[test]
 fn one_step_allocates_little() {
     let mut dict = Dict::<TwoBytes>::default();
-    let bucket_max = size_class(4 * SPLIT_MEAN * 4);
+    let bucket_max = allocated(4 * SPLIT_MEAN * 4);
     for name in 0..u16::MAX {
         let before = dict.memory();
         dict.put(&name.to_be_bytes());
