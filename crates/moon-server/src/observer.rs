@@ -64,6 +64,12 @@ impl Observer for StatsObserver {
         stats.changes.add(keys);
     }
 
+    fn evicted(&self, keys: u64) {
+        let stats = self.stats.shard(self.shard.index());
+        stats.evicted_keys.add(keys);
+        stats.changes.add(keys);
+    }
+
     fn data(&self, data: &ShardData) {
         let stats = self.stats.shard(data.id.index());
         stats.dataset_bytes.set(data.memory() as u64);
