@@ -135,6 +135,7 @@ pub fn run(config: Arc<RuntimeConfig>, default_shards: ShardCount) -> Result<(),
 }
 
 async fn serve(config: Arc<RuntimeConfig>, default_shards: ShardCount) -> Result<(), BootError> {
+    let startup_memory = moon_alloc::allocated();
     let listeners = Listeners::bind(&config.snapshot())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -171,6 +172,8 @@ async fn serve(config: Arc<RuntimeConfig>, default_shards: ShardCount) -> Result
     let started = recovered.expect("the recovery thread answers or aborts the process")?;
     log_recovery(&started);
     let running = Running::start(&config, started)?;
+    let stats = &running.server.stats;
+    stats.startup_memory.store(startup_memory, Relaxed);
     monitored.get_or_init(|| Arc::clone(&running.server) as _);
     door.open(Arc::clone(&running.server));
     log_ready(&config.snapshot(), &running.server);

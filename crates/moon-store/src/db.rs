@@ -6,6 +6,7 @@
 use crate::clock::{AccessClock, AccessRule};
 use crate::garbage::{Bin, Garbage};
 use crate::key::Key;
+use crate::memory::MemoryParts;
 use crate::packed_key::PackedKey;
 use crate::table::{Keyed, Slot, Table};
 use crate::value::{Value, parse_int};
@@ -181,6 +182,17 @@ impl Db {
                 .map(|e| e.value.memory())
         });
         self.table.allocated() + self.expires.allocated() + self.heap + out.unwrap_or(0)
+    }
+
+    /// What [`Db::memory`] consists of.
+    #[must_use]
+    pub fn memory_parts(&self) -> MemoryParts {
+        let (keyspace, expiry) = (self.table.allocated(), self.expires.allocated());
+        MemoryParts {
+            keyspace,
+            expiry,
+            values: self.memory() - keyspace - expiry,
+        }
     }
 
     /// The value and deadline of a key.

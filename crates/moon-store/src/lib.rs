@@ -43,6 +43,7 @@ pub use garbage::Garbage;
 pub use image::{ImageChunk, encode_entry};
 pub use key::Key;
 pub use long_str::STRING_LEN_MAX;
+pub use memory::MemoryParts;
 pub use shard::{DbIndex, ShardData};
 pub use string::Str;
 pub use types::{Encoding, End, Hash, List, Member, NodeLimit, PackLimits, Set, SetLimits};
