@@ -14,7 +14,8 @@
 //! * the commands, one module per family: [`strings`], [`keys`], [`keyspace`] with [`scan`],
 //!   [`hashes`], [`lists`], [`sets`], [`zsets`], [`dump`].
 //! * [`requests`]: the requests in a payload and whose data they touch.
-//! * [`mod@replay`]: a payload applied again; [`expire`]: keys that expire unasked;
+//! * [`mod@replay`]: a payload applied again; [`expire`]: keys that expire unasked; [`evict`]: keys
+//!   that make room;
 //!   [`load`]: the keys of an RDB file.
 
 mod collection;
@@ -25,6 +26,7 @@ mod double;
 pub mod dump;
 pub mod effects;
 pub mod error;
+pub mod evict;
 pub mod execute;
 pub mod expire;
 pub mod glob;

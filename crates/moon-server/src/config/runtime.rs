@@ -336,7 +336,7 @@ mod tests {
         ] {
             assert_eq!(set(&config, words).unwrap_err().to_string(), expected);
         }
-        assert!(set(&config, &["maxmemory", "100mb"]).is_err());
-        set(&config, &["maxmemory", "0", "save", ""]).unwrap();
+        assert!(set(&config, &["maxmemory-clients", "100mb"]).is_err());
+        set(&config, &["maxmemory-clients", "0", "save", ""]).unwrap();
     }
 }
