@@ -1,0 +1,107 @@
+//! A number for what a keyspace or a value holds: 160 bits of SHA-1, put together as Redis does,
+//! so that two servers with the same data answer the same.
+//!
+//! Bytes that come in an order are *mixed* into a digest, bytes that come in any order are *added*
+//! to it: adding is an exclusive or, which any order leaves the same.
+
+use moon_store::{Deadline, IntText, Kind, ShardData, Value};
+use sha1_smol::Sha1;
+use std::fmt;
+
+const LEN: usize = 20;
+
+/// A digest. Zero for nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Digest([u8; LEN]);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Digest {
+    /// Of all keys in these shards, which are all shards of a server: DEBUG DIGEST. Expired keys
+    /// count until they are removed.
+    #[must_use]
+    pub fn of_keyspace(shards: &[&ShardData]) -> Digest {
+        let databases = shards.iter().map(|shard| shard.dbs.len()).max();
+        let mut digest = Digest::default();
+        for db in 0..databases.unwrap_or(0) {
+            let parts = || shards.iter().filter_map(|shard| shard.dbs.get(db));
+            if parts().all(|part| part.is_empty()) {
+                continue;
+            }
+            // Never more than 65536.
+            digest.mix(&(db as u32).to_be_bytes());
+            for part in parts() {
+                part.for_each(&mut |key, value, deadline| {
+                    let mut entry = Digest::default();
+                    entry.mix(key);
+                    entry.mix_value(value, deadline);
+                    digest.add(&entry.0);
+                });
+            }
+        }
+        digest
+    }
+
+    /// Of a value: DEBUG DIGEST-VALUE.
+    #[must_use]
+    pub fn of_value(value: &Value, deadline: Deadline) -> Digest {
+        let mut digest = Digest::default();
+        digest.mix_value(value, deadline);
+        digest
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        let hash = Sha1::from(bytes).digest().bytes();
+        for (byte, hashed) in self.0.iter_mut().zip(hash) {
+            *byte ^= hashed;
+        }
+    }
+
+    fn mix(&mut self, bytes: &[u8]) {
+        self.add(bytes);
+        self.0 = Sha1::from(&self.0).digest().bytes();
+    }
+
+    /// Mixes the parts of an element, and adds the element.
+    fn add_element(&mut self, parts: &[&[u8]]) {
+        let mut element = Digest::default();
+        for part in parts {
+            element.mix(part);
+        }
+        self.add(&element.0);
+    }
+
+    fn mix_value(&mut self, value: &Value, deadline: Deadline) {
+        self.mix(&number_of(value.kind()).to_be_bytes());
+        let mut text = IntText::new();
+        match value {
+            Value::Int(_) | Value::Str(_) => {
+                self.mix(value.as_bytes(&mut text).unwrap_or_default());
+            }
+            Value::List(list) => list.iter().for_each(|element| self.mix(element)),
+            Value::Set(set) => set.iter().for_each(|member| self.add(&member.to_vec())),
+            Value::Hash(fields) => {
+                for (field, value) in fields.iter() {
+                    self.add_element(&[field, value]);
+                }
+            }
+        }
+        if deadline.is_some() {
+            self.add(b"!!expire!!");
+        }
+    }
+}
+
+/// The number that a type has in Redis.
+fn number_of(kind: Kind) -> u32 {
+    match kind {
+        Kind::String => 0,
+        Kind::List => 1,
+        Kind::Set => 2,
+        Kind::Hash => 4,
+    }
+}
