@@ -10,7 +10,7 @@ use crate::format::{
     MAGIC, MAGIC_VALKEY, VERSION_NEWEST, VERSION_WITH_CHECKSUM, kind, module_name, opcode,
 };
 use crate::value::{RdbEntryRef, RdbItem, RdbItemRef, RdbReadValue};
-use input::{Input, check_len};
+use input::{Input, check_len, parse_score};
 use std::io::Read;
 
 mod input;
@@ -64,7 +64,8 @@ pub struct RdbReader<R> {
     name: Vec<u8>,
     /// The string of that item.
     string: Vec<u8>,
-    /// The elements of its collection; fields and values of a hash in turns.
+    /// The elements of its collection; fields and values of a hash in turns, so are members and
+    /// scores of a sorted set.
     elements: Elements,
 }
 
@@ -103,6 +104,7 @@ enum ValueFound {
     List,
     Set,
     Hash,
+    ZSet,
 }
 
 impl<R: Read> RdbReader<R> {
@@ -190,6 +192,7 @@ impl<R: Read> RdbReader<R> {
             ValueFound::List => RdbReadValue::List(&self.elements),
             ValueFound::Set => RdbReadValue::Set(&self.elements),
             ValueFound::Hash => RdbReadValue::Hash(&self.elements),
+            ValueFound::ZSet => RdbReadValue::ZSet(&self.elements),
         }
     }
 
@@ -334,7 +337,7 @@ impl<R: Read> RdbReader<R> {
         };
         let count = self.elements.len() as u64;
         let count = match found {
-            ValueFound::Hash => count / 2,
+            ValueFound::Hash | ValueFound::ZSet => count / 2,
             _ => count,
         };
         check_len("a collection", count, self.input.limits.elements_max)?;
@@ -385,6 +388,18 @@ impl<R: Read> RdbReader<R> {
                 self.check_pairs("listpack")?;
                 ValueFound::Hash
             }
+            kind::ZSET | kind::ZSET_2 => {
+                self.members_with_scores(kind)?;
+                ValueFound::ZSet
+            }
+            kind::ZSET_ZIPLIST => {
+                self.packed_with_scores(compact::ziplist, "ziplist")?;
+                ValueFound::ZSet
+            }
+            kind::ZSET_LISTPACK => {
+                self.packed_with_scores(compact::listpack, "listpack")?;
+                ValueFound::ZSet
+            }
             _ => return Ok(None),
         }))
     }
@@ -410,7 +425,47 @@ impl<R: Read> RdbReader<R> {
         unpack(&self.string, &mut self.elements)
     }
 
-    /// A hash is an even number of elements.
+    /// A count, and that many times a string and a score.
+    fn members_with_scores(&mut self, kind: u8) -> Result<(), RdbFault> {
+        let (count, reserve) = self.input.count()?;
+        self.elements.reserve(reserve);
+        for _ in 0..count {
+            let input = &mut self.input;
+            self.elements.push_with(|out| input.string_into(out))?;
+            let score = match kind {
+                kind::ZSET => self.input.spelled_score()?,
+                _ => f64::from_le_bytes(self.input.array()?),
+            };
+            self.push_score(score)?;
+        }
+        Ok(())
+    }
+
+    /// A string that holds members and the text of their scores.
+    fn packed_with_scores(
+        &mut self,
+        unpack: fn(&[u8], &mut Elements) -> Result<(), RdbFault>,
+        what: &'static str,
+    ) -> Result<(), RdbFault> {
+        self.packed(unpack)?;
+        self.check_pairs(what)?;
+        let spelled = std::mem::take(&mut self.elements);
+        for (member, score) in spelled.pairs() {
+            self.elements.push(member);
+            self.push_score(parse_score(score)?)?;
+        }
+        Ok(())
+    }
+
+    fn push_score(&mut self, score: f64) -> Result<(), RdbFault> {
+        if score.is_nan() {
+            return Err(RdbFault::BadScore);
+        }
+        self.elements.push_score(score);
+        Ok(())
+    }
+
+    /// Pairs are an even number of elements.
     fn check_pairs(&self, what: &'static str) -> Result<(), RdbFault> {
         if self.elements.len().is_multiple_of(2) {
             return Ok(());

@@ -123,7 +123,7 @@ fn apply(shard: &mut ShardData, op: &Op) {
             }
         }
         Op::Swap(a, b) => shard.swap_dbs(a, b),
-        Op::Flush(d) => drop(shard.flush(d)),
+        Op::Flush(d) => shard.flush(d),
         Op::Fill(d, k, n) => fill(shard, d, k..k + n),
         Op::Drain(d, k, n) => (k..k + n).for_each(|k| apply(shard, &Op::Remove(d, k))),
         Op::Expire(d, now) => {
