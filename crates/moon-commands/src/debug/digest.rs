@@ -89,6 +89,11 @@ impl Digest {
                     self.add_element(&[field, value]);
                 }
             }
+            Value::ZSet(members) => {
+                for (member, score) in members.iter() {
+                    self.add_element(&[member, significant_17(score).as_bytes()]);
+                }
+            }
         }
         if deadline.is_some() {
             self.add(b"!!expire!!");
@@ -102,6 +107,58 @@ fn number_of(kind: Kind) -> u32 {
         Kind::String => 0,
         Kind::List => 1,
         Kind::Set => 2,
+        Kind::ZSet => 3,
         Kind::Hash => 4,
+    }
+}
+
+/// A number as `printf("%.17g")` prints it: 17 digits without zeros at their end, in scientific
+/// notation if the exponent is below -4 or above 16.
+fn significant_17(number: f64) -> String {
+    const DIGITS: i32 = 17;
+    if !number.is_finite() {
+        return number.to_string().to_ascii_lowercase();
+    }
+    let scientific = format!("{number:.16e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let trimmed = |text: &str| match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text.to_owned(),
+    };
+    if (-4..DIGITS).contains(&exponent) {
+        let decimals = usize::try_from(DIGITS - 1 - exponent).unwrap_or(0);
+        return trimmed(&format!("{number:.decimals$}"));
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{}e{sign}{:02}", trimmed(digits), exponent.abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_are_spelled_as_printf_does() {
+        let cases = [
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (1.0, "1"),
+            (-1.5, "-1.5"),
+            (3.14, "3.1400000000000001"),
+            (0.1, "0.10000000000000001"),
+            (0.0001, "0.0001"),
+            (0.00001, "1.0000000000000001e-05"),
+            (1e16, "10000000000000000"),
+            (1e17, "1e+17"),
+            (123_456_789_012_345_680.0, "1.2345678901234568e+17"),
+            (1e300, "1.0000000000000001e+300"),
+            (5e-324, "4.9406564584124654e-324"),
+            (f64::INFINITY, "inf"),
+            (f64::NEG_INFINITY, "-inf"),
+        ];
+        for (number, expected) in cases {
+            assert_eq!(significant_17(number), expected);
+        }
     }
 }

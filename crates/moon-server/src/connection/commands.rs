@@ -2,7 +2,7 @@
 
 use super::pipeline::{Close, Connection};
 use super::session::{ReplyMode, SessionState};
-use super::{client_command, debug, transaction};
+use super::{client_command, debug, migrate, transaction};
 use crate::clients::{Flags as ClientFlags, filter};
 use crate::info;
 use crate::server::ShutdownRequest;
@@ -42,7 +42,8 @@ pub(super) fn admit(
         return Err("NOAUTH Authentication required.".to_owned());
     }
     let in_transaction = connection.state.transaction.is_some();
-    if in_transaction && spec.flags.contains(Flags::NO_MULTI) {
+    // MIGRATE waits for another server, and nothing can wait inside EXEC.
+    if in_transaction && (spec.flags.contains(Flags::NO_MULTI) || spec.name == "migrate") {
         return Err("ERR Command not allowed inside a transaction".to_owned());
     }
     if let Some(misconf) = refuses(connection, spec) {
@@ -99,6 +100,7 @@ pub(super) async fn run(
         "shutdown" => return shutdown(connection, args),
         "save" => return save(connection, id).await,
         "debug" => return debug::run(connection, id, args).await,
+        "migrate" => return migrate::run(connection, id, args).await,
         _ => {
             if matches!(spec.name, "info" | "config") {
                 // What it shows, or makes durable, must not lag behind this connection.
