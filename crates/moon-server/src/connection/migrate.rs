@@ -19,6 +19,7 @@ use moon_core::{Lsn, UnixMs};
 use moon_resp::{Args, OwnedArgs, write_request};
 use moon_shard::ShardMask;
 use moon_store::{Deadline, Key, THIS_TURN};
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
@@ -217,7 +218,14 @@ async fn take(connection: &Connection, request: &Request<'_>) -> (Lsn, Vec<Movin
 async fn send(request: &Request<'_>, moving: &mut [Moving]) -> Result<(), String> {
     let limit = request.timeout;
     let connect = TcpStream::connect((request.host, request.port));
-    let stream = within(limit, connect).await.ok_or(CONNECTING)?;
+    let stream = match tokio::time::timeout(limit, connect).await {
+        Ok(Ok(stream)) => stream,
+        // Redis notices only when it writes.
+        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => {
+            return Err(WRITING.to_owned());
+        }
+        Ok(Err(_)) | Err(_) => return Err(CONNECTING.to_owned()),
+    };
     // Large requests fill their packets anyway.
     drop(stream.set_nodelay(true));
     let mut target = BufReader::new(stream);
