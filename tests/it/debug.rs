@@ -29,6 +29,7 @@ const DATA: &[&str] = &[
     "SADD ints 1 2 3",
     "SADD words a b 1",
     "HSET h f v 1 2",
+    "ZADD z 1 a 2.5 b -inf c 3.14 d 1e300 e",
     "SET expires v PXAT 4102444800000",
     "HSET he a b",
     "PEXPIREAT he 4102444800000",
@@ -78,7 +79,7 @@ fn equal_data_has_the_digest_that_redis_gives_it() {
             }
             replies.push(
                 client
-                    .run("DEBUG DIGEST-VALUE s i l words h he nokey")
+                    .run("DEBUG DIGEST-VALUE s i l words h z he nokey")
                     .unwrap(),
             );
             replies.push(client.run("DEBUG DIGEST-VALUE").unwrap());

@@ -4,7 +4,7 @@
 //! Bytes that come in an order are *mixed* into a digest, bytes that come in any order are *added*
 //! to it: adding is an exclusive or, which any order leaves the same.
 
-use moon_store::{Deadline, IntText, Kind, ShardData, Value};
+use moon_store::{Deadline, IntText, Kind, ShardData, Stream, StreamId, Value};
 use sha1_smol::Sha1;
 use std::fmt;
 
@@ -89,6 +89,7 @@ impl Digest {
                     self.add_element(&[field, value]);
                 }
             }
+            Value::Stream(stream) => self.mix_entries(stream),
             Value::ZSet(members) => {
                 for (member, score) in members.iter() {
                     self.add_element(&[member, significant_17(score).as_bytes()]);
@@ -97,6 +98,21 @@ impl Digest {
         }
         if deadline.is_some() {
             self.add(b"!!expire!!");
+        }
+    }
+
+    /// The entries of a stream; its groups do not count.
+    fn mix_entries(&mut self, stream: &Stream) {
+        let mut text = Vec::new();
+        for entry in stream.range(StreamId::MIN, StreamId::MAX) {
+            self.mix(format!("{}.{}", entry.id.ms, entry.id.seq).as_bytes());
+            for (field, value) in entry.fields() {
+                for element in [field, value] {
+                    text.clear();
+                    element.spell(&mut text);
+                    self.mix(&text);
+                }
+            }
         }
     }
 }
@@ -109,6 +125,7 @@ fn number_of(kind: Kind) -> u32 {
         Kind::Set => 2,
         Kind::ZSet => 3,
         Kind::Hash => 4,
+        Kind::Stream => 6,
     }
 }
 

@@ -213,6 +213,7 @@ fn table_of(value: &Value) -> Result<String, String> {
     let len = match value {
         Value::Set(set) if value.encoding() == "hashtable" => set.len(),
         Value::Hash(hash) if value.encoding() == "hashtable" => hash.len(),
+        Value::ZSet(zset) if value.encoding() == "skiplist" => zset.len(),
         _ => {
             return Err(
                 "ERR The value stored at the specified key is not represented using an \
