@@ -42,10 +42,13 @@ pub(crate) fn key_specs(spec: &CommandSpec) -> Vec<KeySpec> {
     match spec.keys {
         _ if !subcommands::of(spec.name).is_empty() => Vec::new(),
         Keys::None => Vec::new(),
-        Keys::Found(_) => vec![KeySpec {
-            flags: groups[0],
-            place: None,
-        }],
+        Keys::Found(_) => (0..)
+            .zip(groups)
+            .map(|(nth, flags)| KeySpec {
+                flags,
+                place: usual_place(spec.name).filter(|_| nth == 0),
+            })
+            .collect(),
         Keys::Numkeys { at, destination } => {
             let counted = KeySpec {
                 flags: groups[groups.len() - 1],
@@ -85,6 +88,19 @@ pub(crate) fn key_specs(spec: &CommandSpec) -> Vec<KeySpec> {
                 .collect()
         }
     }
+}
+
+/// Where the first group of keys usually is, of a command whose keys take more to find.
+fn usual_place(name: &str) -> Option<KeyPlace> {
+    let first = match name {
+        "migrate" => 3,
+        _ => return None,
+    };
+    Some(KeyPlace::Range(KeyRange {
+        first,
+        last: 0,
+        step: 1,
+    }))
 }
 
 /// What `request` does to its `nth` key.
@@ -127,6 +143,10 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "lmove" | "rpoplpush" => &[&["RW", "access", "delete"], &["RW", "insert"]],
         "hdel" | "lrem" | "ltrim" | "srem" => &[&["RW", "delete"]],
         "mset" | "psetex" | "restore" | "setex" => &[&["OW", "update"]],
+        "migrate" => &[
+            &["RW", "access", "delete"],
+            &["RW", "access", "delete", "incomplete"],
+        ],
         "zadd" => &[&["RW", "update"]],
         "zcard" => &[&["RO"]],
         "zdiffstore" | "zinterstore" | "zrangestore" | "zunionstore" => {

@@ -13,6 +13,7 @@
 //! * [`docs`]: what COMMAND answers.
 //! * the commands, one module per family: [`strings`], [`keys`], [`keyspace`] with [`scan`],
 //!   [`hashes`], [`lists`], [`sets`], [`zsets`], [`dump`].
+//! * [`debug`]: what DEBUG does with data.
 //! * [`requests`]: the requests in a payload and whose data they touch.
 //! * [`mod@replay`]: a payload applied again; [`expire`]: keys that expire unasked; [`evict`]: keys
 //!   that make room;
@@ -21,6 +22,7 @@
 mod collection;
 mod command_keys;
 pub mod context;
+pub mod debug;
 pub mod docs;
 mod double;
 pub mod dump;

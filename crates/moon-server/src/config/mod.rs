@@ -72,6 +72,21 @@ pub enum PipelineOrder {
 /// The words of [`PipelineOrder`], in its order.
 pub const PIPELINE_ORDER_WORDS: &[&str] = &["relaxed", "strict"];
 
+/// Who may use DEBUG.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum DebugCommand {
+    /// Nobody.
+    No = 0,
+    /// Everybody.
+    Yes = 1,
+    /// Clients on this machine: of the loopback addresses, or of the Unix socket.
+    Local = 2,
+}
+
+/// The words of [`DebugCommand`], in its order.
+pub const DEBUG_COMMAND_WORDS: &[&str] = &["no", "yes", "local"];
+
 /// How much is logged: a level prints itself and everything after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -168,8 +183,8 @@ pub struct Config {
     pub timeout_s: u32,
     /// Refuse clients from other hosts while there is no password and no explicit `bind`.
     pub protected_mode: bool,
-    /// Allow DEBUG.
-    pub enable_debug_command: bool,
+    /// Who may use DEBUG.
+    pub enable_debug_command: DebugCommand,
     /// Password of the default user; empty means none.
     pub requirepass: String,
     /// Directory of all data; `./data` unless set.
@@ -287,7 +302,7 @@ impl Default for Config {
             maxclients: 10_000,
             timeout_s: 0,
             protected_mode: true,
-            enable_debug_command: false,
+            enable_debug_command: DebugCommand::No,
             requirepass: String::new(),
             dir: PathBuf::from("./data"),
             shards: None,

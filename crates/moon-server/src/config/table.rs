@@ -4,8 +4,9 @@
 use super::value::{Invalid, integer, memory, octal_mode, one_of, optional_text, path};
 use super::value::{show_yes_no, yes_no};
 use super::{
-    APPENDFSYNC_WORDS, AppendFsync, Config, LOGLEVEL_WORDS, LogLevel, MAXMEMORY_POLICIES,
-    MAXMEMORY_POLICY_WORDS, PIPELINE_ORDER_WORDS, PipelineOrder, SavePoint, maxmemory_policy_word,
+    APPENDFSYNC_WORDS, AppendFsync, Config, DEBUG_COMMAND_WORDS, DebugCommand, LOGLEVEL_WORDS,
+    LogLevel, MAXMEMORY_POLICIES, MAXMEMORY_POLICY_WORDS, PIPELINE_ORDER_WORDS, PipelineOrder,
+    SavePoint, maxmemory_policy_word,
 };
 use moon_core::ShardCount;
 
@@ -217,8 +218,10 @@ pub static DIRECTIVES: &[Directive] = &[
         "",
         "no",
         Immutable,
-        switch!(enable_debug_command),
-        "Allow DEBUG, which tests of clients use; never in production",
+        (set_debug_command, |c| {
+            DEBUG_COMMAND_WORDS[c.enable_debug_command as usize].to_owned()
+        }),
+        "Allow DEBUG, which tests of clients use: no, yes, or local clients only",
     ),
     row(
         "requirepass",
@@ -770,6 +773,15 @@ fn set_pipeline_order(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
     c.pipeline_order = match one_of(single(words)?, PIPELINE_ORDER_WORDS)? {
         0 => PipelineOrder::Relaxed,
         _ => PipelineOrder::Strict,
+    };
+    Ok(())
+}
+
+fn set_debug_command(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
+    c.enable_debug_command = match one_of(single(words)?, DEBUG_COMMAND_WORDS)? {
+        0 => DebugCommand::No,
+        1 => DebugCommand::Yes,
+        _ => DebugCommand::Local,
     };
     Ok(())
 }
