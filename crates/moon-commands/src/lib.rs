@@ -17,6 +17,7 @@
 //! * [`mod@replay`]: a payload applied again; [`expire`]: keys that expire unasked;
 //!   [`load`]: the keys of an RDB file.
 
+pub mod bitmaps;
 mod collection;
 mod command_keys;
 pub mod context;
