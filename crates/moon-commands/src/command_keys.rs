@@ -110,9 +110,8 @@ pub(crate) fn flags_in_request(
 /// What is done to the keys: to all the same, or a group of flags for each. Never empty.
 fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
     match spec.name {
-        "append" | "hsetnx" | "linsert" | "lpush" | "lpushx" | "rpush" | "rpushx" | "sadd" => {
-            &[&["RW", "insert"]]
-        }
+        "append" | "hsetnx" | "linsert" | "lpush" | "lpushx" | "pfadd" | "rpush" | "rpushx"
+        | "sadd" => &[&["RW", "insert"]],
         "copy" => &[&["RO", "access"], &["OW", "update"]],
         "rename" => &[&["RW", "access", "delete"], &["OW", "update"]],
         "renamenx" => &[&["RW", "access", "delete"], &["OW", "insert"]],
@@ -125,6 +124,8 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "getdel" | "lmpop" | "lpop" | "rpop" | "spop" => &[&["RW", "access", "delete"]],
         "bitfield" => &[&["RW", "access", "update", "variable_flags"]],
         "bitop" => &[&["OW", "update"], &["RO", "access"]],
+        "pfcount" | "pfdebug" => &[&["RW", "access"]],
+        "pfmerge" => &[&["RW", "access", "insert"], &["RO", "access"]],
         "lmove" | "rpoplpush" => &[&["RW", "access", "delete"], &["RW", "insert"]],
         "hdel" | "lrem" | "ltrim" | "srem" => &[&["RW", "delete"]],
         "mset" | "psetex" | "restore" | "setex" => &[&["OW", "update"]],

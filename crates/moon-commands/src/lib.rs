@@ -29,6 +29,7 @@ pub mod execute;
 pub mod expire;
 pub mod glob;
 pub mod hashes;
+pub mod hyperloglog;
 pub mod keys;
 pub mod keyspace;
 pub mod lists;

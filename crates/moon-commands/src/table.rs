@@ -4,7 +4,9 @@
 //! lower-cased in three 64-bit words, which also are what the open-addressing table holds.
 
 use crate::spec::{CommandId, CommandSpec};
-use crate::{bitmaps, dump, hashes, keys, keyspace, lists, server_commands, sets, strings};
+use crate::{
+    bitmaps, dump, hashes, hyperloglog, keys, keyspace, lists, server_commands, sets, strings,
+};
 use std::sync::LazyLock;
 
 static FAMILIES: &[&[CommandSpec]] = &[
@@ -15,6 +17,7 @@ static FAMILIES: &[&[CommandSpec]] = &[
     lists::COMMANDS,
     sets::COMMANDS,
     bitmaps::COMMANDS,
+    hyperloglog::COMMANDS,
     dump::COMMANDS,
     server_commands::COMMANDS,
 ];

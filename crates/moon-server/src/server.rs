@@ -321,6 +321,7 @@ pub fn limits_of(config: &Config) -> Limits {
         set_max_listpack_value: size(config.set_max_listpack_value),
         zset_max_listpack_entries: size(config.zset_max_listpack_entries),
         zset_max_listpack_value: size(config.zset_max_listpack_value),
+        hll_sparse_max_bytes: size(config.hll_sparse_max_bytes),
     }
 }
 

@@ -33,6 +33,21 @@ fn lists_tell_what_was_moved_and_nothing_else() {
 }
 
 #[test]
+fn registers_tell_what_raised_them() {
+    check(&[
+        ("pfadd h", &["pfadd h"]),
+        ("pfadd h a b", &["pfadd h a b"]),
+        ("pfadd h b", &[]),
+        ("pfcount h", &[]),
+        ("pfcount h h", &[]),
+        ("pfmerge m h none", &["pfmerge m h none"]),
+        ("pfdebug encoding h", &[]),
+        ("pfdebug todense h", &["pfdebug todense h"]),
+        ("pfdebug todense h", &[]),
+    ]);
+}
+
+#[test]
 fn bits_tell_what_was_asked_if_it_changed_something() {
     check(&[
         ("getbit b 5", &[]),

@@ -201,6 +201,8 @@ pub struct Config {
     pub zset_max_listpack_entries: u64,
     /// Sorted set: longest member in the compact form.
     pub zset_max_listpack_value: u64,
+    /// HyperLogLog: longest string in the sparse encoding, header included.
+    pub hll_sparse_max_bytes: u64,
     /// Background work per second.
     pub hz: u32,
     /// Share of time for active expiry, 1 to 10.
@@ -265,6 +267,7 @@ impl Default for Config {
             set_max_listpack_value: 64,
             zset_max_listpack_entries: 128,
             zset_max_listpack_value: 64,
+            hll_sparse_max_bytes: 3000,
             hz: 10,
             active_expire_effort: 1,
             metrics_port: None,

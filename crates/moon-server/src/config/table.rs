@@ -481,6 +481,14 @@ pub static DIRECTIVES: &[Directive] = &[
         "Sorted set: longest member in the compact form",
     ),
     row(
+        "hll-sparse-max-bytes",
+        "",
+        "3000",
+        Runtime,
+        size!(hll_sparse_max_bytes, 0, 1 << 40),
+        "HyperLogLog: longest string in the sparse encoding",
+    ),
+    row(
         "hz",
         "",
         "10",
