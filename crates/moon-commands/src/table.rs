@@ -6,6 +6,7 @@
 use crate::spec::{CommandId, CommandSpec};
 use crate::{
     bitmaps, dump, hashes, hyperloglog, keys, keyspace, lists, server_commands, sets, strings,
+    zsets,
 };
 use std::sync::LazyLock;
 
@@ -18,6 +19,7 @@ static FAMILIES: &[&[CommandSpec]] = &[
     sets::COMMANDS,
     bitmaps::COMMANDS,
     hyperloglog::COMMANDS,
+    zsets::COMMANDS,
     dump::COMMANDS,
     server_commands::COMMANDS,
 ];

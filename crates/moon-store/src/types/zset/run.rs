@@ -6,11 +6,10 @@
 //!
 //! A score that is a small integer takes one, two or four bytes, if all scores of the run are such;
 //! otherwise each takes the eight bytes of a double. `ends` says where each member ends, in as few
-//! bytes as the longest end needs, and is absent while all members have the same length. The widths
-//! of a run only ever grow; a run that is split or rebuilt chooses them afresh.
+//! bytes as the last one needs, and is absent while all members have the same length. An entry that
+//! does not fit the widths of its run makes it choose them afresh.
 
-use crate::memory::size_class;
-use std::cmp::Ordering;
+use crate::memory::allocated;
 use std::ops::Range;
 
 /// Entries in the order of score, then member.
@@ -42,15 +41,15 @@ impl Default for Run {
     }
 }
 
-/// Where an entry stands relative to others: by score, then by the member's bytes.
-pub(super) fn order(a: (f64, &[u8]), b: (f64, &[u8])) -> Ordering {
-    if a.0 < b.0 {
-        Ordering::Less
-    } else if a.0 > b.0 {
-        Ordering::Greater
-    } else {
-        a.1.cmp(b.1)
-    }
+/// A place between entries, or before or behind all of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cut<'a> {
+    /// Before the entry with this score and member, or where it would be.
+    Before(f64, &'a [u8]),
+    /// Behind it.
+    After(f64, &'a [u8]),
+    /// Behind all entries with this score.
+    AfterScore(f64),
 }
 
 impl Run {
@@ -75,7 +74,7 @@ impl Run {
     /// Bytes on the heap.
     #[inline]
     pub(super) fn memory(&self) -> usize {
-        size_class(self.buf.capacity())
+        allocated(self.buf.capacity())
     }
 
     /// The score at `index`.
@@ -110,37 +109,37 @@ impl Run {
         (self.score(index), self.member(index))
     }
 
-    /// How many entries at the front fulfil `is_before`, which holds for a prefix of the scores.
-    #[inline]
-    pub(super) fn partition_scores(&self, is_before: impl Fn(f64) -> bool) -> usize {
-        partition(0..self.len(), |index| is_before(self.score(index)))
+    /// All entries, in order.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (f64, &[u8])> + Clone {
+        (0..self.len()).map(|index| self.entry(index))
     }
 
-    /// How many entries of `within`, from its start, have members that fulfil `is_before`, which
-    /// holds for a prefix of them. The result counts from the start of the run.
+    /// How many entries stand before the cut.
     #[inline]
-    pub(super) fn partition_members(
-        &self,
-        within: Range<usize>,
-        is_before: impl Fn(&[u8]) -> bool,
-    ) -> usize {
-        partition(within, |index| is_before(self.member(index)))
-    }
-
-    /// How many entries stand before (score, member).
-    #[inline]
-    pub(super) fn rank(&self, score: f64, member: &[u8]) -> usize {
-        let first = self.partition_scores(|at| at < score);
-        partition(first..self.len(), |index| {
-            self.score(index) == score && self.member(index) < member
-        })
+    pub(super) fn rank(&self, cut: Cut<'_>) -> usize {
+        let all = 0..self.len();
+        match cut {
+            Cut::Before(score, member) => {
+                let first = partition(all.clone(), |index| self.score(index) < score);
+                partition(first..all.end, |index| {
+                    self.score(index) == score && self.member(index) < member
+                })
+            }
+            Cut::After(score, member) => {
+                let first = partition(all.clone(), |index| self.score(index) < score);
+                partition(first..all.end, |index| {
+                    self.score(index) == score && self.member(index) <= member
+                })
+            }
+            Cut::AfterScore(score) => partition(all, |index| self.score(index) <= score),
+        }
     }
 
     /// Where the entry (score, member) is, or would be.
     #[inline]
     pub(super) fn find(&self, score: f64, member: &[u8]) -> Result<usize, usize> {
-        let rank = self.rank(score, member);
-        if rank < self.len() && self.member(rank) == member && self.score(rank) == score {
+        let rank = self.rank(Cut::Before(score, member));
+        if rank < self.len() && self.score(rank) == score && self.member(rank) == member {
             Ok(rank)
         } else {
             Err(rank)
@@ -172,7 +171,7 @@ impl Run {
         let (old_len, head) = (self.buf.len(), scores + ends);
         let grow = head + member.len();
         if self.buf.capacity() < old_len + grow {
-            self.buf.reserve_exact(size_class(old_len + grow) - old_len);
+            self.buf.reserve_exact(allocated(old_len + grow) - old_len);
         }
         self.buf.resize(old_len + grow, 0);
         // From the back to the front, each part to where nothing is needed any more.
@@ -231,43 +230,72 @@ impl Run {
         buf.truncate(len - gone * (scores + ends) - (end - start));
         self.count -= u32::try_from(gone).expect("no more than there are");
         if self.buf.len() < self.buf.capacity() / 2 {
-            self.buf.shrink_to(size_class(self.buf.len()));
+            self.buf.shrink_to(allocated(self.buf.len()));
         }
     }
 
     /// Takes the entries from `index` on away into a run of their own.
     pub(super) fn split_off(&mut self, index: usize) -> Run {
-        let tail = self.copy_of(index..self.len());
-        *self = self.copy_of(0..index);
+        let tail = Run::build(self.entries().skip(index), None);
+        *self = Run::build(self.entries().take(index), None);
         tail
     }
 
     /// Adds the entries of a run that all belong behind those of this one.
     pub(super) fn append(&mut self, other: &Run) {
-        for index in 0..other.len() {
-            let (score, member) = other.entry(index);
-            self.insert(self.len(), score, member);
-        }
+        *self = Run::build(self.entries().chain(other.entries()), None);
     }
 
-    /// The entries of a range in a run of their own, as narrow as they allow.
-    pub(super) fn copy_of(&self, range: Range<usize>) -> Run {
-        let bytes = range.clone().map(|index| self.member(index).len()).sum();
-        let mut copy = Run::default();
-        for index in range.clone() {
-            copy.score_width = copy.score_width.max(score_width(self.score(index)));
+    /// Where to split so that both sides have about the same number of bytes, and at least one
+    /// entry.
+    pub(super) fn middle(&self) -> usize {
+        let head = self.score_width() + self.end_width();
+        let half = self.bytes() / 2;
+        let before = partition(0..self.len(), |index| {
+            (index + 1) * head + self.end(index) < half
+        });
+        before.clamp(1, self.len() - 1)
+    }
+
+    /// A run of these entries, which are in order, with room and widths for one more that has this
+    /// score and length.
+    fn build<'a>(
+        entries: impl Iterator<Item = (f64, &'a [u8])> + Clone,
+        more: Option<(f64, usize)>,
+    ) -> Run {
+        let sizes = || {
+            let sizes = entries.clone().map(|(score, member)| (score, member.len()));
+            sizes.chain(more)
+        };
+        let mut run = Run::default();
+        let (mut count, mut members_len, mut is_uniform) = (0, 0, true);
+        let first = sizes().next().map_or(0, |(_, len)| len);
+        for (score, len) in sizes() {
+            run.score_width = run.score_width.max(score_width(score));
+            is_uniform &= len == first;
+            members_len += len;
+            count += 1;
         }
-        let mut lens = range.clone().map(|index| self.member(index).len());
-        let first = lens.next().unwrap_or(0);
-        copy.set_member_len(first, bytes, lens.all(|len| len == first));
-        let head = copy.score_width() + copy.end_width();
-        copy.buf
-            .reserve_exact(size_class(range.len() * head + bytes));
-        for index in range {
-            let (score, member) = self.entry(index);
-            copy.insert(copy.len(), score, member);
+        match u32::try_from(first) {
+            Ok(len) if is_uniform => run.member_len = len,
+            _ => run.end_width = end_width(members_len),
         }
-        copy
+        let need = count * (run.score_width() + run.end_width()) + members_len;
+        run.buf.reserve_exact(allocated(need));
+        for (score, _) in entries.clone() {
+            run.push_score(score);
+            run.count += 1;
+        }
+        let mut end = 0;
+        for (_, member) in entries.clone() {
+            end += member.len();
+            let width = run.end_width();
+            run.buf.extend_from_slice(&end.to_le_bytes()[..width]);
+        }
+        for (_, member) in entries {
+            run.buf.extend_from_slice(member);
+        }
+        run
     }
 
     /// Checks the invariants.
@@ -278,7 +306,7 @@ impl Run {
         assert_eq!(self.buf.len(), self.len() * head + members);
         for index in 1..self.len() {
             let (before, here) = (self.entry(index - 1), self.entry(index));
-            assert_eq!(order(before, here), Ordering::Less, "at {index}");
+            assert!(before < here, "{before:?} stands before {here:?}");
         }
     }
 
@@ -295,41 +323,13 @@ impl Run {
             _ => true,
         };
         if scores != self.score_width || !ends_fit {
-            let is_uniform = self.is_empty() || (self.end_width == 0 && ends_fit);
-            self.widen(scores, member_len, members_len, is_uniform);
+            self.widen(score, member_len);
         }
     }
 
     #[cold]
-    fn widen(&mut self, scores: u8, member_len: usize, members_len: usize, is_uniform: bool) {
-        let old = std::mem::take(self);
-        self.score_width = scores;
-        self.set_member_len(member_len, members_len, is_uniform);
-        let head = self.score_width() + self.end_width();
-        let need = (old.len() + 1) * head + members_len;
-        self.buf.reserve_exact(size_class(need));
-        for index in 0..old.len() {
-            self.buf.extend_from_slice(&[0; 8][..self.score_width()]);
-            self.count += 1;
-            self.put_score(index, old.score(index));
-        }
-        for index in 0..old.len() {
-            self.buf.extend_from_slice(&[0; 8][..self.end_width()]);
-            if self.end_width > 0 {
-                self.put_end(index, old.end(index));
-            }
-        }
-        self.buf.extend_from_slice(&old.buf[old.members_at()..]);
-    }
-
-    fn set_member_len(&mut self, len: usize, members_len: usize, is_uniform: bool) {
-        match u32::try_from(len) {
-            Ok(len) if is_uniform => {
-                self.end_width = 0;
-                self.member_len = len;
-            }
-            _ => self.end_width = end_width(members_len),
-        }
+    fn widen(&mut self, score: f64, member_len: usize) {
+        *self = Run::build(self.entries(), Some((score, member_len)));
     }
 
     #[inline]
@@ -396,18 +396,16 @@ impl Run {
     }
 
     #[inline]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the width was chosen for the score"
-    )]
     fn put_score(&mut self, index: usize, score: f64) {
-        let at = index * self.score_width();
-        match self.score_width {
-            1 => self.buf[at] = (score as i8).to_le_bytes()[0],
-            2 => self.buf[at..at + 2].copy_from_slice(&(score as i16).to_le_bytes()),
-            4 => self.buf[at..at + 4].copy_from_slice(&(score as i32).to_le_bytes()),
-            _ => self.buf[at..at + 8].copy_from_slice(&score.to_le_bytes()),
-        }
+        let width = self.score_width();
+        let bytes = score_bytes(score, self.score_width);
+        self.buf[index * width..(index + 1) * width].copy_from_slice(&bytes[..width]);
+    }
+
+    fn push_score(&mut self, score: f64) {
+        let width = self.score_width();
+        self.buf
+            .extend_from_slice(&score_bytes(score, self.score_width)[..width]);
     }
 
     #[inline]
@@ -451,6 +449,19 @@ fn score_width(score: f64) -> u8 {
     } else {
         4
     }
+}
+
+/// A score in the form of this width, in the first bytes.
+#[inline]
+fn score_bytes(score: f64, width: u8) -> [u8; 8] {
+    if width == 8 {
+        return score.to_le_bytes();
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the width was chosen for the score"
+    )]
+    i64::to_le_bytes(score as i64)
 }
 
 /// Bytes that each end takes where the last one is `last`.
