@@ -27,6 +27,8 @@ pub struct Limits {
     pub set_max_listpack_entries: usize,
     /// `set-max-listpack-value` in bytes.
     pub set_max_listpack_value: usize,
+    /// `hll-sparse-max-bytes`: longest HyperLogLog in the sparse encoding, header included.
+    pub hll_sparse_max_bytes: usize,
     /// `zset-max-listpack-entries`.
     pub zset_max_listpack_entries: usize,
     /// `zset-max-listpack-value` in bytes.
@@ -81,6 +83,7 @@ impl Default for Limits {
             set_max_intset_entries: 512,
             set_max_listpack_entries: 128,
             set_max_listpack_value: 64,
+            hll_sparse_max_bytes: 3000,
             zset_max_listpack_entries: 128,
             zset_max_listpack_value: 64,
             maxmemory: 0,

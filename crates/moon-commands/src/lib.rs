@@ -19,6 +19,7 @@
 //!   that make room;
 //!   [`load`]: the keys of an RDB file.
 
+pub mod bitmaps;
 mod collection;
 mod command_keys;
 pub mod context;
@@ -33,6 +34,7 @@ pub mod execute;
 pub mod expire;
 pub mod glob;
 pub mod hashes;
+pub mod hyperloglog;
 pub mod keys;
 pub mod keyspace;
 pub mod lists;

@@ -327,6 +327,7 @@ pub fn limits_of(config: &Config) -> Limits {
         maxmemory_eviction_tenacity: config.maxmemory_eviction_tenacity,
         lfu_log_factor: config.lfu_log_factor,
         lfu_decay_time: config.lfu_decay_time,
+        hll_sparse_max_bytes: size(config.hll_sparse_max_bytes),
     }
 }
 

@@ -270,6 +270,8 @@ pub struct Config {
     pub lazyfree_lazy_user_del: bool,
     /// Accepted, as above: FLUSHALL and FLUSHDB.
     pub lazyfree_lazy_user_flush: bool,
+    /// HyperLogLog: longest string in the sparse encoding, header included.
+    pub hll_sparse_max_bytes: u64,
     /// Background work per second.
     pub hz: u32,
     /// Share of time for active expiry, 1 to 10.
@@ -345,6 +347,7 @@ impl Default for Config {
             lazyfree_lazy_server_del: false,
             lazyfree_lazy_user_del: false,
             lazyfree_lazy_user_flush: false,
+            hll_sparse_max_bytes: 3000,
             hz: 10,
             active_expire_effort: 1,
             metrics_port: None,

@@ -473,7 +473,6 @@ static RULES: &[(&str, &str, Rule)] = &[
         "",
         Ignored("lists are not compressed"),
     ),
-    ("hll-sparse-max-bytes", "", Ignored(NO_TYPE)),
     ("stream-node-max-bytes", "", Ignored(NO_TYPE)),
     ("stream-node-max-entries", "", Ignored(NO_TYPE)),
     (

@@ -34,6 +34,7 @@ pub struct Settings {
     pub set_max_listpack_value: AtomicU64,
     pub zset_max_listpack_entries: AtomicU64,
     pub zset_max_listpack_value: AtomicU64,
+    pub hll_sparse_max_bytes: AtomicU64,
     pub hz: AtomicU32,
     pub active_expire_effort: AtomicU32,
     appendfsync: AtomicU8,
@@ -74,6 +75,8 @@ impl Settings {
             .store(config.zset_max_listpack_entries, Relaxed);
         self.zset_max_listpack_value
             .store(config.zset_max_listpack_value, Relaxed);
+        self.hll_sparse_max_bytes
+            .store(config.hll_sparse_max_bytes, Relaxed);
         self.hz.store(config.hz, Relaxed);
         self.active_expire_effort
             .store(config.active_expire_effort, Relaxed);

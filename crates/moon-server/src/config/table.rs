@@ -574,6 +574,14 @@ pub static DIRECTIVES: &[Directive] = &[
         "Without effect: databases emptied by FLUSHALL and FLUSHDB are always freed lazily if they are large",
     ),
     row(
+        "hll-sparse-max-bytes",
+        "",
+        "3000",
+        Runtime,
+        size!(hll_sparse_max_bytes, 0, 1 << 40),
+        "HyperLogLog: longest string in the sparse encoding",
+    ),
+    row(
         "hz",
         "",
         "10",
