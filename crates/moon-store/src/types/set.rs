@@ -193,6 +193,21 @@ impl Set {
         }
     }
 
+    /// Visits members from a cursor on and returns the cursor to go on with; 0 begins, and 0 says
+    /// that the end was reached. A member that is there throughout is visited between the two.
+    /// About `count` are visited per call, all of them in a small form.
+    pub fn scan(&self, cursor: u64, count: usize, visit: &mut dyn FnMut(Member<'_>)) -> u64 {
+        match &self.form {
+            Form::Table(dict) => {
+                dict.scan(cursor, count, &mut |member| visit(Member::Bytes(member)))
+            }
+            Form::Ints(_) | Form::Packed(_) => {
+                self.iter().for_each(visit);
+                0
+            }
+        }
+    }
+
     /// All members.
     #[must_use]
     pub fn iter(&self) -> Iter<'_> {
