@@ -71,18 +71,17 @@ pub(crate) fn key_specs(spec: &CommandSpec) -> Vec<KeySpec> {
                 let place = Some(KeyPlace::Range(KeyRange { first, last, step }));
                 return vec![KeySpec { flags, place }];
             }
-            // A group is one key.
-            (0..)
-                .zip(groups)
-                .map(|(nth, flags)| KeySpec {
-                    flags,
-                    place: Some(KeyPlace::Range(KeyRange {
-                        first: first + nth * step,
-                        last: 0,
-                        step: 1,
-                    })),
-                })
-                .collect()
+            // A group is one key, and the last one all that follow.
+            let last_group = groups.len() - 1;
+            let spec_of = |(nth, flags): (usize, &&'static [&'static str])| KeySpec {
+                flags,
+                place: Some(KeyPlace::Range(KeyRange {
+                    first: first + nth as i64 * step,
+                    last: if nth == last_group { last.min(0) } else { 0 },
+                    step: 1,
+                })),
+            };
+            groups.iter().enumerate().map(spec_of).collect()
         }
     }
 }
@@ -124,7 +123,7 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "expire" | "expireat" | "pexpire" | "pexpireat" | "persist" | "hmset" | "hset" | "lset"
         | "setrange" => &[&["RW", "update"]],
         "getdel" | "lmpop" | "lpop" | "rpop" | "spop" => &[&["RW", "access", "delete"]],
-        "lmove" | "rpoplpush" => &[&["RW", "access", "delete"], &["RW", "insert"]],
+        "lmove" | "rpoplpush" | "smove" => &[&["RW", "access", "delete"], &["RW", "insert"]],
         "hdel" | "lrem" | "ltrim" | "srem" => &[&["RW", "delete"]],
         "mset" | "psetex" | "restore" | "setex" => &[&["OW", "update"]],
         "zadd" => &[&["RW", "update"]],
@@ -135,7 +134,9 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "zmpop" | "zpopmax" | "zpopmin" => &[&["RW", "access", "delete"]],
         "zrem" | "zremrangebylex" | "zremrangebyrank" | "zremrangebyscore" => &[&["RW", "delete"]],
         "msetnx" | "setnx" => &[&["OW", "insert"]],
+        "sdiffstore" | "sunionstore" => &[&["OW", "update"], &["RO", "access"]],
         "set" => &[&["RW", "access", "update", "variable_flags"]],
+        "sinterstore" => &[&["RW", "update"], &["RO", "access"]],
         _ if spec.flags.contains(Flags::READONLY) => &[&["RO", "access"]],
         _ => &[&["RW", "access", "update"]],
     }
