@@ -91,6 +91,28 @@ pub(crate) fn shrink<T: Collection, R>(
     Ok(Some(result))
 }
 
+/// Makes the result of a command, which has `len` elements, the value of a key, whatever that
+/// held; an empty result removes the key. The effect is the command as sent, which is exact if the
+/// command has looked all its sources up as a write does. Answers the length.
+pub(crate) fn store_result(
+    cx: &mut Cx<'_>,
+    key: Key<'_>,
+    result: Value,
+    len: usize,
+    args: Args<'_>,
+) {
+    let was_there = cx.live(cx.db, key).is_some();
+    if len > 0 {
+        cx.store(key, result, None);
+    } else if was_there {
+        cx.remove(key);
+    }
+    if len > 0 || was_there {
+        cx.changed_as_sent(&[key], args);
+    }
+    cx.reply.count(len);
+}
+
 /// The optional count of pops, at `index`: not negative.
 pub(crate) fn pop_count(args: Args<'_>, index: usize) -> Result<Option<usize>, CommandError> {
     let Some(arg) = args.get(index) else {

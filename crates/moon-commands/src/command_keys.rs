@@ -142,7 +142,7 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "bitop" => &[&["OW", "update"], &["RO", "access"]],
         "pfcount" | "pfdebug" => &[&["RW", "access"]],
         "pfmerge" => &[&["RW", "access", "insert"], &["RO", "access"]],
-        "lmove" | "rpoplpush" => &[&["RW", "access", "delete"], &["RW", "insert"]],
+        "lmove" | "rpoplpush" | "smove" => &[&["RW", "access", "delete"], &["RW", "insert"]],
         "hdel" | "lrem" | "ltrim" | "srem" => &[&["RW", "delete"]],
         "mset" | "psetex" | "restore" | "setex" => &[&["OW", "update"]],
         "migrate" => &[
@@ -157,7 +157,9 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "zmpop" | "zpopmax" | "zpopmin" => &[&["RW", "access", "delete"]],
         "zrem" | "zremrangebylex" | "zremrangebyrank" | "zremrangebyscore" => &[&["RW", "delete"]],
         "msetnx" | "setnx" => &[&["OW", "insert"]],
+        "sdiffstore" | "sunionstore" => &[&["OW", "update"], &["RO", "access"]],
         "set" => &[&["RW", "access", "update", "variable_flags"]],
+        "sinterstore" => &[&["RW", "update"], &["RO", "access"]],
         _ if spec.flags.contains(Flags::READONLY) => &[&["RO", "access"]],
         _ => &[&["RW", "access", "update"]],
     }
