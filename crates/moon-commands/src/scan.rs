@@ -4,7 +4,7 @@
 //! at its start; after a shard's last position comes the next shard's start, and after the last
 //! shard cursor 0. So any key that is there during the whole walk is returned.
 
-use crate::context::{CommandResult, Cx};
+use crate::context::{CommandResult, Cx, has_expired};
 use crate::error::CommandError;
 use crate::glob::{self, Case};
 use crate::parse;
@@ -95,7 +95,7 @@ pub(crate) fn scan(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
             let next = shard
                 .db(db)
                 .scan(position, options.count, &mut |key, value, deadline| {
-                    let live = deadline.is_none_or(|at| at > now);
+                    let live = !has_expired(value, deadline, now);
                     if live && options.shows(key, value.kind()) {
                         found.push(key.into());
                     }

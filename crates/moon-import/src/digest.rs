@@ -71,9 +71,10 @@ fn content(value: &Value) -> u128 {
             let member = member.to_vec();
             hash(|hasher| member.hash(hasher))
         })),
-        Value::Hash(fields) => sum(fields
-            .iter()
-            .map(|(field, value)| hash(|hasher| (field, value).hash(hasher)))),
+        Value::Hash(fields) => sum(fields.fields().map(|field| {
+            let deadline = field.deadline.map(|at| at.0);
+            hash(|hasher| (field.name, field.value, deadline).hash(hasher))
+        })),
     }
 }
 

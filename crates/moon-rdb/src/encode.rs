@@ -22,6 +22,9 @@ pub enum ValueKind {
     Set,
     /// A length and as many pairs of strings.
     Hash,
+    /// [`millis`] with the earliest deadline of a field, a length, and for as many fields
+    /// [`field_deadline`] and two strings.
+    VolatileHash,
 }
 
 impl ValueKind {
@@ -31,6 +34,7 @@ impl ValueKind {
             ValueKind::List => kind::LIST,
             ValueKind::Set => kind::SET,
             ValueKind::Hash => kind::HASH,
+            ValueKind::VolatileHash => kind::HASH_METADATA,
         }
     }
 }
@@ -43,6 +47,19 @@ pub fn entry_head(out: &mut Vec<u8>, kind: ValueKind, key: &[u8], deadline: Opti
     }
     out.push(kind.byte());
     string(out, key);
+}
+
+/// A time in Unix milliseconds.
+pub fn millis(out: &mut Vec<u8>, time_ms: i64) {
+    out.extend_from_slice(&time_ms.to_le_bytes());
+}
+
+/// The deadline of a field: 0 for none, else how much later it is than the earliest one, plus 1.
+pub fn field_deadline(out: &mut Vec<u8>, deadline: Option<i64>, first: i64) {
+    len(
+        out,
+        deadline.map_or(0, |at| at.abs_diff(first).saturating_add(1)),
+    );
 }
 
 /// A length takes 6, 14, 32 or 64 bits, big-endian; the top bits of the first byte tell.

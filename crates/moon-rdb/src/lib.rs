@@ -44,5 +44,7 @@ pub mod error;
 pub use elements::Elements;
 pub use error::{RdbError, RdbFault};
 pub use read::{RdbLimits, RdbReader};
-pub use value::{RdbEntry, RdbEntryRef, RdbItem, RdbItemRef, RdbReadValue, RdbValue, RdbValueRef};
+pub use value::{
+    RdbEntry, RdbEntryRef, RdbItem, RdbItemRef, RdbReadValue, RdbValue, RdbValueRef, VolatileFields,
+};
 pub use write::{RdbCompression, RdbInfo, RdbVersion, RdbWriter};

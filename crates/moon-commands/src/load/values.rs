@@ -1,9 +1,10 @@
 //! Values out of an RDB file in the form in which commands would have made them.
 
 use crate::context::Limits;
+use moon_core::UnixMs;
 use moon_rdb::{RdbReadValue, RdbValue};
 use moon_store::{
-    End, Hash, Key, List, NodeLimit, PackLimits, STRING_LEN_MAX, Set, SetLimits, Value,
+    End, Field, Hash, Key, List, NodeLimit, PackLimits, STRING_LEN_MAX, Set, SetLimits, Value,
 };
 use std::ops::Range;
 
@@ -24,7 +25,8 @@ pub(super) fn read_value(value: RdbReadValue<'_>, limits: &Limits) -> Result<Val
         RdbReadValue::String(bytes) => string(bytes),
         RdbReadValue::List(elements) => list(elements.iter(), limits),
         RdbReadValue::Set(members) => set(members.iter(), limits),
-        RdbReadValue::Hash(fields) => hash(fields.pairs(), limits),
+        RdbReadValue::Hash(fields) => hash(fields.pairs().map(plain), limits),
+        RdbReadValue::VolatileHash(fields) => hash(fields.iter().map(volatile), limits),
     }
 }
 
@@ -36,7 +38,11 @@ pub(super) fn owned_value(value: &RdbValue, limits: &Limits) -> Result<Value, Va
         RdbValue::Set(members) => set(members.iter().map(Vec::as_slice), limits),
         RdbValue::Hash(fields) => {
             let pairs = fields.iter().map(|(f, v)| (f.as_slice(), v.as_slice()));
-            hash(pairs, limits)
+            hash(pairs.map(plain), limits)
+        }
+        RdbValue::VolatileHash(fields) => {
+            let fields = fields.iter().map(|(f, v, at)| (&f[..], &v[..], *at));
+            hash(fields.map(volatile), limits)
         }
     }
 }
@@ -89,8 +95,20 @@ fn set<'a>(
     Ok(Value::Set(Box::new(set)))
 }
 
+fn plain<'a>((name, value): (&'a [u8], &'a [u8])) -> Field<'a> {
+    volatile((name, value, None))
+}
+
+fn volatile<'a>((name, value, deadline): (&'a [u8], &'a [u8], Option<i64>)) -> Field<'a> {
+    Field {
+        name,
+        value,
+        deadline: deadline.map(UnixMs),
+    }
+}
+
 fn hash<'a>(
-    fields: impl ExactSizeIterator<Item = (&'a [u8], &'a [u8])> + Clone,
+    fields: impl ExactSizeIterator<Item = Field<'a>> + Clone,
     limits: &Limits,
 ) -> Result<Value, ValueFault> {
     if fields.len() == 0 {
@@ -101,15 +119,14 @@ fn hash<'a>(
         value_bytes: limits.hash_max_listpack_value,
     };
     let mut hash = Hash::default();
-    let distinct = are_distinct(fields.clone().map(|(field, _)| field));
-    for (field, value) in fields {
-        check_bytes(field, ELEMENT_BYTES_MAX)?;
-        check_bytes(value, ELEMENT_BYTES_MAX)?;
-        if distinct {
-            hash.push(field, value, limits);
-        } else if !hash.set(field, value, limits) {
-            return Err(ValueFault::Duplicate(field.to_vec()));
+    let distinct = are_distinct(fields.clone().map(|field| field.name));
+    for field in fields {
+        check_bytes(field.name, ELEMENT_BYTES_MAX)?;
+        check_bytes(field.value, ELEMENT_BYTES_MAX)?;
+        if !distinct && hash.contains(field.name) {
+            return Err(ValueFault::Duplicate(field.name.to_vec()));
         }
+        hash.push(field, limits);
     }
     Ok(Value::Hash(Box::new(hash)))
 }

@@ -8,7 +8,7 @@
 //! In reading order:
 //! * [`pack`]: [`Pack`], byte strings in one buffer, cheap at both ends.
 //! * [`dict`]: [`Dict`], the large form of hashes and sets: hashed, and indexed by position.
-//! * [`mod@hash`]: [`struct@Hash`], fields with values.
+//! * [`mod@hash`]: [`struct@Hash`], fields with values and deadlines.
 //! * [`list`]: [`List`], elements in order.
 //! * [`set`]: [`Set`], distinct members.
 
@@ -19,7 +19,8 @@ pub mod pack;
 pub mod set;
 
 pub use dict::Dict;
-pub use hash::Hash;
+pub use hash::live::LiveFields;
+pub use hash::{Field, Hash};
 pub use list::{End, List, NodeLimit};
 pub use pack::Pack;
 pub use set::{Member, Set, SetLimits};
@@ -48,6 +49,8 @@ pub struct PackLimits {
 pub enum Encoding {
     /// One buffer.
     Listpack,
+    /// One buffer, with deadlines of fields.
+    ListpackEx,
     /// A hash table.
     Hashtable,
     /// A chain of buffers.
@@ -62,6 +65,7 @@ impl Encoding {
     pub fn name(self) -> &'static str {
         match self {
             Encoding::Listpack => "listpack",
+            Encoding::ListpackEx => "listpackex",
             Encoding::Hashtable => "hashtable",
             Encoding::Quicklist => "quicklist",
             Encoding::Intset => "intset",
