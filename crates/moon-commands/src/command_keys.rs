@@ -121,9 +121,11 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "exists" | "hexists" | "hlen" | "hstrlen" | "llen" | "object|encoding" | "object|freq"
         | "object|idletime" | "object|refcount" | "scard" | "sismember" | "strlen" | "touch"
         | "type" | "watch" => &[&["RO"]],
-        "expire" | "expireat" | "pexpire" | "pexpireat" | "persist" | "hmset" | "hset"
-        | "setrange" => &[&["RW", "update"]],
-        "getdel" | "lpop" | "rpop" | "spop" => &[&["RW", "access", "delete"]],
+        "expire" | "expireat" | "hexpire" | "hexpireat" | "hmset" | "hpersist" | "hpexpire"
+        | "hpexpireat" | "hset" | "hsetex" | "persist" | "pexpire" | "pexpireat" | "setrange" => {
+            &[&["RW", "update"]]
+        }
+        "getdel" | "hgetdel" | "lpop" | "rpop" | "spop" => &[&["RW", "access", "delete"]],
         "hdel" | "srem" => &[&["RW", "delete"]],
         "mset" | "psetex" | "setex" => &[&["OW", "update"]],
         "msetnx" | "setnx" => &[&["OW", "insert"]],

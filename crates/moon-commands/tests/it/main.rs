@@ -2,6 +2,7 @@
 
 mod compared_with_redis;
 mod effects_of_commands;
+mod field_deadlines;
 mod harness;
 mod keyspace_commands;
 mod loaded_dumps;

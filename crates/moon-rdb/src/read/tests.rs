@@ -153,7 +153,7 @@ fn what_is_written_is_read_with_its_information() {
     }
     assert!(items.contains(&RdbItem::SelectDb(9)));
     assert!(items.contains(&RdbItem::ResizeDb {
-        keys: 4,
+        keys: 5,
         expires: 0
     }));
     assert_eq!(entries(items), sample());
