@@ -111,7 +111,7 @@ pub(crate) fn flags_in_request(
 /// What is done to the keys: to all the same, or a group of flags for each. Never empty.
 fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
     match spec.name {
-        "append" | "hsetnx" | "lpush" | "lpushx" | "rpush" | "rpushx" | "sadd" => {
+        "append" | "hsetnx" | "linsert" | "lpush" | "lpushx" | "rpush" | "rpushx" | "sadd" => {
             &[&["RW", "insert"]]
         }
         "copy" => &[&["RO", "access"], &["OW", "update"]],
@@ -122,12 +122,12 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         | "object|idletime" | "object|refcount" | "scard" | "sismember" | "strlen" | "touch"
         | "type" | "watch" => &[&["RO"]],
         "expire" | "expireat" | "hexpire" | "hexpireat" | "hmset" | "hpersist" | "hpexpire"
-        | "hpexpireat" | "hset" | "hsetex" | "persist" | "pexpire" | "pexpireat" | "setrange" => {
-            &[&["RW", "update"]]
-        }
-        "getdel" | "hgetdel" | "lpop" | "rpop" | "spop" => &[&["RW", "access", "delete"]],
-        "hdel" | "srem" => &[&["RW", "delete"]],
-        "mset" | "psetex" | "setex" => &[&["OW", "update"]],
+        | "hpexpireat" | "hset" | "hsetex" | "lset" | "persist" | "pexpire" | "pexpireat"
+        | "setrange" => &[&["RW", "update"]],
+        "getdel" | "hgetdel" | "lmpop" | "lpop" | "rpop" | "spop" => &[&["RW", "access", "delete"]],
+        "lmove" | "rpoplpush" => &[&["RW", "access", "delete"], &["RW", "insert"]],
+        "hdel" | "lrem" | "ltrim" | "srem" => &[&["RW", "delete"]],
+        "mset" | "psetex" | "restore" | "setex" => &[&["OW", "update"]],
         "msetnx" | "setnx" => &[&["OW", "insert"]],
         "set" => &[&["RW", "access", "update", "variable_flags"]],
         _ if spec.flags.contains(Flags::READONLY) => &[&["RO", "access"]],

@@ -6,7 +6,7 @@ use crate::hashes;
 use crate::shard_set::ShardSet;
 use moon_core::{Lsn, ShardCount, UnixMs};
 use moon_resp::{Args, Reply};
-use moon_store::{AccessClock, DbIndex, Deadline, Key, ShardData, Value};
+use moon_store::{AccessClock, DbIndex, Deadline, Key, PackLimits, ShardData, Value};
 use rand::rngs::SmallRng;
 
 /// Bounds and thresholds that CONFIG SET can change.
@@ -26,6 +26,21 @@ pub struct Limits {
     pub set_max_listpack_entries: usize,
     /// `set-max-listpack-value` in bytes.
     pub set_max_listpack_value: usize,
+    /// `zset-max-listpack-entries`.
+    pub zset_max_listpack_entries: usize,
+    /// `zset-max-listpack-value` in bytes.
+    pub zset_max_listpack_value: usize,
+}
+
+impl Limits {
+    /// Up to where a sorted set stays in its small form.
+    #[must_use]
+    pub fn zset_pack(&self) -> PackLimits {
+        PackLimits {
+            entries: self.zset_max_listpack_entries,
+            value_bytes: self.zset_max_listpack_value,
+        }
+    }
 }
 
 impl Default for Limits {
@@ -38,6 +53,8 @@ impl Default for Limits {
             set_max_intset_entries: 512,
             set_max_listpack_entries: 128,
             set_max_listpack_value: 64,
+            zset_max_listpack_entries: 128,
+            zset_max_listpack_value: 64,
         }
     }
 }
@@ -217,6 +234,13 @@ impl<'a> Cx<'a> {
         self.depends_on = self.depends_on.max(shard.dirty.dependency(db, key.hash));
         let (value, deadline) = shard.db(db).get(key)?;
         if has_expired(value, deadline, now) {
+            let fields = match value {
+                // Its fields were past their deadlines, and not the key.
+                Value::Hash(hash) if deadline.is_none_or(|at| at > now) => Some(hash.len() as u64),
+                _ => None,
+            };
+            self.counts.expired += u64::from(fields.is_none());
+            self.counts.expired_fields += fields.unwrap_or(0);
             self.remove_expired(db, key);
             return None;
         }
@@ -241,12 +265,7 @@ impl<'a> Cx<'a> {
 
     #[cold]
     fn remove_expired(&mut self, db: DbIndex, key: Key<'_>) {
-        match self.remove_in(db, key) {
-            Some((Value::Hash(hash), deadline)) if deadline.is_none_or(|at| at > self.now) => {
-                self.counts.expired_fields += hash.len() as u64;
-            }
-            _ => self.counts.expired += 1,
-        }
+        self.remove_in(db, key);
         self.mark(db, key);
         self.effects.push(db, &[b"DEL", key.bytes]);
     }
@@ -276,7 +295,7 @@ impl<'a> Cx<'a> {
     /// As [`Cx::store`], in database `db`.
     #[inline]
     pub fn store_in(&mut self, db: DbIndex, key: Key<'_>, value: Value, deadline: Deadline) {
-        self.shard(key).db(db).insert(key, value, deadline);
+        self.shard(key).db(db).store(key, value, deadline);
     }
 
     /// Stores a string value. The effect is the caller's to tell, with [`Cx::changed`].
@@ -286,13 +305,21 @@ impl<'a> Cx<'a> {
         self.shard(key).db(db).insert_string(key, bytes, deadline);
     }
 
-    /// Removes a key. The effect is the caller's to tell, with [`Cx::changed`].
-    pub fn remove(&mut self, key: Key<'_>) -> Option<(Value, Deadline)> {
+    /// Removes a key, whose value is dropped lazily; whether it was there. The effect is the
+    /// caller's to tell, with [`Cx::changed`].
+    pub fn remove(&mut self, key: Key<'_>) -> bool {
         self.remove_in(self.db, key)
     }
 
     /// As [`Cx::remove`], in database `db`.
-    pub fn remove_in(&mut self, db: DbIndex, key: Key<'_>) -> Option<(Value, Deadline)> {
+    pub fn remove_in(&mut self, db: DbIndex, key: Key<'_>) -> bool {
+        self.shard(key).db(db).delete(key)
+    }
+
+    /// Removes a key and returns what was there, for who goes on to use it. The effect is the
+    /// caller's to tell, with [`Cx::changed`].
+    pub fn take(&mut self, key: Key<'_>) -> Option<(Value, Deadline)> {
+        let db = self.db;
         self.shard(key).db(db).remove(key)
     }
 

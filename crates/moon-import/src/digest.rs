@@ -75,6 +75,9 @@ fn content(value: &Value) -> u128 {
             let deadline = field.deadline.map(|at| at.0);
             hash(|hasher| (field.name, field.value, deadline).hash(hasher))
         })),
+        Value::ZSet(members) => sum(members
+            .iter()
+            .map(|(member, score)| hash(|hasher| (member, score.to_bits()).hash(hasher)))),
     }
 }
 

@@ -25,6 +25,8 @@ pub enum ValueKind {
     /// [`millis`] with the earliest deadline of a field, a length, and for as many fields
     /// [`field_deadline`] and two strings.
     VolatileHash,
+    /// A length and as many pairs of a string and a score.
+    ZSet,
 }
 
 impl ValueKind {
@@ -35,6 +37,7 @@ impl ValueKind {
             ValueKind::Set => kind::SET,
             ValueKind::Hash => kind::HASH,
             ValueKind::VolatileHash => kind::HASH_METADATA,
+            ValueKind::ZSet => kind::ZSET_2,
         }
     }
 }
@@ -60,6 +63,11 @@ pub fn field_deadline(out: &mut Vec<u8>, deadline: Option<i64>, first: i64) {
         out,
         deadline.map_or(0, |at| at.abs_diff(first).saturating_add(1)),
     );
+}
+
+/// Begins a value that stands alone: its kind. The value follows.
+pub fn value_head(out: &mut Vec<u8>, kind: ValueKind) {
+    out.push(kind.byte());
 }
 
 /// A length takes 6, 14, 32 or 64 bits, big-endian; the top bits of the first byte tell.
@@ -105,6 +113,11 @@ pub fn string_compressed(out: &mut Vec<u8>, bytes: &[u8], compressor: &mut Compr
     len(out, bytes.len() as u64);
     let head_len = out.len() - body_end;
     out[start..].rotate_right(head_len);
+}
+
+/// A score of a sorted set.
+pub fn score(out: &mut Vec<u8>, score: f64) {
+    out.extend_from_slice(&score.to_le_bytes());
 }
 
 /// What stands in front of a string's bytes, and whether they follow: an integer is all head.

@@ -21,11 +21,13 @@ pub enum RdbValueRef<'a, 'b> {
         /// The fields.
         fields: &'b mut dyn ExactSizeIterator<Item = (&'a [u8], &'a [u8], Option<i64>)>,
     },
+    /// Members with their scores in any order, no member twice, no score NaN.
+    ZSet(&'b mut dyn ExactSizeIterator<Item = (&'a [u8], f64)>),
 }
 
 /// A value that was read. Collections are not empty; that members and fields are distinct is for
 /// whoever loads them to check, because that takes a table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum RdbValue {
     /// A string; integers are spelled out.
     String(Vec<u8>),
@@ -37,10 +39,12 @@ pub enum RdbValue {
     Hash(Vec<(Vec<u8>, Vec<u8>)>),
     /// Fields with their values and the Unix milliseconds at which they expire.
     VolatileHash(Vec<(Vec<u8>, Vec<u8>, Option<i64>)>),
+    /// Members with their scores, none of which is NaN.
+    ZSet(Vec<(Vec<u8>, f64)>),
 }
 
 /// One key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RdbEntry {
     /// Number of its database.
     pub db: u32,
@@ -69,6 +73,8 @@ pub enum RdbReadValue<'a> {
     Hash(&'a Elements),
     /// A hash whose fields expire.
     VolatileHash(VolatileFields<'a>),
+    /// Members and their scores, none of which is NaN, in turns: [`Elements::scored`].
+    ZSet(&'a Elements),
 }
 
 /// Fields with their values and deadlines.
@@ -107,6 +113,10 @@ impl RdbReadValue<'_> {
             RdbReadValue::VolatileHash(fields) => {
                 let fields = fields.iter().map(|(f, v, at)| (f.to_vec(), v.to_vec(), at));
                 RdbValue::VolatileHash(fields.collect())
+            }
+            RdbReadValue::ZSet(members) => {
+                let members = members.scored().map(|(m, score)| (m.to_vec(), score));
+                RdbValue::ZSet(members.collect())
             }
         }
     }
@@ -187,7 +197,7 @@ impl RdbItemRef<'_> {
 }
 
 /// One item of a file, in file order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum RdbItem {
     /// Information about the file; unknown names are to be ignored.
     Aux {

@@ -5,7 +5,7 @@
 
 use crate::prefetch::prefetch;
 use crate::string::Str;
-use crate::types::{Hash, List, Set};
+use crate::types::{Hash, List, Set, ZSet};
 use moon_core::UnixMs;
 
 /// The type of a value, as TYPE names it.
@@ -19,6 +19,8 @@ pub enum Kind {
     Set,
     /// A hash.
     Hash,
+    /// A sorted set.
+    ZSet,
 }
 
 impl Kind {
@@ -30,6 +32,7 @@ impl Kind {
             Kind::List => "list",
             Kind::Set => "set",
             Kind::Hash => "hash",
+            Kind::ZSet => "zset",
         }
     }
 }
@@ -64,6 +67,8 @@ pub enum Value {
     Set(Box<Set>),
     /// A hash.
     Hash(Box<Hash>),
+    /// A sorted set.
+    ZSet(Box<ZSet>),
 }
 
 const _: () = assert!(size_of::<Value>() == 16);
@@ -157,6 +162,7 @@ impl Value {
             Value::List(_) => Kind::List,
             Value::Set(_) => Kind::Set,
             Value::Hash(_) => Kind::Hash,
+            Value::ZSet(_) => Kind::ZSet,
         }
     }
 
@@ -169,6 +175,7 @@ impl Value {
             Value::List(list) => list.encoding().name(),
             Value::Set(set) => set.encoding().name(),
             Value::Hash(hash) => hash.encoding().name(),
+            Value::ZSet(zset) => zset.encoding().name(),
         }
     }
 
@@ -209,6 +216,7 @@ impl Value {
             Value::List(list) => prefetch(&**list),
             Value::Set(set) => prefetch(&**set),
             Value::Hash(hash) => prefetch(&**hash),
+            Value::ZSet(zset) => prefetch(&**zset),
         }
     }
 
@@ -221,6 +229,7 @@ impl Value {
             Value::List(list) => list.memory(),
             Value::Set(set) => set.memory(),
             Value::Hash(hash) => hash.memory(),
+            Value::ZSet(zset) => zset.memory(),
         }
     }
 }

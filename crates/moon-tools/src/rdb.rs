@@ -106,6 +106,7 @@ pub fn encode_entry(out: &mut Vec<u8>, entry: &RdbEntryRef<'_>) {
         RdbReadValue::Set(_) => ValueKind::Set,
         RdbReadValue::Hash(_) => ValueKind::Hash,
         RdbReadValue::VolatileHash(_) => ValueKind::VolatileHash,
+        RdbReadValue::ZSet(_) => ValueKind::ZSet,
     };
     encode::entry_head(out, kind, entry.key, entry.deadline);
     match entry.value {
@@ -132,6 +133,13 @@ pub fn encode_entry(out: &mut Vec<u8>, entry: &RdbEntryRef<'_>) {
                 encode::field_deadline(out, deadline, first);
                 encode::string(out, field);
                 encode::string(out, value);
+            }
+        }
+        RdbReadValue::ZSet(members) => {
+            encode::len(out, members.scored().count() as u64);
+            for (member, score) in members.scored() {
+                encode::string(out, member);
+                encode::score(out, score);
             }
         }
     }

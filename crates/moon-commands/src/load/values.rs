@@ -4,7 +4,7 @@ use crate::context::Limits;
 use moon_core::UnixMs;
 use moon_rdb::{RdbReadValue, RdbValue};
 use moon_store::{
-    End, Field, Hash, Key, List, NodeLimit, PackLimits, STRING_LEN_MAX, Set, SetLimits, Value,
+    End, Field, Hash, Key, List, NodeLimit, PackLimits, STRING_LEN_MAX, Set, SetLimits, Value, ZSet,
 };
 use std::ops::Range;
 
@@ -12,21 +12,24 @@ use std::ops::Range;
 const ELEMENT_BYTES_MAX: usize = STRING_LEN_MAX - 64;
 
 /// What is wrong with a value.
-pub(super) enum ValueFault {
+pub(crate) enum ValueFault {
     Empty,
     Duplicate(Vec<u8>),
     TooLong(usize),
+    /// The score of this member is not a number.
+    NoScore(Vec<u8>),
 }
 
 /// The value in the form in which commands would have made it.
 #[inline]
-pub(super) fn read_value(value: RdbReadValue<'_>, limits: &Limits) -> Result<Value, ValueFault> {
+pub(crate) fn read_value(value: RdbReadValue<'_>, limits: &Limits) -> Result<Value, ValueFault> {
     match value {
         RdbReadValue::String(bytes) => string(bytes),
         RdbReadValue::List(elements) => list(elements.iter(), limits),
         RdbReadValue::Set(members) => set(members.iter(), limits),
         RdbReadValue::Hash(fields) => hash(fields.pairs().map(plain), limits),
         RdbReadValue::VolatileHash(fields) => hash(fields.iter().map(volatile), limits),
+        RdbReadValue::ZSet(members) => zset(members.scored(), limits),
     }
 }
 
@@ -44,6 +47,10 @@ pub(super) fn owned_value(value: &RdbValue, limits: &Limits) -> Result<Value, Va
             let fields = fields.iter().map(|(f, v, at)| (&f[..], &v[..], *at));
             hash(fields.map(volatile), limits)
         }
+        RdbValue::ZSet(members) => zset(
+            members.iter().map(|(m, score)| (m.as_slice(), *score)),
+            limits,
+        ),
     }
 }
 
@@ -129,6 +136,27 @@ fn hash<'a>(
         hash.push(field, limits);
     }
     Ok(Value::Hash(Box::new(hash)))
+}
+
+fn zset<'a>(
+    members: impl ExactSizeIterator<Item = (&'a [u8], f64)>,
+    limits: &Limits,
+) -> Result<Value, ValueFault> {
+    if members.len() == 0 {
+        return Err(ValueFault::Empty);
+    }
+    let limits = limits.zset_pack();
+    let mut zset = ZSet::default();
+    for (member, score) in members {
+        check_bytes(member, ELEMENT_BYTES_MAX)?;
+        if score.is_nan() {
+            return Err(ValueFault::NoScore(member.to_vec()));
+        }
+        if zset.set(member, score, limits).is_some() {
+            return Err(ValueFault::Duplicate(member.to_vec()));
+        }
+    }
+    Ok(Value::ZSet(Box::new(zset)))
 }
 
 /// Whether the names are known to be distinct: few enough that looking for each costs little

@@ -173,6 +173,10 @@ fn show(value: &Value) -> String {
                 quoted(field.name) + ": " + &quoted(field.value) + &at
             })
             .collect(),
+        Value::ZSet(zset) => zset
+            .iter()
+            .map(|(member, score)| format!("{}: {score:?}", quoted(member)))
+            .collect(),
         Value::Int(_) | Value::Str(_) => Vec::new(),
     };
     if !matches!(value, Value::List(_)) {

@@ -10,9 +10,9 @@ pub mod live;
 
 mod entry;
 
-use super::dict::Dict;
+use super::dict::{self, Dict};
 use super::pack::{self, Pack};
-use super::{Cursor, Encoding, PackLimits};
+use super::{Cursor, Encoding, PackLimits, scaled};
 use crate::db::Deadline;
 use crate::due::DueSet;
 use entry::{FieldEntry, join, split};
@@ -166,7 +166,7 @@ impl Hash {
         }
         let stride = self.stride();
         match &mut self.form {
-            Form::Table(dict) => dict.put(join(field)),
+            Form::Table(dict) => dict.put(&join(field)),
             Form::Packed(pack) => {
                 if let Some(at) = pack.find(field.name, stride) {
                     let (_, value_at) = pack.at(at);
@@ -196,7 +196,7 @@ impl Hash {
         let stride = self.stride();
         match &mut self.form {
             Form::Table(dict) => {
-                let is_new = dict.put(join(field));
+                let is_new = dict.put(&join(field));
                 debug_assert!(is_new, "the field is there already");
             }
             Form::Packed(pack) => {
@@ -229,7 +229,7 @@ impl Hash {
             Form::Table(dict) => {
                 if let Some(field) = dict.get(name).map(split) {
                     let entry = join(Field { deadline, ..field });
-                    dict.put(entry);
+                    dict.put(&entry);
                 }
             }
             Form::Packed(pack) => {
@@ -264,11 +264,9 @@ impl Hash {
     /// A field chosen by the random number `r`, each about as likely as any other.
     #[must_use]
     pub fn random(&self, r: u64) -> Option<Field<'_>> {
-        let len = self.len() as u64;
-        let index = usize::try_from(r.checked_rem(len)?).ok()?;
         match &self.form {
-            Form::Packed(_) => self.fields().nth(index),
-            Form::Table(dict) => dict.nth(index).map(split),
+            Form::Packed(_) => self.fields().nth(scaled(r, self.len())),
+            Form::Table(dict) => dict.random(r).map(split),
         }
     }
 
@@ -281,21 +279,7 @@ impl Hash {
                 self.fields().for_each(visit);
                 0
             }
-            Form::Table(dict) => {
-                // From the end to the start: removals move entries only towards the start.
-                let len = dict.len();
-                let end = match cursor {
-                    0 => len,
-                    _ => usize::try_from(cursor).map_or(len, |end| end.min(len)),
-                };
-                let start = end.saturating_sub(count);
-                for index in (start..end).rev() {
-                    if let Some(entry) = dict.nth(index) {
-                        visit(split(entry));
-                    }
-                }
-                start as u64
-            }
+            Form::Table(dict) => dict.scan(cursor, count, &mut |entry| visit(split(entry))),
         }
     }
 
@@ -339,11 +323,7 @@ impl Hash {
                     deadline,
                 })
             }
-            Form::Table(dict) => {
-                let entry = dict.nth(cursor.at)?;
-                cursor.at += 1;
-                Some(split(entry))
-            }
+            Form::Table(dict) => Some(split(dict.next_from(cursor)?)),
         }
     }
 
@@ -442,7 +422,7 @@ impl Hash {
         if let Form::Packed(_) = &self.form {
             let mut dict = Dict::default();
             for field in self.fields() {
-                dict.put(join(field));
+                dict.put(&join(field));
             }
             self.form = Form::Table(dict);
         }
@@ -488,7 +468,7 @@ pub struct Fields<'a>(Walk<'a>);
 #[derive(Clone, Debug)]
 enum Walk<'a> {
     Packed { walk: pack::Iter<'a>, stride: usize },
-    Table(std::slice::Iter<'a, Box<[u8]>>),
+    Table(dict::Iter<'a>),
 }
 
 impl<'a> Iterator for Fields<'a> {
@@ -509,7 +489,7 @@ impl<'a> Iterator for Fields<'a> {
                     deadline,
                 })
             }
-            Walk::Table(walk) => walk.next().map(|entry| split(entry)),
+            Walk::Table(walk) => walk.next().map(split),
         }
     }
 
