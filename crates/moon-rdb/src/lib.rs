@@ -1,7 +1,7 @@
 //! The RDB format of Redis: a streaming writer and a strict reader.
 //!
 //! What is written loads in stock Redis and passes `redis-check-rdb`; what Redis writes for
-//! strings, lists, sets and hashes is read, in plain and in compact encodings. Every length is
+//! strings, lists, sets, hashes and sorted sets is read, in plain and in compact encodings. Every length is
 //! checked before it is believed, nothing recurses, and each fault is a typed error with its
 //! offset. The crate opens no files, reads no clock and knows neither the keyspace nor expiry:
 //! bytes come and go through `std::io`'s traits, so a `Vec<u8>` and a `&[u8]` do.
@@ -14,6 +14,7 @@
 //! * [`encode`]: the bytes of one key, apart from a file.
 //! * [`write`](mod@write): [`RdbWriter`].
 //! * [`read`](mod@read): [`RdbReader`].
+//! * [`payload`]: one value apart from a file.
 //! * `compact`: listpack, ziplist and intset, decode only.
 //! * `lzf`: compression of strings.
 //! * [`crc64`]: the checksum at the end of a file.
@@ -32,6 +33,8 @@ pub mod encode;
 pub mod write;
 
 pub mod read;
+
+pub mod payload;
 
 mod compact;
 

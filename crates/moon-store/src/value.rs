@@ -5,7 +5,7 @@
 
 use crate::prefetch::prefetch;
 use crate::string::Str;
-use crate::types::{Hash, List, Set};
+use crate::types::{Hash, List, Set, ZSet};
 
 /// The type of a value, as TYPE names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub enum Kind {
     Set,
     /// A hash.
     Hash,
+    /// A sorted set.
+    ZSet,
 }
 
 impl Kind {
@@ -29,6 +31,7 @@ impl Kind {
             Kind::List => "list",
             Kind::Set => "set",
             Kind::Hash => "hash",
+            Kind::ZSet => "zset",
         }
     }
 }
@@ -63,6 +66,8 @@ pub enum Value {
     Set(Box<Set>),
     /// A hash.
     Hash(Box<Hash>),
+    /// A sorted set.
+    ZSet(Box<ZSet>),
 }
 
 const _: () = assert!(size_of::<Value>() == 16);
@@ -156,6 +161,7 @@ impl Value {
             Value::List(_) => Kind::List,
             Value::Set(_) => Kind::Set,
             Value::Hash(_) => Kind::Hash,
+            Value::ZSet(_) => Kind::ZSet,
         }
     }
 
@@ -168,6 +174,7 @@ impl Value {
             Value::List(list) => list.encoding().name(),
             Value::Set(set) => set.encoding().name(),
             Value::Hash(hash) => hash.encoding().name(),
+            Value::ZSet(zset) => zset.encoding().name(),
         }
     }
 
@@ -188,6 +195,7 @@ impl Value {
             Value::List(list) => prefetch(&**list),
             Value::Set(set) => prefetch(&**set),
             Value::Hash(hash) => prefetch(&**hash),
+            Value::ZSet(zset) => prefetch(&**zset),
         }
     }
 
@@ -200,6 +208,7 @@ impl Value {
             Value::List(list) => list.memory(),
             Value::Set(set) => set.memory(),
             Value::Hash(hash) => hash.memory(),
+            Value::ZSet(zset) => zset.memory(),
         }
     }
 }

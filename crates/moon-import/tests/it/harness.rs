@@ -86,6 +86,11 @@ fn show(value: &Value) -> String {
             fields.sort();
             format!("hash {}", fields.join(","))
         }
+        Value::ZSet(zset) => {
+            let pair = |(member, score)| format!("{}={score:?}", text(member));
+            let members: Vec<String> = zset.iter().map(pair).collect();
+            format!("zset {}", members.join(","))
+        }
         string => {
             let mut scratch = IntText::new();
             format!("string {}", text(string.as_bytes(&mut scratch).unwrap()))
