@@ -4,6 +4,10 @@ use crate::context::Cx;
 use crate::error::CommandError;
 use moon_resp::{Args, Reply};
 use moon_store::{Hash, Key, List, Set, Value, ZSet};
+use rand::RngExt as _;
+use rand::rngs::SmallRng;
+use std::collections::HashSet;
+use std::hash::Hash as Hashable;
 
 /// A type of value that holds several things.
 pub(crate) trait Collection: Sized {
@@ -98,6 +102,39 @@ pub(crate) fn pop_count(args: Args<'_>, index: usize) -> Result<Option<usize>, C
         .ok_or(CommandError::Text(
             "ERR value is out of range, must be positive",
         ))
+}
+
+/// `wanted` distinct ones of `all`, fewer than there are; `random` turns a random number into one
+/// of them. Takes time in proportion to what is wanted, whatever the size of the collection.
+pub(crate) fn distinct_picks<T: Eq + Hashable + Copy>(
+    all: impl ExactSizeIterator<Item = T>,
+    random: impl Fn(u64) -> Option<T>,
+    wanted: usize,
+    rng: &mut SmallRng,
+) -> Vec<T> {
+    let mut left = all.len();
+    let mut picks = Vec::with_capacity(wanted);
+    if wanted > left / 3 {
+        // One pass: each one is taken with the chance that makes up for those before it.
+        for one in all {
+            if rng.random_range(0..left) < wanted - picks.len() {
+                picks.push(one);
+            }
+            left -= 1;
+        }
+        return picks;
+    }
+    // At most a third is taken already, so that few tries are in vain.
+    let mut seen = HashSet::with_capacity(wanted);
+    while picks.len() < wanted {
+        let Some(one) = random(rng.random()) else {
+            break;
+        };
+        if seen.insert(one) {
+            picks.push(one);
+        }
+    }
+    picks
 }
 
 /// The error for a number of arguments that the table admits and the command does not.

@@ -127,6 +127,13 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "lmove" | "rpoplpush" => &[&["RW", "access", "delete"], &["RW", "insert"]],
         "hdel" | "lrem" | "ltrim" | "srem" => &[&["RW", "delete"]],
         "mset" | "psetex" | "restore" | "setex" => &[&["OW", "update"]],
+        "zadd" => &[&["RW", "update"]],
+        "zcard" => &[&["RO"]],
+        "zdiffstore" | "zinterstore" | "zrangestore" | "zunionstore" => {
+            &[&["OW", "update"], &["RO", "access"]]
+        }
+        "zmpop" | "zpopmax" | "zpopmin" => &[&["RW", "access", "delete"]],
+        "zrem" | "zremrangebylex" | "zremrangebyrank" | "zremrangebyscore" => &[&["RW", "delete"]],
         "msetnx" | "setnx" => &[&["OW", "insert"]],
         "set" => &[&["RW", "access", "update", "variable_flags"]],
         _ if spec.flags.contains(Flags::READONLY) => &[&["RO", "access"]],

@@ -1,6 +1,6 @@
 //! Commands on sets.
 
-use crate::collection::{pop_count, read, shrink, write};
+use crate::collection::{distinct_picks, pop_count, read, shrink, write};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
 use crate::parse::integer;
@@ -8,7 +8,6 @@ use crate::spec::{CommandSpec, FIRST_KEY, Flags, Run, Scope};
 use moon_resp::{Args, Reply};
 use moon_store::{Key, Member, PackLimits, Set, SetLimits, Value};
 use rand::rngs::SmallRng;
-use rand::seq::index;
 use rand::{RngExt as _, SeedableRng as _};
 
 /// What the rows below share; each names the rest.
@@ -173,8 +172,7 @@ fn take_random(set: &mut Set, count: usize, rng: &mut SmallRng) -> Vec<Vec<u8>> 
     }
     let mut taken = Vec::with_capacity(count);
     for _ in 0..count {
-        let at = rng.random_range(0..set.len());
-        if let Some(member) = set.nth(at).map(Member::to_vec) {
+        if let Some(member) = set.random(rng.random()).map(Member::to_vec) {
             set.remove(&member);
             taken.push(member);
         }
@@ -232,7 +230,7 @@ fn srandmember(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         (None, None) => reply.null(),
         (None, Some(_)) | (_, Some(0)) => reply.array(0),
         (Some(set), None) => {
-            if let Some(member) = set.nth(rng.random_range(0..set.len())) {
+            if let Some(member) = set.random(rng.random()) {
                 write_member(reply, member);
             }
         }
@@ -241,7 +239,7 @@ fn srandmember(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
             if count < 0 {
                 return repeated_picks(set, wanted, &mut rng, reply);
             }
-            distinct_picks(set, wanted, &mut rng, reply);
+            answer_distinct(set, wanted, &mut rng, reply);
         }
     }
     Ok(())
@@ -260,14 +258,14 @@ fn repeated_picks(
     }
     reply.array(wanted);
     for _ in 0..wanted {
-        if let Some(member) = set.nth(rng.random_range(0..set.len())) {
+        if let Some(member) = set.random(rng.random()) {
             write_member(reply, member);
         }
     }
     Ok(())
 }
 
-fn distinct_picks(set: &Set, wanted: usize, rng: &mut SmallRng, reply: &mut Reply<'_>) {
+fn answer_distinct(set: &Set, wanted: usize, rng: &mut SmallRng, reply: &mut Reply<'_>) {
     if wanted >= set.len() {
         reply.array(set.len());
         for member in set.iter() {
@@ -276,10 +274,8 @@ fn distinct_picks(set: &Set, wanted: usize, rng: &mut SmallRng, reply: &mut Repl
         return;
     }
     reply.array(wanted);
-    for at in index::sample(rng, set.len(), wanted) {
-        if let Some(member) = set.nth(at) {
-            write_member(reply, member);
-        }
+    for member in distinct_picks(set.iter(), |r| set.random(r), wanted, rng) {
+        write_member(reply, member);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::dict::{self, Dict};
 use super::pack::{self, Pack};
-use super::{Cursor, Encoding, PackLimits};
+use super::{Cursor, Encoding, PackLimits, scaled};
 use crate::value::parse_int;
 
 /// Up to where a set stays in which form.
@@ -32,7 +32,7 @@ enum Form {
 }
 
 /// A member of a set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Member<'a> {
     /// Written as a decimal number.
     Int(i64),
@@ -105,7 +105,7 @@ impl Set {
     /// Adds a member; whether it is new.
     pub fn add(&mut self, member: &[u8], limits: SetLimits) -> bool {
         match &mut self.form {
-            Form::Table(dict) => dict.add(member, || member.into()),
+            Form::Table(dict) => dict.add(member),
             Form::Packed(pack) => {
                 if pack.find(member, 1).is_some() {
                     return false;
@@ -183,13 +183,13 @@ impl Set {
         self.form = Form::Ints(Vec::new());
     }
 
-    /// The member at `index` of the present order: for random picks.
+    /// A member chosen by the random number `r`, each as likely as any other.
     #[must_use]
-    pub fn nth(&self, index: usize) -> Option<Member<'_>> {
+    pub fn random(&self, r: u64) -> Option<Member<'_>> {
         match &self.form {
-            Form::Ints(ints) => ints.get(index).map(|number| Member::Int(*number)),
-            Form::Packed(pack) => pack.get(index).map(Member::Bytes),
-            Form::Table(dict) => dict.nth(index).map(Member::Bytes),
+            Form::Ints(ints) => ints.get(scaled(r, ints.len())).map(|n| Member::Int(*n)),
+            Form::Packed(pack) => pack.get(scaled(r, pack.len())).map(Member::Bytes),
+            Form::Table(dict) => dict.random(r).map(Member::Bytes),
         }
     }
 
@@ -206,13 +206,15 @@ impl Set {
     /// The member at the cursor, which moves on; `None` at the end. Constant time.
     #[must_use]
     pub fn next_from(&self, cursor: &mut Cursor) -> Option<Member<'_>> {
-        let member = match &self.form {
-            Form::Packed(pack) => return pack.next_from(&mut cursor.at).map(Member::Bytes),
-            Form::Ints(ints) => Member::Int(*ints.get(cursor.at)?),
-            Form::Table(dict) => Member::Bytes(dict.nth(cursor.at)?),
-        };
-        cursor.at += 1;
-        Some(member)
+        match &self.form {
+            Form::Packed(pack) => pack.next_from(&mut cursor.at).map(Member::Bytes),
+            Form::Ints(ints) => {
+                let number = *ints.get(cursor.at)?;
+                cursor.at += 1;
+                Some(Member::Int(number))
+            }
+            Form::Table(dict) => dict.next_from(cursor).map(Member::Bytes),
+        }
     }
 
     /// The internal form.
@@ -253,7 +255,7 @@ impl Set {
     fn use_table(&mut self) {
         let mut dict = Dict::default();
         for member in self.iter() {
-            dict.put(member.to_vec().into());
+            dict.add(&member.to_vec());
         }
         self.form = Form::Table(dict);
     }
@@ -267,7 +269,7 @@ pub struct Iter<'a>(Walk<'a>);
 enum Walk<'a> {
     Ints(std::slice::Iter<'a, i64>),
     Packed(pack::Iter<'a>),
-    Table(std::slice::Iter<'a, Box<[u8]>>),
+    Table(dict::Iter<'a>),
 }
 
 impl<'a> Iterator for Iter<'a> {
@@ -277,7 +279,7 @@ impl<'a> Iterator for Iter<'a> {
         match &mut self.0 {
             Walk::Ints(walk) => walk.next().map(|number| Member::Int(*number)),
             Walk::Packed(walk) => walk.next().map(Member::Bytes),
-            Walk::Table(walk) => walk.next().map(|member| Member::Bytes(member)),
+            Walk::Table(walk) => walk.next().map(Member::Bytes),
         }
     }
 
@@ -352,11 +354,13 @@ mod tests {
                 }
             }
             let mut all: Vec<_> = set.iter().map(Member::to_vec).collect();
-            for (index, member) in all.iter().enumerate() {
-                let nth = set.nth(index).map(Member::to_vec);
-                prop_assert_eq!(nth.as_ref(), Some(member));
+            let mut cursor = Cursor::default();
+            for member in &all {
+                let next = set.next_from(&mut cursor).map(Member::to_vec);
+                prop_assert_eq!(next.as_ref(), Some(member));
                 prop_assert!(set.contains(member));
             }
+            prop_assert_eq!(set.next_from(&mut cursor), None);
             prop_assert_eq!(set.len(), model.len());
             all.sort_unstable();
             prop_assert!(all.iter().eq(model.iter()));
@@ -370,7 +374,11 @@ mod tests {
             set.add(number, LIMITS);
         }
         assert_eq!(set.encoding(), Encoding::Intset);
-        assert_eq!(set.nth(0), Some(Member::Int(1)), "integers are sorted");
+        assert_eq!(
+            set.iter().next(),
+            Some(Member::Int(1)),
+            "integers are sorted"
+        );
         let mut many = set.clone();
         many.add(b"5", LIMITS);
         assert_eq!(many.encoding(), Encoding::Hashtable);
