@@ -1,7 +1,7 @@
 //! Everything a server holds, and what differs between two of them.
 
 use crate::compare::{pairs_of, same_but_times, sorted_values, without_passing_fields};
-use crate::differences::{is_newer_encoding, same_numbers};
+use crate::differences::{is_newer_encoding, is_number_at_once, same_numbers};
 use anyhow::{Context as _, Result, bail};
 use moon_harness::Client;
 use moon_resp::Value;
@@ -207,7 +207,10 @@ fn difference(
     }
     let same_encoding = expected.encoding == found.encoding
         || match strictness {
-            Strictness::OtherServer => is_newer_encoding(&expected.encoding, &found.encoding),
+            Strictness::OtherServer => {
+                is_newer_encoding(&expected.encoding, &found.encoding)
+                    || is_number_at_once(&expected.encoding, &found.encoding)
+            }
             Strictness::SameServer => false,
             Strictness::Rewritten => true,
         };

@@ -68,7 +68,7 @@ static POOLS: &[Pool] = pools! {
     // Never a large negative one: so many repetitions would be sent.
     "pick": [b"1" b"2" b"3" b"5" b"-1" b"-2" b"-5" b"100" b"-30"] odd [b"0" b"x" b"" b"1.0" b"9223372036854775808" b"-9223372036854775808"],
     // Replaces a word of a request that was in order.
-    "wrong": [b"0" b"-1" b"x" b"" b"1.5" b"nan" b"10" b"*" b"(1" b"[m1" b"-" b"+" b"9223372036854775807" b"-9223372036854775808" b"1-1" b"m1" b"f1"]
+    "wrong": [b"0" b"-1" b"x" b"" b"1.5" b"nan" b"*" b"(1" b"[m1" b"-" b"+" b"9223372036854775807" b"-9223372036854775808" b"1-1" b"m1" b"f1"]
         odd [b"inf" b"1e400" b"99999999999999999999" b"\x00\xff"],
     "size": [b"0" b"1" b"2" b"3" b"5" b"10" b"100" b"0"] odd [b"-1" b"abc" b"" b"9223372036854775807" b"1e1"],
     "float": [b"1.5" b"-0.1" b"1e3" b"3.0e-2" b"0" b"100" b"-7.25" b"0.1" b"0.2" b"3" b"1"]
@@ -83,6 +83,8 @@ static POOLS: &[Pool] = pools! {
         odd [b"m1" b"" b"+x" b"-x" b"[\x00\xff" b"(\xff" b"inf" b"[m10" b"((m"],
     "rangebound": [b"0" b"-1" b"1" b"5" b"-3" b"(1" b"2" b"[m1" b"[m5" b"-" b"+" b"-inf" b"+inf"] odd [b"abc" b"" b"nan" b"1.5"],
     "weight": [b"1" b"2" b"-1" b"0.5" b"0" b"3"] odd [b"inf" b"-inf" b"nan" b"abc" b"" b"1e308"],
+    // Times that are over or no times: what ends soon would end between two looks at the clock.
+    "past": [b"0" b"-1" b"-1000"] odd [b"abc" b"" b"9223372036854775807" b"-9223372036854775808" b"1.5" b" 1"],
     "at": [b"4102444800" b"4102444801" b"5000000000" b"4102444800"]
         odd [b"9223372036854775807" b"-1" b"0" b"1" b"abc" b"" b"9223372036854775" b"9223372036854776" b"-9223372036854775808" b"1000000000"],
     "atms": [b"4102444800000" b"4102444800001" b"5000000000000" b"4102444800000"]
