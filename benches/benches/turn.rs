@@ -59,6 +59,7 @@ fn on_shard<T: Send + 'static>(
             directory: Directory::new(count),
             clock,
             failing_logs: Arc::default(),
+            lazy_free: moon_shard::LazyFree::start().expect("a thread"),
         },
         data: Box::new(ShardData::new(ShardId(0), 1, gated)),
         log: Box::new(MemoryLog::new(lane)),

@@ -13,6 +13,7 @@ const LINES_MAX: usize = 900;
 
 /// The floor of each crate: it may use those of lower floors only.
 const FLOORS: &[(&str, u32)] = &[
+    ("moon-alloc", 0),
     ("moon-core", 0),
     ("moon-resp", 1),
     ("moon-manifest", 1),

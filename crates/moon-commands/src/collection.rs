@@ -1,9 +1,9 @@
-//! What commands on hashes, lists and sets share: the type check, and that no empty one is kept.
+//! What commands on hashes, lists, sets and sorted sets share: the type check, and that no empty one is kept.
 
 use crate::context::Cx;
 use crate::error::CommandError;
 use moon_resp::{Args, Reply};
-use moon_store::{Hash, Key, List, Set, Value};
+use moon_store::{Hash, Key, List, Set, Value, ZSet};
 
 /// A type of value that holds several things.
 pub(crate) trait Collection: Sized {
@@ -42,6 +42,7 @@ macro_rules! collection {
 collection!(Hash);
 collection!(List);
 collection!(Set);
+collection!(ZSet);
 
 /// The collection at `key` for a command that only reads, and the reply to write it to.
 pub(crate) fn read<'c, 'a, T: Collection>(

@@ -111,7 +111,7 @@ pub(crate) fn flags_in_request(
 /// What is done to the keys: to all the same, or a group of flags for each. Never empty.
 fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
     match spec.name {
-        "append" | "hsetnx" | "lpush" | "lpushx" | "rpush" | "rpushx" | "sadd" => {
+        "append" | "hsetnx" | "linsert" | "lpush" | "lpushx" | "rpush" | "rpushx" | "sadd" => {
             &[&["RW", "insert"]]
         }
         "copy" => &[&["RO", "access"], &["OW", "update"]],
@@ -121,11 +121,12 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "exists" | "hexists" | "hlen" | "hstrlen" | "llen" | "object|encoding" | "object|freq"
         | "object|idletime" | "object|refcount" | "scard" | "sismember" | "strlen" | "touch"
         | "type" | "watch" => &[&["RO"]],
-        "expire" | "expireat" | "pexpire" | "pexpireat" | "persist" | "hmset" | "hset"
+        "expire" | "expireat" | "pexpire" | "pexpireat" | "persist" | "hmset" | "hset" | "lset"
         | "setrange" => &[&["RW", "update"]],
-        "getdel" | "lpop" | "rpop" | "spop" => &[&["RW", "access", "delete"]],
-        "hdel" | "srem" => &[&["RW", "delete"]],
-        "mset" | "psetex" | "setex" => &[&["OW", "update"]],
+        "getdel" | "lmpop" | "lpop" | "rpop" | "spop" => &[&["RW", "access", "delete"]],
+        "lmove" | "rpoplpush" => &[&["RW", "access", "delete"], &["RW", "insert"]],
+        "hdel" | "lrem" | "ltrim" | "srem" => &[&["RW", "delete"]],
+        "mset" | "psetex" | "restore" | "setex" => &[&["OW", "update"]],
         "msetnx" | "setnx" => &[&["OW", "insert"]],
         "set" => &[&["RW", "access", "update", "variable_flags"]],
         _ if spec.flags.contains(Flags::READONLY) => &[&["RO", "access"]],

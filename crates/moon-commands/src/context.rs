@@ -5,7 +5,7 @@ use crate::error::CommandError;
 use crate::shard_set::ShardSet;
 use moon_core::{Lsn, ShardCount, UnixMs};
 use moon_resp::{Args, Reply};
-use moon_store::{AccessClock, DbIndex, Deadline, Key, ShardData, Value};
+use moon_store::{AccessClock, DbIndex, Deadline, Key, PackLimits, ShardData, Value};
 use rand::rngs::SmallRng;
 
 /// Bounds and thresholds that CONFIG SET can change.
@@ -25,6 +25,21 @@ pub struct Limits {
     pub set_max_listpack_entries: usize,
     /// `set-max-listpack-value` in bytes.
     pub set_max_listpack_value: usize,
+    /// `zset-max-listpack-entries`.
+    pub zset_max_listpack_entries: usize,
+    /// `zset-max-listpack-value` in bytes.
+    pub zset_max_listpack_value: usize,
+}
+
+impl Limits {
+    /// Up to where a sorted set stays in its small form.
+    #[must_use]
+    pub fn zset_pack(&self) -> PackLimits {
+        PackLimits {
+            entries: self.zset_max_listpack_entries,
+            value_bytes: self.zset_max_listpack_value,
+        }
+    }
 }
 
 impl Default for Limits {
@@ -37,6 +52,8 @@ impl Default for Limits {
             set_max_intset_entries: 512,
             set_max_listpack_entries: 128,
             set_max_listpack_value: 64,
+            zset_max_listpack_entries: 128,
+            zset_max_listpack_value: 64,
         }
     }
 }
@@ -242,7 +259,7 @@ impl<'a> Cx<'a> {
     /// As [`Cx::store`], in database `db`.
     #[inline]
     pub fn store_in(&mut self, db: DbIndex, key: Key<'_>, value: Value, deadline: Deadline) {
-        self.shard(key).db(db).insert(key, value, deadline);
+        self.shard(key).db(db).store(key, value, deadline);
     }
 
     /// Stores a string value. The effect is the caller's to tell, with [`Cx::changed`].
@@ -252,13 +269,21 @@ impl<'a> Cx<'a> {
         self.shard(key).db(db).insert_string(key, bytes, deadline);
     }
 
-    /// Removes a key. The effect is the caller's to tell, with [`Cx::changed`].
-    pub fn remove(&mut self, key: Key<'_>) -> Option<(Value, Deadline)> {
+    /// Removes a key, whose value is dropped lazily; whether it was there. The effect is the
+    /// caller's to tell, with [`Cx::changed`].
+    pub fn remove(&mut self, key: Key<'_>) -> bool {
         self.remove_in(self.db, key)
     }
 
     /// As [`Cx::remove`], in database `db`.
-    pub fn remove_in(&mut self, db: DbIndex, key: Key<'_>) -> Option<(Value, Deadline)> {
+    pub fn remove_in(&mut self, db: DbIndex, key: Key<'_>) -> bool {
+        self.shard(key).db(db).delete(key)
+    }
+
+    /// Removes a key and returns what was there, for who goes on to use it. The effect is the
+    /// caller's to tell, with [`Cx::changed`].
+    pub fn take(&mut self, key: Key<'_>) -> Option<(Value, Deadline)> {
+        let db = self.db;
         self.shard(key).db(db).remove(key)
     }
 

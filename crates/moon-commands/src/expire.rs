@@ -64,7 +64,7 @@ fn remove(shard: &mut ShardData, db: DbIndex, effects: &mut Effects, expired: &[
     let mut effect: Vec<&[u8]> = Vec::with_capacity(expired.len() + 1);
     effect.push(b"DEL");
     for key in expired {
-        shard.db(db).remove(Key::new(key));
+        shard.db(db).delete(Key::new(key));
         shard.changed(db, Key::new(key));
         effect.push(key);
     }

@@ -137,7 +137,7 @@ fn flush(cx: &mut Cx<'_>, db: DbIndex) -> bool {
     for shard in cx.shards.iter() {
         if !shard.db(db).is_empty() {
             flushed = true;
-            drop(shard.flush(db));
+            shard.flush(db);
         }
     }
     flushed

@@ -12,7 +12,7 @@
 //! * [`server_commands`], [`subcommands`]: rows of what the server runs itself.
 //! * [`docs`]: what COMMAND answers.
 //! * the commands, one module per family: [`strings`], [`keys`], [`keyspace`] with [`scan`],
-//!   [`hashes`], [`lists`], [`sets`].
+//!   [`hashes`], [`lists`], [`sets`], [`dump`].
 //! * [`requests`]: the requests in a payload and whose data they touch.
 //! * [`mod@replay`]: a payload applied again; [`expire`]: keys that expire unasked;
 //!   [`load`]: the keys of an RDB file.
@@ -21,6 +21,7 @@ mod collection;
 mod command_keys;
 pub mod context;
 pub mod docs;
+pub mod dump;
 pub mod effects;
 pub mod error;
 pub mod execute;

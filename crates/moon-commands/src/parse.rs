@@ -55,6 +55,17 @@ pub fn integer_between(arg: &[u8], min: i64, max: i64) -> Result<i64, CommandErr
     )))
 }
 
+/// A count of at least `min`.
+///
+/// # Errors
+/// Whatever is wrong with it, the error is `text`.
+pub fn at_least(min: i64, arg: &[u8], text: &'static str) -> Result<usize, CommandError> {
+    canonical_integer(arg)
+        .filter(|count| *count >= min)
+        .and_then(|count| usize::try_from(count).ok())
+        .ok_or(CommandError::Text(text))
+}
+
 /// The number of one of `databases` databases.
 ///
 /// # Errors

@@ -4,7 +4,7 @@
 //! lower-cased in three 64-bit words, which also are what the open-addressing table holds.
 
 use crate::spec::{CommandId, CommandSpec};
-use crate::{hashes, keys, keyspace, lists, server_commands, sets, strings};
+use crate::{dump, hashes, keys, keyspace, lists, server_commands, sets, strings};
 use std::sync::LazyLock;
 
 static FAMILIES: &[&[CommandSpec]] = &[
@@ -14,6 +14,7 @@ static FAMILIES: &[&[CommandSpec]] = &[
     hashes::COMMANDS,
     lists::COMMANDS,
     sets::COMMANDS,
+    dump::COMMANDS,
     server_commands::COMMANDS,
 ];
 

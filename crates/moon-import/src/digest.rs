@@ -75,6 +75,9 @@ fn content(value: &Value) -> u128 {
         Value::Hash(fields) => sum(fields
             .iter()
             .map(|(field, value)| hash(|hasher| (field, value).hash(hasher)))),
+        Value::ZSet(members) => sum(members
+            .iter()
+            .map(|(member, score)| hash(|hasher| (member, score.to_bits()).hash(hasher)))),
     }
 }
 

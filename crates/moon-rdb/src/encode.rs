@@ -24,6 +24,8 @@ pub enum ValueKind {
     Set,
     /// A length and as many pairs of strings.
     Hash,
+    /// A length and as many pairs of a string and a score.
+    ZSet,
     /// What [`crate::stream::encode`] writes, in the form that Redis 7.0 reads.
     Stream,
 }
@@ -35,6 +37,7 @@ impl ValueKind {
             ValueKind::List => kind::LIST,
             ValueKind::Set => kind::SET,
             ValueKind::Hash => kind::HASH,
+            ValueKind::ZSet => kind::ZSET_2,
             ValueKind::Stream => StreamForm::of_images().kind(),
         }
     }
@@ -48,6 +51,11 @@ pub fn entry_head(out: &mut Vec<u8>, kind: ValueKind, key: &[u8], deadline: Opti
     }
     out.push(kind.byte());
     string(out, key);
+}
+
+/// Begins a value that stands alone: its kind. The value follows.
+pub fn value_head(out: &mut Vec<u8>, kind: ValueKind) {
+    out.push(kind.byte());
 }
 
 /// A length takes 6, 14, 32 or 64 bits, big-endian; the top bits of the first byte tell.
@@ -93,6 +101,11 @@ pub fn string_compressed(out: &mut Vec<u8>, bytes: &[u8], compressor: &mut Compr
     len(out, bytes.len() as u64);
     let head_len = out.len() - body_end;
     out[start..].rotate_right(head_len);
+}
+
+/// A score of a sorted set.
+pub fn score(out: &mut Vec<u8>, score: f64) {
+    out.extend_from_slice(&score.to_le_bytes());
 }
 
 /// What stands in front of a string's bytes, and whether they follow: an integer is all head.

@@ -1,7 +1,7 @@
 //! The RDB format of Redis: a streaming writer and a strict reader.
 //!
 //! What is written loads in stock Redis and passes `redis-check-rdb`; what Redis writes for
-//! strings, lists, sets, hashes and streams is read, in plain and in compact encodings. Every length is
+//! all types is read, in plain and in compact encodings. Every length is
 //! checked before it is believed, nothing recurses, and each fault is a typed error with its
 //! offset. The crate opens no files, reads no clock and knows neither the keyspace nor expiry:
 //! bytes come and go through `std::io`'s traits, so a `Vec<u8>` and a `&[u8]` do.
@@ -14,6 +14,7 @@
 //! * [`encode`]: the bytes of one key, apart from a file.
 //! * [`write`](mod@write): [`RdbWriter`].
 //! * [`read`](mod@read): [`RdbReader`].
+//! * [`payload`]: one value apart from a file.
 //! * [`listpack`]: small values in one string, made, read and changed.
 //! * [`stream`]: what a stream is in a file.
 //! * `compact`: listpack, ziplist and intset as elements, decode only.
@@ -36,6 +37,7 @@ pub mod write;
 pub mod read;
 
 pub mod listpack;
+pub mod payload;
 
 pub mod stream;
 

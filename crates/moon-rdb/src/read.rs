@@ -11,7 +11,7 @@ use crate::format::{
 };
 use crate::stream::{RdbStream, StreamForm};
 use crate::value::{RdbEntryRef, RdbItem, RdbItemRef, RdbReadValue};
-use input::{Input, check_len};
+use input::{Input, check_len, parse_score};
 use std::io::Read;
 
 mod input;
@@ -66,7 +66,8 @@ pub struct RdbReader<R> {
     name: Vec<u8>,
     /// The string of that item.
     string: Vec<u8>,
-    /// The elements of its collection; fields and values of a hash in turns.
+    /// The elements of its collection; fields and values of a hash in turns, so are members and
+    /// scores of a sorted set.
     elements: Elements,
     /// Its stream.
     stream: RdbStream,
@@ -107,6 +108,7 @@ enum ValueFound {
     List,
     Set,
     Hash,
+    ZSet,
     Stream,
 }
 
@@ -184,14 +186,20 @@ impl<R: Read> RdbReader<R> {
                 deadline: marks.deadline,
                 idle_s: marks.idle_s,
                 freq: marks.freq,
-                value: match value {
-                    ValueFound::String => RdbReadValue::String(&self.string),
-                    ValueFound::List => RdbReadValue::List(&self.elements),
-                    ValueFound::Set => RdbReadValue::Set(&self.elements),
-                    ValueFound::Hash => RdbReadValue::Hash(&self.elements),
-                    ValueFound::Stream => RdbReadValue::Stream(&self.stream),
-                },
+                value: self.read_value(value),
             }),
+        }
+    }
+
+    #[inline]
+    fn read_value(&self, value: ValueFound) -> RdbReadValue<'_> {
+        match value {
+            ValueFound::String => RdbReadValue::String(&self.string),
+            ValueFound::List => RdbReadValue::List(&self.elements),
+            ValueFound::Set => RdbReadValue::Set(&self.elements),
+            ValueFound::Hash => RdbReadValue::Hash(&self.elements),
+            ValueFound::ZSet => RdbReadValue::ZSet(&self.elements),
+            ValueFound::Stream => RdbReadValue::Stream(&self.stream),
         }
     }
 
@@ -318,6 +326,11 @@ impl<R: Read> RdbReader<R> {
 
     fn entry(&mut self, kind: u8) -> Result<ValueFound, RdbFault> {
         self.input.string_into(&mut self.name)?;
+        self.value(kind)
+    }
+
+    /// Reads what a key holds into the buffers.
+    fn value(&mut self, kind: u8) -> Result<ValueFound, RdbFault> {
         if kind == kind::STRING {
             self.input.string_into(&mut self.string)?;
             return Ok(ValueFound::String);
@@ -336,7 +349,7 @@ impl<R: Read> RdbReader<R> {
         };
         let count = self.elements.len() as u64;
         let count = match found {
-            ValueFound::Hash => count / 2,
+            ValueFound::Hash | ValueFound::ZSet => count / 2,
             _ => count,
         };
         check_len("a collection", count, self.input.limits.elements_max)?;
@@ -387,6 +400,18 @@ impl<R: Read> RdbReader<R> {
                 self.check_pairs("listpack")?;
                 ValueFound::Hash
             }
+            kind::ZSET | kind::ZSET_2 => {
+                self.members_with_scores(kind)?;
+                ValueFound::ZSet
+            }
+            kind::ZSET_ZIPLIST => {
+                self.packed_with_scores(compact::ziplist, "ziplist")?;
+                ValueFound::ZSet
+            }
+            kind::ZSET_LISTPACK => {
+                self.packed_with_scores(compact::listpack, "listpack")?;
+                ValueFound::ZSet
+            }
             _ => return Ok(None),
         }))
     }
@@ -412,7 +437,47 @@ impl<R: Read> RdbReader<R> {
         unpack(&self.string, &mut self.elements)
     }
 
-    /// A hash is an even number of elements.
+    /// A count, and that many times a string and a score.
+    fn members_with_scores(&mut self, kind: u8) -> Result<(), RdbFault> {
+        let (count, reserve) = self.input.count()?;
+        self.elements.reserve(reserve);
+        for _ in 0..count {
+            let input = &mut self.input;
+            self.elements.push_with(|out| input.string_into(out))?;
+            let score = match kind {
+                kind::ZSET => self.input.spelled_score()?,
+                _ => f64::from_le_bytes(self.input.array()?),
+            };
+            self.push_score(score)?;
+        }
+        Ok(())
+    }
+
+    /// A string that holds members and the text of their scores.
+    fn packed_with_scores(
+        &mut self,
+        unpack: fn(&[u8], &mut Elements) -> Result<(), RdbFault>,
+        what: &'static str,
+    ) -> Result<(), RdbFault> {
+        self.packed(unpack)?;
+        self.check_pairs(what)?;
+        let spelled = std::mem::take(&mut self.elements);
+        for (member, score) in spelled.pairs() {
+            self.elements.push(member);
+            self.push_score(parse_score(score)?)?;
+        }
+        Ok(())
+    }
+
+    fn push_score(&mut self, score: f64) -> Result<(), RdbFault> {
+        if score.is_nan() {
+            return Err(RdbFault::BadScore);
+        }
+        self.elements.push_score(score);
+        Ok(())
+    }
+
+    /// Pairs are an even number of elements.
     fn check_pairs(&self, what: &'static str) -> Result<(), RdbFault> {
         if self.elements.len().is_multiple_of(2) {
             return Ok(());
@@ -440,6 +505,39 @@ impl<R: Read> RdbReader<R> {
             }
         }
         Ok(())
+    }
+}
+
+impl<'a> RdbReader<&'a [u8]> {
+    /// A reader of `bytes` that are no file but the type of a value and the value, such as
+    /// [`payload::open`](crate::payload::open) returns; [`RdbReader::value_alone`] reads it.
+    #[must_use]
+    pub fn of_value(bytes: &'a [u8], limits: RdbLimits) -> RdbReader<&'a [u8]> {
+        let mut reader = RdbReader::with_limits(bytes, limits);
+        reader.state = State::Ended;
+        reader
+    }
+
+    /// Reads the value that a reader made by [`RdbReader::of_value`] has.
+    ///
+    /// # Errors
+    /// As those of a file; and when bytes follow that do not belong to the value.
+    pub fn value_alone(&mut self) -> Result<RdbReadValue<'_>, RdbError> {
+        let found = self.alone().map_err(|fault| RdbError {
+            offset: self.input.offset,
+            fault,
+        })?;
+        Ok(self.read_value(found))
+    }
+
+    fn alone(&mut self) -> Result<ValueFound, RdbFault> {
+        elements::clear(&mut self.string);
+        let kind = self.input.byte()?;
+        let found = self.value(kind)?;
+        match self.input.source.len() {
+            0 => Ok(found),
+            bytes => Err(RdbFault::BytesBehindValue { bytes }),
+        }
     }
 }
 

@@ -14,13 +14,15 @@ pub enum RdbValueRef<'a, 'b> {
     Set(&'b mut dyn ExactSizeIterator<Item = &'a [u8]>),
     /// Fields with their values in any order, no field twice.
     Hash(&'b mut dyn ExactSizeIterator<Item = (&'a [u8], &'a [u8])>),
+    /// Members with their scores in any order, no member twice, no score NaN.
+    ZSet(&'b mut dyn ExactSizeIterator<Item = (&'a [u8], f64)>),
     /// A stream, which may be empty.
     Stream(&'a RdbStream),
 }
 
 /// A value that was read. Collections are not empty; that members and fields are distinct is for
 /// whoever loads them to check, because that takes a table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum RdbValue {
     /// A string; integers are spelled out.
     String(Vec<u8>),
@@ -30,12 +32,14 @@ pub enum RdbValue {
     Set(Vec<Vec<u8>>),
     /// Fields with their values.
     Hash(Vec<(Vec<u8>, Vec<u8>)>),
+    /// Members with their scores, none of which is NaN.
+    ZSet(Vec<(Vec<u8>, f64)>),
     /// A stream. Its blocks are listpacks; what they hold is for whoever loads them to check.
     Stream(Box<RdbStream>),
 }
 
 /// One key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RdbEntry {
     /// Number of its database.
     pub db: u32,
@@ -62,6 +66,8 @@ pub enum RdbReadValue<'a> {
     Set(&'a Elements),
     /// Fields and their values in turns: [`Elements::pairs`].
     Hash(&'a Elements),
+    /// Members and their scores, none of which is NaN, in turns: [`Elements::scored`].
+    ZSet(&'a Elements),
     /// A stream.
     Stream(&'a RdbStream),
 }
@@ -81,6 +87,10 @@ impl RdbReadValue<'_> {
             RdbReadValue::Hash(fields) => {
                 let fields = fields.pairs().map(|(f, v)| (f.to_vec(), v.to_vec()));
                 RdbValue::Hash(fields.collect())
+            }
+            RdbReadValue::ZSet(members) => {
+                let members = members.scored().map(|(m, score)| (m.to_vec(), score));
+                RdbValue::ZSet(members.collect())
             }
             RdbReadValue::Stream(stream) => RdbValue::Stream(Box::new(stream.clone())),
         }
@@ -162,7 +172,7 @@ impl RdbItemRef<'_> {
 }
 
 /// One item of a file, in file order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum RdbItem {
     /// Information about the file; unknown names are to be ignored.
     Aux {

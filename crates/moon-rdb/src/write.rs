@@ -172,6 +172,12 @@ impl<W: Write> RdbWriter<W> {
                     writer.string(value)
                 })
             }
+            RdbValueRef::ZSet(members) => {
+                self.collection(kind::ZSET_2, key, members, |writer, (member, score)| {
+                    writer.string(member)?;
+                    writer.score(score)
+                })
+            }
             RdbValueRef::Stream(stream) => {
                 let form = match self.version {
                     RdbVersion::V9 => StreamForm::First,
@@ -250,6 +256,12 @@ impl<W: Write> RdbWriter<W> {
     fn len(&mut self, len: u64) -> io::Result<()> {
         self.scratch.clear();
         encode::len(&mut self.scratch, len);
+        self.put_scratch()
+    }
+
+    fn score(&mut self, score: f64) -> io::Result<()> {
+        self.scratch.clear();
+        encode::score(&mut self.scratch, score);
         self.put_scratch()
     }
 

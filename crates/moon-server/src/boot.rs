@@ -26,7 +26,7 @@ use moon_repl::{CommitLog, Lane, MemoryLog};
 use moon_shard::mailbox::Directory;
 use moon_shard::replay::ReplayFailed;
 use moon_shard::shard::Shared;
-use moon_shard::{Shard, ShardConfig, ShardSeed, spawn};
+use moon_shard::{LazyFree, Shard, ShardConfig, ShardSeed, spawn};
 use moon_tools::ReshardError;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
@@ -342,11 +342,13 @@ impl Running {
             persistence,
             replication_id,
             failing_logs,
+            lazy_free: LazyFree::start()?,
         });
         let shared = Shared {
             directory,
             clock: Arc::clone(&clock),
             failing_logs: Arc::clone(&server.failing_logs),
+            lazy_free: server.lazy_free.clone(),
         };
         let limits = Arc::new(limits_of(&snapshot));
         let mut lent = lent.into_iter();

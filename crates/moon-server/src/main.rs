@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: moon_alloc::Allocator = moon_alloc::Allocator;
 
 /// Exit code of a configuration that is not understood or not supported.
 const CONFIG_ERROR: u8 = 1;

@@ -218,8 +218,7 @@ impl Source for Server {
     }
 
     fn memory_bytes(&self) -> u64 {
-        // The allocator's own count of committed memory; without it, what the kernel counts.
-        info::process_memory().0
+        moon_alloc::allocated()
     }
 }
 

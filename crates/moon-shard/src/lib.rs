@@ -12,6 +12,7 @@
 //! * [`running`]: [`Running`], a stretch of execution there.
 //! * [`borrow`]: [`Borrowed`], the data of several shards in one executor's hands.
 //! * [`batch`]: commands that run on another shard than their connection's.
+//! * [`lazy_free`]: the thread that drops what is large.
 //! * [`misconf`]: what cannot be written to disk, and the error that refuses writes meanwhile.
 //! * [`thread`]: the thread itself with its tasks: mailbox, committer, clock tick.
 //! * [`snapshot`]: the walk: encoding the state at a cut while serving.
@@ -22,6 +23,7 @@ pub mod batch;
 pub mod borrow;
 pub mod gate;
 pub mod huge;
+pub mod lazy_free;
 pub mod mailbox;
 pub mod misconf;
 pub mod observer;
@@ -34,6 +36,7 @@ pub mod thread;
 pub use batch::{Batch, BatchCommand, BatchReply};
 pub use borrow::{AtLend, Borrowed, ShardMask};
 pub use gate::{Gate, Ticket};
+pub use lazy_free::LazyFree;
 pub use mailbox::{Directory, Mailbox};
 pub use misconf::{FailingLogs, Misconf};
 pub use observer::{NoObserver, Observer};

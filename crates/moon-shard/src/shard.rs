@@ -6,6 +6,7 @@
 
 use crate::batch::{Batch, BatchReply, Run};
 use crate::gate::Gate;
+use crate::lazy_free::LazyFree;
 use crate::mailbox::{ControlMessage, Directory};
 use crate::misconf::{FailingLogs, Misconf};
 use crate::observer::Observer;
@@ -57,6 +58,8 @@ pub struct Shared {
     pub clock: Arc<Clock>,
     /// The shards whose logs cannot take writes.
     pub failing_logs: Arc<FailingLogs>,
+    /// Drops what is large.
+    pub lazy_free: LazyFree,
 }
 
 /// What execution changes.
@@ -144,12 +147,13 @@ impl Shard {
     pub(crate) fn new(
         config: ShardConfig,
         shared: Shared,
-        data: Box<ShardData>,
+        mut data: Box<ShardData>,
         log: Box<dyn CommitLog>,
         limits: Arc<Limits>,
         rng: SmallRng,
         observer: Rc<dyn Observer>,
     ) -> Rc<Shard> {
+        data.free_lazily(true);
         let committer = Arc::new(Notify::new());
         let waker = Arc::clone(&committer);
         shared
@@ -359,6 +363,7 @@ impl Shard {
                     .expect("effects are made with the data at home");
                 data.dirty.seal(end);
                 self.observer.data(data);
+                self.shared.lazy_free.free(data.garbage());
                 end
             }
         };
@@ -482,6 +487,7 @@ impl Shard {
     pub(crate) fn take_home(&self, mut data: Box<ShardData>, end: Lsn) {
         data.dirty.committed(self.shared.clock.committed());
         self.observer.data(&data);
+        self.shared.lazy_free.free(data.garbage());
         let previous = self.core.borrow_mut().data.replace(data);
         assert!(previous.is_none(), "{} got its data twice", self.config.id);
         self.last_end.set(self.last_end.get().max(end));

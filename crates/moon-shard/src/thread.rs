@@ -65,6 +65,7 @@ pub fn spawn(seed: ShardSeed, service: Service) -> std::io::Result<JoinHandle<()
         .build()?;
     let name = format!("shard-{}", seed.config.id.0);
     std::thread::Builder::new().name(name).spawn(move || {
+        let _counter = moon_alloc::OwnCounter::take();
         let local = LocalSet::new();
         local.block_on(&runtime, async move {
             let shard = Shard::new(

@@ -4,6 +4,7 @@
 //! a deadline pays nothing for it. Whatever changes a key goes through `Db::before_change`.
 
 use crate::clock::AccessClock;
+use crate::garbage::{Bin, Garbage};
 use crate::key::Key;
 use crate::packed_key::PackedKey;
 use crate::table::{Keyed, Slot, Table};
@@ -92,6 +93,8 @@ pub struct Db {
     unsettled: Option<u64>,
     /// The walk through the database, while its image is being written.
     walk: Option<Box<DbWalk>>,
+    /// Removed values that are dropped elsewhere.
+    bin: Bin,
 }
 
 impl Db {
@@ -227,14 +230,14 @@ impl Db {
                         Some(to)
                     }
                     Change::Store(value, to) => {
-                        entry.value = value;
+                        self.bin.put(std::mem::replace(&mut entry.value, value));
                         entry.key.set_clock(self.clock);
                         entry.key.set_has_deadline(to.is_some());
                         Some(to)
                     }
                     Change::Remove => {
                         self.heap = self.heap - before + entry.value.memory();
-                        self.take(key);
+                        self.take_and_drop(key);
                         return result;
                     }
                 };
@@ -266,7 +269,13 @@ impl Db {
         result
     }
 
-    /// Stores a value with a deadline; returns what was there.
+    /// Stores a value with a deadline, over what was there.
+    #[inline]
+    pub fn store(&mut self, key: Key<'_>, value: Value, deadline: Deadline) {
+        self.update(key, |_, _| (Change::Store(value, deadline), ()));
+    }
+
+    /// As [`Db::store`]; returns what was there.
     #[inline]
     pub fn insert(&mut self, key: Key<'_>, value: Value, deadline: Deadline) -> Option<Value> {
         self.update(key, |there, _| match there {
@@ -306,7 +315,24 @@ impl Db {
         true
     }
 
-    /// Removes a key; returns what was there.
+    /// Removes a key and drops what was there, lazily; whether it was.
+    #[inline]
+    pub fn delete(&mut self, key: Key<'_>) -> bool {
+        self.before_change(key);
+        self.take_and_drop(key)
+    }
+
+    fn take_and_drop(&mut self, key: Key<'_>) -> bool {
+        match self.take(key) {
+            Some((value, _)) => {
+                self.bin.put(value);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Removes a key; returns what was there. Where that is not needed, [`Db::delete`] is better.
     #[inline]
     pub fn remove(&mut self, key: Key<'_>) -> Option<(Value, Deadline)> {
         self.before_change(key);
@@ -326,14 +352,27 @@ impl Db {
     #[must_use = "dropping a large database takes long; drop it where that does not matter"]
     pub(crate) fn clear(&mut self) -> Db {
         self.settle();
+        let bin = std::mem::take(&mut self.bin);
         let clock = self.clock;
         std::mem::replace(
             self,
             Db {
                 clock,
+                bin,
                 ..Db::default()
             },
         )
+    }
+
+    /// Whether somebody takes the garbage. Unless somebody does, what is removed is dropped at
+    /// once.
+    pub(crate) fn set_lazy(&mut self, is_lazy: bool) {
+        self.bin.set_emptied(is_lazy);
+    }
+
+    /// Moves removed values that are to be dropped elsewhere.
+    pub(crate) fn empty_bin(&mut self, into: &mut Garbage) {
+        into.put_all_of(&mut self.bin);
     }
 
     /// The access clock that keys get when they are stored.

@@ -4,18 +4,20 @@
 //! * [`key`]: [`Key`], the bytes of a key with their hash, computed once per command.
 //! * [`string`]: [`Str`], the bytes of a string value, compact.
 //! * [`value`]: [`Value`], what a key holds.
-//! * [`types`]: the values that hold several things: hashes, lists, sets.
+//! * [`types`]: the values that hold several things: hashes, lists, sets, sorted sets.
 //! * `packed_key`, [`clock`]: a stored key with its access clock and flags, in 24 bytes.
 //! * `position`, `table`: the order of keys, and the segmented table that keeps it.
 //! * [`db`]: [`Db`], one numbered database: keys, deadlines, the expiry cycle, scan.
 //! * [`dirty`]: which keys hold effects that are not committed yet, for the gate.
 //! * [`watch`]: versions of watched keys, for WATCH.
+//! * [`garbage`]: large values that were removed, dropped elsewhere.
 //! * [`shard`]: [`ShardData`], everything that execution touches and that a borrow moves.
 //! * [`image`], [`walk`]: the state at one moment as RDB bytes, written while commands go on.
 
 pub mod clock;
 pub mod db;
 pub mod dirty;
+pub mod garbage;
 pub mod image;
 pub mod key;
 mod long_str;
@@ -34,14 +36,17 @@ pub mod watch;
 pub use clock::AccessClock;
 pub use db::{Change, Compression, Db, Deadline, ExpireScan};
 pub use dirty::{DirtyKeys, THIS_TURN};
-pub use image::{ImageChunk, encode_entry};
+pub use garbage::Garbage;
+pub use image::{ImageChunk, encode_entry, encode_value};
 pub use key::Key;
 pub use long_str::STRING_LEN_MAX;
 pub use shard::{DbIndex, ShardData};
 pub use string::Str;
 pub use types::stream;
-pub use types::{Encoding, End, Hash, List, Member, NodeLimit, PackLimits, Set, SetLimits};
-pub use types::{Stream, StreamId};
+pub use types::{
+    Direction, Encoding, End, Hash, List, Member, NodeLimit, PackLimits, Set, SetLimits, Stream,
+    StreamId, ZSet,
+};
 pub use value::{IntText, Kind, Value, parse_int};
 pub use walk::{CHUNK_BYTES, HUGE_BYTES, WalkProgress};
 pub use watch::{WatchTable, WatchVersion};

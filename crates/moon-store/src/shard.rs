@@ -3,6 +3,7 @@
 use crate::clock::AccessClock;
 use crate::db::Db;
 use crate::dirty::DirtyKeys;
+use crate::garbage::Garbage;
 use crate::key::Key;
 use crate::walk::ShardWalk;
 use crate::watch::WatchTable;
@@ -25,6 +26,8 @@ pub struct ShardData {
     pub watches: WatchTable,
     /// The walk through all databases, while their image is being written.
     pub(crate) walk: Option<Box<ShardWalk>>,
+    /// Databases that were emptied and are dropped elsewhere; `None` if nobody takes them.
+    garbage: Option<Garbage>,
 }
 
 impl ShardData {
@@ -37,6 +40,7 @@ impl ShardData {
             dirty: DirtyKeys::new(gated),
             watches: WatchTable::default(),
             walk: None,
+            garbage: None,
         }
     }
 
@@ -81,11 +85,38 @@ impl ShardData {
         self.dbs.swap(usize::from(a), usize::from(b));
     }
 
-    /// Empties a database, which the caller has checked, and returns what it held, to be dropped
-    /// elsewhere or later. While a walk needs what it held, that stays with the walk, and what
-    /// returns is empty.
-    #[must_use = "dropping a large database takes long; drop it where that does not matter"]
-    pub fn flush(&mut self, index: DbIndex) -> Db {
+    /// From now on somebody takes the [`ShardData::garbage`]: large values and databases that are
+    /// removed wait for that instead of being dropped at once.
+    pub fn free_lazily(&mut self, is_lazy: bool) {
+        self.garbage = is_lazy.then(Garbage::default);
+        for db in &mut self.dbs {
+            db.set_lazy(is_lazy);
+        }
+    }
+
+    /// Takes what was removed and is to be dropped elsewhere. O(databases).
+    pub fn garbage(&mut self) -> Garbage {
+        let Some(garbage) = &mut self.garbage else {
+            return Garbage::default();
+        };
+        let mut garbage = std::mem::take(garbage);
+        for db in &mut self.dbs {
+            db.empty_bin(&mut garbage);
+        }
+        garbage
+    }
+
+    /// Empties a database, which the caller has checked. What it held is dropped lazily; while a
+    /// walk needs it, it stays with the walk.
+    pub fn flush(&mut self, index: DbIndex) {
+        let old = self.take_all(index);
+        if let Some(garbage) = &mut self.garbage {
+            garbage.put_db(old);
+        }
+    }
+
+    /// Empties a database and returns what it held and no walk needs.
+    pub(crate) fn take_all(&mut self, index: DbIndex) -> Db {
         self.dirty.mark_whole(index);
         let db = &mut self.dbs[usize::from(index)];
         self.watches
@@ -126,6 +157,7 @@ impl ShardData {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::garbage::LAZY_BYTES;
     use crate::{THIS_TURN, Value};
     use moon_core::Lsn;
 
@@ -140,19 +172,55 @@ mod tests {
     }
 
     #[test]
-    fn flush_returns_the_old_keys_and_fails_only_watches_that_saw_one() {
+    fn flush_fails_only_watches_that_saw_a_key() {
         let mut shard = shard();
         let present = shard.watches.watch(0, b"a");
         let missing = shard.watches.watch(0, b"b");
         let elsewhere = shard.watches.watch(1, b"b");
-        let old = shard.flush(0);
-        assert_eq!((old.len(), shard.len()), (1, 2));
+        shard.flush(0);
+        assert_eq!(shard.len(), 2);
         assert_ne!(shard.watches.version(0, b"a"), Some(present));
         assert_eq!(shard.watches.version(0, b"b"), Some(missing));
         assert_eq!(shard.watches.version(1, b"b"), Some(elsewhere));
         let any = Key::new(b"any").hash;
         assert_eq!(shard.dirty.dependency(0, any), THIS_TURN);
         assert_eq!(shard.dirty.dependency(1, any), Lsn::ZERO);
+    }
+
+    #[test]
+    fn large_values_wait_in_the_garbage_however_they_were_removed() {
+        const LARGE: usize = LAZY_BYTES + 1;
+        let large = || Value::string(&[b'x'; LARGE]);
+        let key = Key::new(b"large");
+        let mut shard = shard();
+        shard.free_lazily(true);
+        shard.db(1).store(key, large(), None);
+        shard.db(1).store(key, large(), None);
+        shard.db(1).insert_string(key, b"small", None);
+        shard.db(1).store(key, large(), None);
+        assert!(shard.db(1).delete(key));
+        shard.db(2).store(key, large(), None);
+        shard.flush(2);
+        let garbage = shard.garbage();
+        assert_eq!(
+            garbage.objects(),
+            3 + 2,
+            "the flushed database had two keys"
+        );
+        assert!(garbage.bytes() > 4 * LARGE as u64);
+        assert!(shard.garbage().is_empty());
+        assert!(shard.memory() < LARGE);
+
+        shard.db(1).delete(Key::new(b"b"));
+        shard.flush(0);
+        assert!(
+            shard.garbage().is_empty(),
+            "what is small is dropped at once"
+        );
+        shard.free_lazily(false);
+        shard.db(1).store(key, large(), None);
+        shard.flush(1);
+        assert!(shard.garbage().is_empty(), "nobody takes it");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use crate::prefetch::prefetch;
 use crate::string::Str;
-use crate::types::{Hash, List, Set, Stream};
+use crate::types::{Hash, List, Set, Stream, ZSet};
 
 /// The type of a value, as TYPE names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub enum Kind {
     Set,
     /// A hash.
     Hash,
+    /// A sorted set.
+    ZSet,
     /// A stream.
     Stream,
 }
@@ -31,6 +33,7 @@ impl Kind {
             Kind::List => "list",
             Kind::Set => "set",
             Kind::Hash => "hash",
+            Kind::ZSet => "zset",
             Kind::Stream => "stream",
         }
     }
@@ -66,6 +69,8 @@ pub enum Value {
     Set(Box<Set>),
     /// A hash.
     Hash(Box<Hash>),
+    /// A sorted set.
+    ZSet(Box<ZSet>),
     /// A stream.
     Stream(Box<Stream>),
 }
@@ -161,6 +166,7 @@ impl Value {
             Value::List(_) => Kind::List,
             Value::Set(_) => Kind::Set,
             Value::Hash(_) => Kind::Hash,
+            Value::ZSet(_) => Kind::ZSet,
             Value::Stream(_) => Kind::Stream,
         }
     }
@@ -174,6 +180,7 @@ impl Value {
             Value::List(list) => list.encoding().name(),
             Value::Set(set) => set.encoding().name(),
             Value::Hash(hash) => hash.encoding().name(),
+            Value::ZSet(zset) => zset.encoding().name(),
             Value::Stream(_) => "stream",
         }
     }
@@ -195,6 +202,7 @@ impl Value {
             Value::List(list) => prefetch(&**list),
             Value::Set(set) => prefetch(&**set),
             Value::Hash(hash) => prefetch(&**hash),
+            Value::ZSet(zset) => prefetch(&**zset),
             Value::Stream(stream) => prefetch(&**stream),
         }
     }
@@ -208,6 +216,7 @@ impl Value {
             Value::List(list) => list.memory(),
             Value::Set(set) => set.memory(),
             Value::Hash(hash) => hash.memory(),
+            Value::ZSet(zset) => zset.memory(),
             Value::Stream(stream) => stream.memory(),
         }
     }

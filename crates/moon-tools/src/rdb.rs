@@ -106,6 +106,7 @@ pub fn encode_entry(out: &mut Vec<u8>, entry: &RdbEntryRef<'_>) {
         RdbReadValue::List(_) => ValueKind::List,
         RdbReadValue::Set(_) => ValueKind::Set,
         RdbReadValue::Hash(_) => ValueKind::Hash,
+        RdbReadValue::ZSet(_) => ValueKind::ZSet,
         RdbReadValue::Stream(_) => ValueKind::Stream,
     };
     encode::entry_head(out, kind, entry.key, entry.deadline);
@@ -122,6 +123,13 @@ pub fn encode_entry(out: &mut Vec<u8>, entry: &RdbEntryRef<'_>) {
             for (field, value) in fields.pairs() {
                 encode::string(out, field);
                 encode::string(out, value);
+            }
+        }
+        RdbReadValue::ZSet(members) => {
+            encode::len(out, members.scored().count() as u64);
+            for (member, score) in members.scored() {
+                encode::string(out, member);
+                encode::score(out, score);
             }
         }
         RdbReadValue::Stream(value) => {

@@ -30,7 +30,7 @@ fn rename_if(cx: &mut Cx<'_>, args: Args<'_>, replace: bool) -> Result<bool, Com
     if from.bytes == to.bytes || (cx.live(cx.db, to).is_some() && !replace) {
         return Ok(false);
     }
-    if let Some((value, deadline)) = cx.remove(from) {
+    if let Some((value, deadline)) = cx.take(from) {
         cx.store(to, value, deadline);
     }
     cx.changed(&[from, to], &[b"RENAME", from.bytes, to.bytes]);
@@ -79,7 +79,7 @@ pub(super) fn move_key(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         return Err(SAME_OBJECT);
     }
     let moved = cx.live(cx.db, key).is_some() && cx.live(to_db, key).is_none();
-    if moved && let Some((value, deadline)) = cx.remove(key) {
+    if moved && let Some((value, deadline)) = cx.take(key) {
         cx.store_in(to_db, key, value, deadline);
         let mut text = itoa::Buffer::new();
         let keys = [(cx.db, key), (to_db, key)];

@@ -5,6 +5,7 @@ use moon_rdb::{RdbReadValue, RdbStream, RdbValue};
 use moon_store::stream::StreamFault;
 use moon_store::{
     End, Hash, Key, List, NodeLimit, PackLimits, STRING_LEN_MAX, Set, SetLimits, Stream, Value,
+    ZSet,
 };
 use std::ops::Range;
 
@@ -12,21 +13,24 @@ use std::ops::Range;
 const ELEMENT_BYTES_MAX: usize = STRING_LEN_MAX - 64;
 
 /// What is wrong with a value.
-pub(super) enum ValueFault {
+pub(crate) enum ValueFault {
     Empty,
     Duplicate(Vec<u8>),
     TooLong(usize),
+    /// The score of this member is not a number.
+    NoScore(Vec<u8>),
     Stream(StreamFault),
 }
 
 /// The value in the form in which commands would have made it.
 #[inline]
-pub(super) fn read_value(value: RdbReadValue<'_>, limits: &Limits) -> Result<Value, ValueFault> {
+pub(crate) fn read_value(value: RdbReadValue<'_>, limits: &Limits) -> Result<Value, ValueFault> {
     match value {
         RdbReadValue::String(bytes) => string(bytes),
         RdbReadValue::List(elements) => list(elements.iter(), limits),
         RdbReadValue::Set(members) => set(members.iter(), limits),
         RdbReadValue::Hash(fields) => hash(fields.pairs(), limits),
+        RdbReadValue::ZSet(members) => zset(members.scored(), limits),
         RdbReadValue::Stream(rdb) => stream(rdb),
     }
 }
@@ -41,6 +45,10 @@ pub(super) fn owned_value(value: &RdbValue, limits: &Limits) -> Result<Value, Va
             let pairs = fields.iter().map(|(f, v)| (f.as_slice(), v.as_slice()));
             hash(pairs, limits)
         }
+        RdbValue::ZSet(members) => zset(
+            members.iter().map(|(m, score)| (m.as_slice(), *score)),
+            limits,
+        ),
         RdbValue::Stream(rdb) => stream(rdb),
     }
 }
@@ -118,6 +126,26 @@ fn hash<'a>(
     Ok(Value::Hash(Box::new(hash)))
 }
 
+fn zset<'a>(
+    members: impl ExactSizeIterator<Item = (&'a [u8], f64)>,
+    limits: &Limits,
+) -> Result<Value, ValueFault> {
+    if members.len() == 0 {
+        return Err(ValueFault::Empty);
+    }
+    let limits = limits.zset_pack();
+    let mut zset = ZSet::default();
+    for (member, score) in members {
+        check_bytes(member, ELEMENT_BYTES_MAX)?;
+        if score.is_nan() {
+            return Err(ValueFault::NoScore(member.to_vec()));
+        }
+        if zset.set(member, score, limits).is_some() {
+            return Err(ValueFault::Duplicate(member.to_vec()));
+        }
+    }
+    Ok(Value::ZSet(Box::new(zset)))
+}
 fn stream(rdb: &RdbStream) -> Result<Value, ValueFault> {
     let stream = Stream::from_rdb(rdb).map_err(ValueFault::Stream)?;
     Ok(Value::Stream(Box::new(stream)))

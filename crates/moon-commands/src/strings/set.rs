@@ -196,7 +196,7 @@ fn assign(cx: &mut Cx<'_>, key: Key<'_>, value: &[u8], expiry: Expiry) {
     let deadline = match expiry {
         Expiry::Never => None,
         Expiry::At(at) if at <= cx.now => {
-            if cx.remove(key).is_some() {
+            if cx.remove(key) {
                 cx.changed(&[key], &[b"DEL", key.bytes]);
             }
             return;

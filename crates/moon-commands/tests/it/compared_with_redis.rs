@@ -28,14 +28,20 @@ impl Pair {
     }
 
     /// Runs a command on both and returns the reply; `''` stands for an empty argument.
-    fn compare(&mut self, command: &str) -> Vec<u8> {
+    #[track_caller]
+    fn compare(&mut self, command: &str) {
+        let (found, expected) = self.run(command);
+        assert_same(command, &found, &expected);
+    }
+
+    /// The replies of both to a command.
+    fn run(&mut self, command: &str) -> (Vec<u8>, Vec<u8>) {
         let expected = self.redis.run(&parts_of(command));
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .expect("after 1970");
         self.moon.now = UnixMs(i64::try_from(now.as_millis()).expect("in range"));
-        assert_same(command, &run(&mut self.moon, command), &expected);
-        expected
+        (run(&mut self.moon, command), expected)
     }
 }
 
@@ -59,56 +65,81 @@ fn assert_same(command: &str, found: &[u8], expected: &[u8]) {
     assert_eq!(found, expected, "{command}");
 }
 
-/// Commands whose replies depend on neither time nor chance. Databases 0 to 3 are empty before.
-const COMMANDS: &str = include_str!("commands.txt");
+/// Lists of commands whose replies depend on neither time nor chance, one a line; `''` is an empty
+/// argument. A list a family, each run on empty servers.
+const LISTS: &str = "tests/it/commands";
 
-fn commands() -> impl Iterator<Item = &'static str> {
-    COMMANDS
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+/// The replies of Redis to each list, escaped, a line each. They are recorded anew by the tests
+/// below when `MOON_RECORD_REPLIES` is set.
+const RECORDED: &str = "tests/golden/replies";
+
+fn recorded(name: &str, protocol: Protocol) -> String {
+    let protocol = match protocol {
+        Protocol::Resp2 => "resp2",
+        Protocol::Resp3 => "resp3",
+    };
+    format!("{RECORDED}/{name}-{protocol}.txt")
 }
 
-/// The replies of Redis to [`COMMANDS`], escaped, a line each. They are recorded anew by the
-/// tests below when `MOON_RECORD_REPLIES` is set.
-const RECORDED: [(Protocol, &str, &str); 2] = [
-    (
-        Protocol::Resp2,
-        "tests/golden/replies-resp2.txt",
-        include_str!("../golden/replies-resp2.txt"),
-    ),
-    (
-        Protocol::Resp3,
-        "tests/golden/replies-resp3.txt",
-        include_str!("../golden/replies-resp3.txt"),
-    ),
-];
+/// The lists by their names.
+fn lists() -> Vec<(String, Vec<String>)> {
+    let files = std::fs::read_dir(LISTS).expect("the lists of commands");
+    let mut lists: Vec<_> = files
+        .map(|file| {
+            let path = file.expect("a list").path();
+            let name = path.file_stem().expect("a name").to_string_lossy();
+            let lines = std::fs::read_to_string(&path).expect("a list of commands");
+            let commands = lines
+                .lines()
+                .filter(|line| !line.is_empty() && !line.starts_with('#'));
+            (name.into_owned(), commands.map(str::to_owned).collect())
+        })
+        .collect();
+    lists.sort();
+    assert!(lists.len() > 4, "only {} lists were found", lists.len());
+    lists
+}
 
 #[test]
 fn replies_are_those_recorded_from_redis() {
-    for (protocol, _, replies) in RECORDED {
-        let mut moon = Instance::new(2);
-        moon.protocol = protocol;
-        assert_eq!(commands().count(), replies.lines().count());
-        for (command, expected) in commands().zip(replies.lines()) {
-            let found = run(&mut moon, command).escape_ascii().to_string();
-            assert_eq!(found, expected, "{command}");
+    for (name, commands) in lists() {
+        for protocol in [Protocol::Resp2, Protocol::Resp3] {
+            let path = recorded(&name, protocol);
+            let replies = std::fs::read_to_string(&path).expect(&path);
+            let mut moon = Instance::new(2);
+            moon.protocol = protocol;
+            assert_eq!(commands.len(), replies.lines().count(), "{path}");
+            for (command, expected) in commands.iter().zip(replies.lines()) {
+                let found = run(&mut moon, command).escape_ascii().to_string();
+                assert_eq!(found, expected, "{name}: {command}");
+            }
         }
     }
 }
 
 fn compare_all(pair: &mut Pair) {
-    let mut replies = String::new();
-    for command in commands() {
-        let reply = pair.compare(command);
-        replies.push_str(&format!("{}\n", reply.escape_ascii()));
-    }
-    if std::env::var_os("MOON_RECORD_REPLIES").is_some() {
-        for (protocol, path, _) in RECORDED {
-            if protocol == pair.moon.protocol {
-                std::fs::write(path, &replies).expect("recorded");
+    let mut differences = Vec::new();
+    for (name, commands) in lists() {
+        let mut replies = String::new();
+        pair.run("select 0");
+        pair.run("flushall");
+        for command in commands {
+            let (found, expected) = pair.run(&command);
+            replies.push_str(&format!("{}\n", expected.escape_ascii()));
+            if found != expected {
+                let [found, expected] =
+                    [found, expected].map(|reply| reply.escape_ascii().to_string());
+                differences.push(format!(
+                    "{name}: {command}\n  here:  {found}\n  Redis: {expected}"
+                ));
             }
         }
+        if std::env::var_os("MOON_RECORD_REPLIES").is_some() {
+            let path = recorded(&name, pair.moon.protocol);
+            std::fs::write(path, &replies).expect("recorded");
+        }
     }
+    assert!(differences.is_empty(), "\n{}", differences.join("\n"));
 }
 
 #[test]

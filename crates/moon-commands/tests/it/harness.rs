@@ -168,6 +168,10 @@ fn show(value: &Value) -> String {
             .iter()
             .map(|(field, value)| quoted(field) + ": " + &quoted(value))
             .collect(),
+        Value::ZSet(zset) => zset
+            .iter()
+            .map(|(member, score)| format!("{}: {score:?}", quoted(member)))
+            .collect(),
         Value::Stream(stream) => show_stream(stream),
         Value::Int(_) | Value::Str(_) => Vec::new(),
     };

@@ -196,6 +196,7 @@ fn entry(writer: &mut RdbWriter<Vec<u8>>, key: &[u8], deadline: Option<i64>, val
             writer.entry(key, deadline, RdbValueRef::Set(&mut members))
         }
         Value::Hash(hash) => writer.entry(key, deadline, RdbValueRef::Hash(&mut hash.iter())),
+        Value::ZSet(zset) => writer.entry(key, deadline, RdbValueRef::ZSet(&mut zset.iter())),
         Value::Stream(stream) => {
             let rdb = stream.to_rdb();
             writer.entry(key, deadline, RdbValueRef::Stream(&rdb))

@@ -1,7 +1,9 @@
 //! Commands from the outside: requests in, replies and effects out.
 
 mod compared_with_redis;
+mod dumped_values;
 mod effects_of_commands;
+mod effects_of_values;
 mod harness;
 mod keyspace_commands;
 mod loaded_dumps;

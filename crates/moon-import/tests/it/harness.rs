@@ -86,6 +86,11 @@ fn show(value: &Value) -> String {
             fields.sort();
             format!("hash {}", fields.join(","))
         }
+        Value::ZSet(zset) => {
+            let pair = |(member, score)| format!("{}={score:?}", text(member));
+            let members: Vec<String> = zset.iter().map(pair).collect();
+            format!("zset {}", members.join(","))
+        }
         Value::Stream(stream) => format!("stream {:?}", stream.to_rdb()),
         string => {
             let mut scratch = IntText::new();

@@ -64,6 +64,10 @@ fn write_with(version: RdbVersion, compression: RdbCompression, entries: &[RdbEn
                 let mut fields = fields.iter().map(|(f, v)| (f.as_slice(), v.as_slice()));
                 writer.entry(key, deadline, RdbValueRef::Hash(&mut fields))
             }
+            RdbValue::ZSet(members) => {
+                let mut members = members.iter().map(|(m, score)| (m.as_slice(), *score));
+                writer.entry(key, deadline, RdbValueRef::ZSet(&mut members))
+            }
             RdbValue::Stream(stream) => writer.entry(key, deadline, RdbValueRef::Stream(stream)),
         }
         .unwrap();
@@ -116,6 +120,15 @@ fn sample() -> Vec<RdbEntry> {
             Some(-1),
             RdbValue::Hash(vec![(b"field".to_vec(), b"300".to_vec())]),
         ),
+        entry(
+            9,
+            b"zset",
+            None,
+            RdbValue::ZSet(vec![
+                (b"low".to_vec(), -0.5),
+                (b"7".to_vec(), f64::INFINITY),
+            ]),
+        ),
     ]
 }
 
@@ -138,7 +151,7 @@ fn what_is_written_is_read_with_its_information() {
     }
     assert!(items.contains(&RdbItem::SelectDb(9)));
     assert!(items.contains(&RdbItem::ResizeDb {
-        keys: 4,
+        keys: 5,
         expires: 0
     }));
     assert_eq!(entries(items), sample());
@@ -242,14 +255,98 @@ fn data_of_a_module_is_refused_with_the_module_named() {
     );
 }
 
+/// In the form of each version of Redis: scores as digits, as doubles, in a ziplist, in a listpack.
+#[test]
+fn sorted_sets_are_read_from_every_form() {
+    let digits = [
+        &[3, 1, b'z', 4, 1, b'a', 255, 1, b'b', 2][..],
+        b"-3",
+        &[1, b'c', 4],
+        b"2.75",
+    ];
+    let digits = [&digits.concat()[..], &[1, b'd', 254]].concat();
+    let mut doubles = vec![5, 1, b'z', 4];
+    for (member, score) in [
+        (b'a', f64::NEG_INFINITY),
+        (b'b', -3.0),
+        (b'c', 2.75),
+        (b'd', f64::INFINITY),
+    ] {
+        doubles.extend_from_slice(&[1, member]);
+        doubles.extend_from_slice(&score.to_le_bytes());
+    }
+    let texts: [&[u8]; 8] = [b"a", b"-inf", b"b", b"-3", b"c", b"2.75", b"d", b"inf"];
+    let listpack = |texts: &[&[u8]]| {
+        let mut body = Vec::new();
+        for text in texts {
+            let len = u8::try_from(text.len()).unwrap();
+            body.extend([0x80 | len].iter().chain(*text).chain(&[len + 1]));
+        }
+        let total = u32::try_from(body.len() + 7).unwrap();
+        let mut packed = total.to_le_bytes().to_vec();
+        packed.extend_from_slice(&u16::try_from(texts.len()).unwrap().to_le_bytes());
+        packed.extend_from_slice(&body);
+        packed.push(0xff);
+        [
+            &[17, 1, b'z', u8::try_from(packed.len()).unwrap()],
+            &packed[..],
+        ]
+        .concat()
+    };
+    let ziplist = {
+        let (mut body, mut before) = (Vec::new(), 0);
+        for text in texts {
+            let len = u8::try_from(text.len()).unwrap();
+            body.extend([before, len].iter().chain(text));
+            before = len + 2;
+        }
+        let total = u32::try_from(body.len() + 11).unwrap();
+        let tail = total - 1 - u32::from(before);
+        let mut packed = [total.to_le_bytes(), tail.to_le_bytes()].concat();
+        packed.extend_from_slice(&8_u16.to_le_bytes());
+        packed.extend_from_slice(&body);
+        packed.push(0xff);
+        [
+            &[12, 1, b'z', u8::try_from(packed.len()).unwrap()],
+            &packed[..],
+        ]
+        .concat()
+    };
+    let expected: Vec<_> = [
+        (b"a".to_vec(), f64::NEG_INFINITY),
+        (b"b".to_vec(), -3.0),
+        (b"c".to_vec(), 2.75),
+        (b"d".to_vec(), f64::INFINITY),
+    ]
+    .into();
+    for items in [digits, doubles, ziplist, listpack(&texts)] {
+        let read = entries(read(&sealed(&items)).unwrap());
+        assert_eq!(
+            read[0].value,
+            RdbValue::ZSet(expected.clone()),
+            "type {}",
+            items[0]
+        );
+    }
+    for bad in [
+        &[3, 1, b'z', 1, 1, b'a', 253][..],
+        &[3, 1, b'z', 1, 1, b'a', 1, b'x'],
+        &[3, 1, b'z', 1, 1, b'a', 3, b'n', b'a', b'n'],
+        &[&[5, 1, b'z', 1, 1, b'a'][..], &f64::NAN.to_le_bytes()].concat(),
+        &listpack(&[b"a", b"x"]),
+        &listpack(&[b"a", b"nan"]),
+    ] {
+        assert!(matches!(fault(&sealed(bad)), RdbFault::BadScore), "{bad:?}");
+    }
+    let odd = fault(&sealed(&listpack(&[b"a", b"1", b"b"])));
+    assert!(matches!(odd, RdbFault::BadCompact("listpack")), "{odd}");
+}
+
 #[test]
 fn types_that_are_not_read_are_named() {
     for (kind, name) in [
-        (3, "sorted set"),
-        (5, "sorted set"),
         (7, "module value"),
         (9, "hash in the form of Redis before 2.6"),
-        (17, "sorted set"),
         (24, "hash whose fields expire"),
         (25, "hash whose fields expire"),
         (26, "value of unknown type"),
@@ -467,6 +564,7 @@ fn values() -> impl Strategy<Value = RdbValue> {
         elements().prop_map(RdbValue::List),
         elements().prop_map(RdbValue::Set),
         prop::collection::vec((bytes(), bytes()), 1..80).prop_map(RdbValue::Hash),
+        prop::collection::vec((bytes(), -1e300..1e300), 1..80).prop_map(RdbValue::ZSet),
     ]
 }
 

@@ -197,6 +197,10 @@ pub struct Config {
     pub set_max_listpack_entries: u64,
     /// Set: longest member in the compact form.
     pub set_max_listpack_value: u64,
+    /// Sorted set: members in the compact form.
+    pub zset_max_listpack_entries: u64,
+    /// Sorted set: longest member in the compact form.
+    pub zset_max_listpack_value: u64,
     /// Background work per second.
     pub hz: u32,
     /// Share of time for active expiry, 1 to 10.
@@ -259,6 +263,8 @@ impl Default for Config {
             set_max_intset_entries: 512,
             set_max_listpack_entries: 128,
             set_max_listpack_value: 64,
+            zset_max_listpack_entries: 128,
+            zset_max_listpack_value: 64,
             hz: 10,
             active_expire_effort: 1,
             metrics_port: None,

@@ -465,6 +465,22 @@ pub static DIRECTIVES: &[Directive] = &[
         "Set: longest member in the compact form",
     ),
     row(
+        "zset-max-listpack-entries",
+        "zset-max-ziplist-entries",
+        "128",
+        Runtime,
+        number!(zset_max_listpack_entries: u64, 0, SIZE_MAX),
+        "Sorted set: members up to which the compact form is kept",
+    ),
+    row(
+        "zset-max-listpack-value",
+        "zset-max-ziplist-value",
+        "64",
+        Runtime,
+        size!(zset_max_listpack_value, 0, 1 << 40),
+        "Sorted set: longest member in the compact form",
+    ),
+    row(
         "hz",
         "",
         "10",

@@ -9,8 +9,8 @@ use moon_resp::{Args, OwnedArgs, Protocol, Reply, Span};
 use moon_shard::mailbox::{ControlMessage, DataMessage};
 use moon_shard::shard::Shared;
 use moon_shard::{
-    Batch, BatchCommand, Directory, Gate, NoObserver, Session, SessionId, Shard, ShardConfig,
-    ShardMask, ShardSeed, spawn,
+    Batch, BatchCommand, Directory, Gate, LazyFree, NoObserver, Session, SessionId, Shard,
+    ShardConfig, ShardMask, ShardSeed, spawn,
 };
 use moon_store::{ShardData, THIS_TURN};
 use std::cell::RefCell;
@@ -49,6 +49,7 @@ impl World {
         let directory = Directory::new(count);
         let failing_logs = Arc::default();
         let frames = Frames::default();
+        let lazy_free = LazyFree::start().unwrap();
         let (mut disks, mut stops, mut threads) = (vec![], vec![], vec![]);
         for id in count.ids() {
             let disk = Disk::new(Lane::new(Arc::clone(&clock), id));
@@ -69,6 +70,7 @@ impl World {
                     directory: directory.clone(),
                     clock: Arc::clone(&clock),
                     failing_logs: Arc::clone(&failing_logs),
+                    lazy_free: lazy_free.clone(),
                 },
                 data: Box::new(ShardData::new(id, DATABASES, true)),
                 log: Box::new(log),

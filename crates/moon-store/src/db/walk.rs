@@ -443,7 +443,7 @@ impl Db {
         walk.outbox.end();
         walk.done += 1;
         if walk.is_flushed {
-            self.take(key);
+            self.take_and_drop(key);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Values that hold several things: hashes, lists, sets, streams.
+//! Values that hold several things: hashes, lists, sets, sorted sets, streams.
 //!
 //! Each type has a small form, bytes in one buffer, and a large one with constant-time access.
 //! The form changes by thresholds that come in with every mutation, because CONFIG SET can move
@@ -11,6 +11,7 @@
 //! * [`mod@hash`]: [`struct@Hash`], fields with values.
 //! * [`list`]: [`List`], elements in order.
 //! * [`set`]: [`Set`], distinct members.
+//! * [`zset`]: [`ZSet`], distinct members with scores, in order.
 //! * [`stream`]: [`Stream`], entries with ids, and groups of readers.
 
 pub mod dict;
@@ -19,6 +20,7 @@ pub mod list;
 pub mod pack;
 pub mod set;
 pub mod stream;
+pub mod zset;
 
 pub use dict::Dict;
 pub use hash::Hash;
@@ -26,6 +28,7 @@ pub use list::{End, List, NodeLimit};
 pub use pack::Pack;
 pub use set::{Member, Set, SetLimits};
 pub use stream::{Stream, StreamId};
+pub use zset::{Direction, ZSet};
 
 /// Where somebody stands who goes through a value step by step, without holding on to it. Begins
 /// at the default; means nothing any more once the value changes.
@@ -33,8 +36,8 @@ pub use stream::{Stream, StreamId};
 pub struct Cursor {
     /// Node of a list.
     node: usize,
-    /// Byte in the buffer, or index in the array.
-    at: usize,
+    /// Byte in the buffer, index in the array, or rank in the order.
+    pub(crate) at: usize,
 }
 
 /// Up to where a hash or a set stays in one buffer.
@@ -57,6 +60,8 @@ pub enum Encoding {
     Quicklist,
     /// Sorted integers.
     Intset,
+    /// A tree in order of scores, with a table of the members.
+    Skiplist,
 }
 
 impl Encoding {
@@ -68,6 +73,7 @@ impl Encoding {
             Encoding::Hashtable => "hashtable",
             Encoding::Quicklist => "quicklist",
             Encoding::Intset => "intset",
+            Encoding::Skiplist => "skiplist",
         }
     }
 }

@@ -31,6 +31,8 @@ enum Plain {
     List(Vec<Vec<u8>>),
     Set(Vec<Vec<u8>>),
     Hash(BTreeMap<Vec<u8>, Vec<u8>>),
+    /// Members and the bits of their scores.
+    ZSet(BTreeMap<Vec<u8>, u64>),
     Stream(Box<moon_rdb::RdbStream>),
 }
 
@@ -51,6 +53,10 @@ fn plain(value: &Value) -> Plain {
         Value::Hash(hash) => {
             let fields = hash.iter().map(|(f, v)| (f.to_vec(), v.to_vec()));
             Plain::Hash(fields.collect())
+        }
+        Value::ZSet(zset) => {
+            let members = zset.iter().map(|(m, score)| (m.to_vec(), score.to_bits()));
+            Plain::ZSet(members.collect())
         }
         Value::Stream(stream) => Plain::Stream(Box::new(stream.to_rdb())),
     }
@@ -123,6 +129,10 @@ impl Receiver {
                     Plain::Set(members)
                 }
                 RdbValue::Hash(fields) => Plain::Hash(fields.into_iter().collect()),
+                RdbValue::ZSet(members) => {
+                    let members = members.into_iter().map(|(m, score)| (m, score.to_bits()));
+                    Plain::ZSet(members.collect())
+                }
                 RdbValue::Stream(stream) => Plain::Stream(stream),
             };
             let at = (entry.db, entry.key);
@@ -160,6 +170,7 @@ fn value_len(value: &Value) -> usize {
         Value::List(list) => list.len(),
         Value::Set(set) => set.len(),
         Value::Hash(hash) => hash.len(),
+        Value::ZSet(zset) => zset.len(),
         Value::Stream(stream) => stream.len(),
         string => string.str_len().unwrap(),
     }
@@ -184,6 +195,10 @@ fn grow(value: &mut Value, n: usize) {
                     element.as_bytes(),
                     PACK,
                 );
+            }
+            Value::ZSet(zset) => {
+                let member = format!("{}", i * 7 % 50_021);
+                zset.set(member.as_bytes(), i as f64 / 3.0, PACK);
             }
             Value::Stream(stream) => grow_stream(stream, element.as_bytes()),
             Value::Int(_) | Value::Str(_) => {
@@ -238,6 +253,12 @@ fn hash(n: usize) -> Value {
     value
 }
 
+fn zset(n: usize) -> Value {
+    let mut value = Value::ZSet(Box::default());
+    grow(&mut value, n);
+    value
+}
+
 mod huge;
 mod random;
 
@@ -256,9 +277,18 @@ fn the_image_of_a_quiet_shard_is_its_state() {
     let mut shard = shard();
     fill(&mut shard, 0, 0..5000);
     fill(&mut shard, 2, 0..50);
-    for (i, value) in [list(3), list(90), set(5), set(90), hash(4), hash(90)]
-        .into_iter()
-        .enumerate()
+    for (i, value) in [
+        list(3),
+        list(90),
+        set(5),
+        set(90),
+        hash(4),
+        hash(90),
+        zset(4),
+        zset(90),
+    ]
+    .into_iter()
+    .enumerate()
     {
         shard.db(3).insert(Key::new(&[i as u8]), value, None);
     }
@@ -266,7 +296,7 @@ fn the_image_of_a_quiet_shard_is_its_state() {
     shard.begin_walk(Compression::Off);
     assert!(in_small_steps(&mut shard) == expected);
     let progress = shard.walk_progress();
-    assert_eq!((progress.keys_done, progress.keys_total), (5056, 5056));
+    assert_eq!((progress.keys_done, progress.keys_total), (5058, 5058));
     shard.end_walk();
     assert!(!shard.is_walking());
     assert_eq!(shard.walk_progress(), WalkProgress::default());
@@ -469,13 +499,13 @@ fn a_flushed_database_stays_with_the_walk_and_is_freed_by_it() {
             receiver.take_all(&mut shard);
         }
         let was_done = shard.walk_is_done();
-        let old = shard.flush(0);
+        let old = shard.take_all(0);
         assert_eq!(old.is_empty(), !was_done);
         assert!(shard.is_empty());
         assert!(!shard.is_held(0, Key::new(b"huge")));
         fill(&mut shard, 0, 0..100);
         // The new one can be flushed as ever.
-        assert_eq!(shard.flush(0).len(), 100);
+        assert_eq!(shard.take_all(0).len(), 100);
         fill(&mut shard, 0, 50..60);
         while !shard.walk_is_done() {
             shard.walk(&mut || true);

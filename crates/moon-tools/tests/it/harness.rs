@@ -141,6 +141,10 @@ fn owned(value: &Value) -> RdbValue {
             fields.sort();
             RdbValue::Hash(fields)
         }
+        Value::ZSet(zset) => {
+            let members = zset.iter().map(|(m, score)| (m.to_vec(), score));
+            RdbValue::ZSet(members.collect())
+        }
         Value::Stream(stream) => RdbValue::Stream(Box::new(stream.to_rdb())),
     }
 }
@@ -166,6 +170,14 @@ fn encode_key(out: &mut Vec<u8>, key: &[u8], value: &RdbValue, deadline: Option<
             for (field, value) in fields {
                 encode::string(out, field);
                 encode::string(out, value);
+            }
+        }
+        RdbValue::ZSet(members) => {
+            encode::entry_head(out, ValueKind::ZSet, key, deadline);
+            encode::len(out, members.len() as u64);
+            for (member, score) in members {
+                encode::string(out, member);
+                encode::score(out, *score);
             }
         }
         RdbValue::Stream(stream) => {

@@ -65,7 +65,8 @@ fn value(kind: u8, n: usize) -> Value {
         1 => Value::string(&vec![b's'; n * 5]),
         2 => list(n + 1),
         3 => set(n + 1),
-        _ => hash(n + 1),
+        4 => hash(n + 1),
+        _ => zset(n + 1),
     }
 }
 
@@ -123,7 +124,7 @@ fn apply(shard: &mut ShardData, op: &Op) {
             }
         }
         Op::Swap(a, b) => shard.swap_dbs(a, b),
-        Op::Flush(d) => drop(shard.flush(d)),
+        Op::Flush(d) => shard.flush(d),
         Op::Fill(d, k, n) => fill(shard, d, k..k + n),
         Op::Drain(d, k, n) => (k..k + n).for_each(|k| apply(shard, &Op::Remove(d, k))),
         Op::Expire(d, now) => {
