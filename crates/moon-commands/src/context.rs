@@ -29,6 +29,10 @@ pub struct Limits {
     pub zset_max_listpack_entries: usize,
     /// `zset-max-listpack-value` in bytes.
     pub zset_max_listpack_value: usize,
+    /// `stream-node-max-bytes`: bytes that a block of entries stays below; 0 for any number.
+    pub stream_node_max_bytes: usize,
+    /// `stream-node-max-entries`: entries of a block; 0 for any number.
+    pub stream_node_max_entries: usize,
 }
 
 impl Limits {
@@ -54,6 +58,8 @@ impl Default for Limits {
             set_max_listpack_value: 64,
             zset_max_listpack_entries: 128,
             zset_max_listpack_value: 64,
+            stream_node_max_bytes: 4096,
+            stream_node_max_entries: 100,
         }
     }
 }

@@ -12,7 +12,7 @@
 //! * [`server_commands`], [`subcommands`]: rows of what the server runs itself.
 //! * [`docs`]: what COMMAND answers.
 //! * the commands, one module per family: [`strings`], [`keys`], [`keyspace`] with [`scan`],
-//!   [`hashes`], [`lists`], [`sets`], [`dump`].
+//!   [`hashes`], [`lists`], [`sets`], [`streams`], [`dump`].
 //! * [`requests`]: the requests in a payload and whose data they touch.
 //! * [`mod@replay`]: a payload applied again; [`expire`]: keys that expire unasked;
 //!   [`load`]: the keys of an RDB file.
@@ -41,6 +41,7 @@ pub mod server_commands;
 pub mod sets;
 pub mod shard_set;
 pub mod spec;
+pub mod streams;
 pub mod strings;
 pub mod subcommands;
 pub mod table;

@@ -4,7 +4,7 @@
 //! lower-cased in three 64-bit words, which also are what the open-addressing table holds.
 
 use crate::spec::{CommandId, CommandSpec};
-use crate::{dump, hashes, keys, keyspace, lists, server_commands, sets, strings};
+use crate::{dump, hashes, keys, keyspace, lists, server_commands, sets, streams, strings};
 use std::sync::LazyLock;
 
 static FAMILIES: &[&[CommandSpec]] = &[
@@ -15,6 +15,7 @@ static FAMILIES: &[&[CommandSpec]] = &[
     lists::COMMANDS,
     sets::COMMANDS,
     dump::COMMANDS,
+    streams::COMMANDS,
     server_commands::COMMANDS,
 ];
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::image::encode_entry;
 use crate::types::stream::{BlockLimits, Pending, Stream, StreamId};
-use crate::types::{End, Hash, List, NodeLimit, PackLimits, Set, SetLimits};
+use crate::types::{End, Hash, List, NodeLimit, PackLimits, Set, SetLimits, ZSet};
 use crate::value::{IntText, Value};
 use moon_core::{ShardId, UnixMs};
 use moon_rdb::{RdbItem, RdbReader, RdbValue, RdbVersion, RdbWriter};
