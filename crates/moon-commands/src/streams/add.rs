@@ -255,14 +255,10 @@ pub(super) fn xsetid(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         }
     }
     let key = Key::new(args.at(1));
+    let is_replay = cx.origin == Origin::Replay;
     let Some(stream) = write::<Stream>(cx, key)? else {
         return Err(CommandError::Text("ERR no such key"));
     };
-    if id < stream.max_deleted_id() {
-        return Err(CommandError::Text(
-            "ERR The ID specified in XSETID is smaller than current max_deleted_entry_id",
-        ));
-    }
     if !stream.is_empty() {
         if stream.last_entry_id().is_some_and(|last| id < last) {
             return Err(CommandError::Text(
@@ -274,6 +270,12 @@ pub(super) fn xsetid(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
                 "ERR The entries_added specified in XSETID is smaller than the target stream length",
             ));
         }
+    }
+    // Older versions of Redis let this pass, and their logs have it.
+    if !is_replay && id < stream.max_deleted_id() {
+        return Err(CommandError::Text(
+            "ERR The ID specified in XSETID is smaller than current max_deleted_entry_id",
+        ));
     }
     let max_deleted = (max_deleted != StreamId::MIN).then_some(max_deleted);
     stream.set_history(id, added, max_deleted);
