@@ -1,7 +1,8 @@
 //! The RDB format of Redis: a streaming writer and a strict reader.
 //!
 //! What is written loads in stock Redis and passes `redis-check-rdb`; what Redis writes for
-//! all types is read, in plain and in compact encodings. Every length is
+//! strings, lists, sets, hashes, sorted sets and streams is read, in plain and in compact
+//! encodings. Every length is
 //! checked before it is believed, nothing recurses, and each fault is a typed error with its
 //! offset. The crate opens no files, reads no clock and knows neither the keyspace nor expiry:
 //! bytes come and go through `std::io`'s traits, so a `Vec<u8>` and a `&[u8]` do.

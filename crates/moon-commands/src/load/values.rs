@@ -127,7 +127,7 @@ fn hash<'a>(
 }
 
 fn zset<'a>(
-    members: impl ExactSizeIterator<Item = (&'a [u8], f64)>,
+    members: impl ExactSizeIterator<Item = (&'a [u8], f64)> + Clone,
     limits: &Limits,
 ) -> Result<Value, ValueFault> {
     if members.len() == 0 {
@@ -135,17 +135,21 @@ fn zset<'a>(
     }
     let limits = limits.zset_pack();
     let mut zset = ZSet::default();
+    let distinct = are_distinct(members.clone().map(|(member, _)| member));
     for (member, score) in members {
         check_bytes(member, ELEMENT_BYTES_MAX)?;
         if score.is_nan() {
             return Err(ValueFault::NoScore(member.to_vec()));
         }
-        if zset.set(member, score, limits).is_some() {
+        if distinct {
+            zset.push(member, score, limits);
+        } else if zset.set(member, score, limits).is_some() {
             return Err(ValueFault::Duplicate(member.to_vec()));
         }
     }
     Ok(Value::ZSet(Box::new(zset)))
 }
+
 fn stream(rdb: &RdbStream) -> Result<Value, ValueFault> {
     let stream = Stream::from_rdb(rdb).map_err(ValueFault::Stream)?;
     Ok(Value::Stream(Box::new(stream)))

@@ -23,7 +23,12 @@ struct Trimming {
 
 impl Trimming {
     /// Takes the option `name`, if it is one of these.
-    fn option(&mut self, name: &[u8], args: Args<'_>, at: &mut usize) -> Result<bool, CommandError> {
+    fn option(
+        &mut self,
+        name: &[u8],
+        args: Args<'_>,
+        at: &mut usize,
+    ) -> Result<bool, CommandError> {
         let has_value = *at < args.len();
         if has_value && (is(name, "maxlen") || is(name, "minid")) {
             if self.keep.is_some() {
@@ -39,9 +44,10 @@ impl Trimming {
             let value = option_value(args, at)?;
             self.keep = Some(if is(name, "maxlen") {
                 let max = parse::integer(value)?;
-                Keep::Newest(u64::try_from(max).map_err(|_| {
-                    CommandError::Text("ERR The MAXLEN argument must be >= 0.")
-                })?)
+                Keep::Newest(
+                    u64::try_from(max)
+                        .map_err(|_| CommandError::Text("ERR The MAXLEN argument must be >= 0."))?,
+                )
             } else {
                 Keep::From(ids::strict(value, 0)?)
             });
@@ -137,9 +143,12 @@ pub(super) fn xadd(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let add = |stream: &mut Stream| -> Result<(StreamId, u64), CommandError> {
         let id = choose(new_id, stream.last_id(), now)?;
         if fields.bytes() > BLOCK_BYTES_MAX {
-            return Err(CommandError::Text("ERR Elements are too large to be stored"));
+            return Err(CommandError::Text(
+                "ERR Elements are too large to be stored",
+            ));
         }
-        let pairs = (0..fields.len() / 2).map(|pair| (fields.at(2 * pair), fields.at(2 * pair + 1)));
+        let pairs =
+            (0..fields.len() / 2).map(|pair| (fields.at(2 * pair), fields.at(2 * pair + 1)));
         stream.append(id, pairs, limits);
         let removed = trimming.keep.map_or(0, |keep| stream.trim(keep, precision));
         Ok((id, removed))

@@ -70,11 +70,8 @@ impl Options {
 }
 
 fn idle_min(arg: &[u8], command: &str) -> Result<i64, CommandError> {
-    let number = parse::canonical_integer(arg).ok_or_else(|| {
-        detailed(format!(
-            "ERR Invalid min-idle-time argument for {command}"
-        ))
-    })?;
+    let number = parse::canonical_integer(arg)
+        .ok_or_else(|| detailed(format!("ERR Invalid min-idle-time argument for {command}")))?;
     Ok(number.max(0))
 }
 
@@ -118,8 +115,7 @@ impl<'a> Claim<'a> {
     }
 
     fn is_idle(&self, pending: &Pending) -> bool {
-        self.idle_min_ms == 0
-            || self.now.saturating_sub(pending.delivered_ms) >= self.idle_min_ms
+        self.idle_min_ms == 0 || self.now.saturating_sub(pending.delivered_ms) >= self.idle_min_ms
     }
 
     /// Takes over an entry that is in the stream, and answers with it.
@@ -177,7 +173,11 @@ pub(super) fn xclaim(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     if let Some(last_id) = moved {
         stream.change_group(name, |group| group.last_id = last_id);
     }
-    let seen = now.max(if origin == Origin::Replay { delivered_ms } else { now });
+    let seen = now.max(if origin == Origin::Replay {
+        delivered_ms
+    } else {
+        now
+    });
     let Some(mut claim) = Claim::begin(stream, name, consumer, seen, &mut told) else {
         return Err(no_group(key.bytes, name));
     };

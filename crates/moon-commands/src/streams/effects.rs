@@ -64,9 +64,12 @@ impl<'k> Told<'k> {
         let Some(consumer) = group.consumer(pending.consumer) else {
             return;
         };
-        let is_like_others = self.claimed.as_ref().is_some_and(|(name, claimed, last_id)| {
-            name == consumer.name() && *claimed == pending && *last_id == group.last_id
-        });
+        let is_like_others = self
+            .claimed
+            .as_ref()
+            .is_some_and(|(name, claimed, last_id)| {
+                name == consumer.name() && *claimed == pending && *last_id == group.last_id
+            });
         if !is_like_others || self.claims.len() == IDS_MAX {
             self.end_claims();
             self.claimed = Some((consumer.name().to_vec(), pending, group.last_id));
@@ -78,8 +81,7 @@ impl<'k> Told<'k> {
         let Some((consumer, pending, last_id)) = self.claimed.take() else {
             return;
         };
-        let mut request =
-            OwnedArgs::new([b"XCLAIM", self.key.bytes, self.group, &consumer, b"0"]);
+        let mut request = OwnedArgs::new([b"XCLAIM", self.key.bytes, self.group, &consumer, b"0"]);
         for id in std::mem::take(&mut self.claims) {
             request.push(id.to_string().as_bytes());
         }

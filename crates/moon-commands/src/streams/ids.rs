@@ -116,7 +116,11 @@ fn number(text: &[u8]) -> Result<u64, CommandError> {
             .and_then(|value| value.checked_add(u64::from(digit - b'0')))
             .ok_or(INVALID)?;
     }
-    Ok(if negative { value.wrapping_neg() } else { value })
+    Ok(if negative {
+        value.wrapping_neg()
+    } else {
+        value
+    })
 }
 
 #[cfg(test)]
@@ -129,7 +133,10 @@ mod tests {
         let cases: [(&str, Result<StreamId, CommandError>); 16] = [
             ("5-7", id(5, 7)),
             ("5", id(5, 9)),
-            ("18446744073709551615-18446744073709551615", id(u64::MAX, u64::MAX)),
+            (
+                "18446744073709551615-18446744073709551615",
+                id(u64::MAX, u64::MAX),
+            ),
             ("18446744073709551616-0", Err(INVALID)),
             ("007-01", id(7, 1)),
             ("+5- 6", id(5, 6)),

@@ -67,7 +67,11 @@ fn consumers(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         label(reply, "idle");
         reply.integer(elapsed(now, consumer.seen_ms));
         label(reply, "inactive");
-        reply.integer(consumer.active_ms.map_or(-1, |active| now.saturating_sub(active)));
+        reply.integer(
+            consumer
+                .active_ms
+                .map_or(-1, |active| now.saturating_sub(active)),
+        );
     }
     Ok(())
 }

@@ -27,7 +27,9 @@ enum Wanted {
 pub(super) fn xreadgroup(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let options = ReadOptions::parse(args, "xreadgroup")?;
     let Some((group, consumer)) = options.group else {
-        return Err(CommandError::Text("ERR Missing GROUP option for XREADGROUP"));
+        return Err(CommandError::Text(
+            "ERR Missing GROUP option for XREADGROUP",
+        ));
     };
     let mut wanted = Vec::with_capacity(options.len());
     for index in 0..options.len() {
@@ -174,9 +176,10 @@ impl Reading<'_> {
             .group(self.group)
             .and_then(|group| group.consumer(self.reader));
         let ids: Vec<StreamId> = after.next().map_or_else(Vec::new, |from| {
-            owned.into_iter().flat_map(|consumer| {
-                consumer.pending().range(from..).take(self.count).copied()
-            }).collect()
+            owned
+                .into_iter()
+                .flat_map(|consumer| consumer.pending().range(from..).take(self.count).copied())
+                .collect()
         });
         reply.array(ids.len());
         let mut again = Vec::new();

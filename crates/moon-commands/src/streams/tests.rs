@@ -20,12 +20,21 @@ fn xdelex_minds_references_as_told() {
     s.expect_effect("XDEL s 1-0");
     s.expect("XDELEX s IDS 1 2-0", "*1\r\n:1\r\n");
     s.expect_effect("XDEL s 2-0");
-    s.expect("XPENDING s g", "*4\r\n:3\r\n$3\r\n2-0\r\n$3\r\n4-0\r\n*1\r\n*2\r\n$1\r\nc\r\n$1\r\n3\r\n");
+    s.expect(
+        "XPENDING s g",
+        "*4\r\n:3\r\n$3\r\n2-0\r\n$3\r\n4-0\r\n*1\r\n*2\r\n$1\r\nc\r\n$1\r\n3\r\n",
+    );
     // The reference to 2 goes although the entry is gone.
     s.expect("XDELEX s IDS 2 2-0 3-0 DELREF", "*2\r\n:-1\r\n:1\r\n");
     let effects = s.effects();
-    assert!(effects.contains("XACK") && effects.contains("XDEL"), "{effects}");
-    s.expect("XPENDING s g", "*4\r\n:1\r\n$3\r\n4-0\r\n$3\r\n4-0\r\n*1\r\n*2\r\n$1\r\nc\r\n$1\r\n1\r\n");
+    assert!(
+        effects.contains("XACK") && effects.contains("XDEL"),
+        "{effects}"
+    );
+    s.expect(
+        "XPENDING s g",
+        "*4\r\n:1\r\n$3\r\n4-0\r\n$3\r\n4-0\r\n*1\r\n*2\r\n$1\r\nc\r\n$1\r\n1\r\n",
+    );
     s.expect("XDELEX none KEEPREF IDS 2 1 2", "*2\r\n:-1\r\n:-1\r\n");
     s.expect_no_effect();
 }
@@ -51,7 +60,10 @@ fn xackdel_acknowledges_and_deletes() {
     s.expect("XACKDEL s g IDS 1 2-0", "*1\r\n:1\r\n");
     s.expect("XACKDEL s h DELREF IDS 1 3-0", "*1\r\n:1\r\n");
     s.expect("XLEN s", ":1\r\n");
-    s.expect("XPENDING s g", "*4\r\n:1\r\n$3\r\n4-0\r\n$3\r\n4-0\r\n*1\r\n*2\r\n$1\r\nc\r\n$1\r\n1\r\n");
+    s.expect(
+        "XPENDING s g",
+        "*4\r\n:1\r\n$3\r\n4-0\r\n$3\r\n4-0\r\n*1\r\n*2\r\n$1\r\nc\r\n$1\r\n1\r\n",
+    );
     s.expect("XACKDEL s nosuch IDS 1 4-0", "*1\r\n:-1\r\n");
     s.expect("XACKDEL none g IDS 1 4-0", "*1\r\n:-1\r\n");
 }
@@ -103,7 +115,10 @@ fn nobody_waits_for_entries_yet() {
     s.run("XADD s 1-0 f v");
     s.run("XGROUP CREATE s g $");
     s.effects();
-    s.expect("XREAD BLOCK 0 STREAMS s $", "-ERR BLOCK is not supported yet\r\n");
+    s.expect(
+        "XREAD BLOCK 0 STREAMS s $",
+        "-ERR BLOCK is not supported yet\r\n",
+    );
     s.expect(
         "XREADGROUP GROUP g c BLOCK 0 STREAMS s >",
         "-ERR BLOCK is not supported yet\r\n",
@@ -122,9 +137,15 @@ fn groups_know_how_far_behind_they_are_only_if_nothing_is_missing() {
     }
     s.run("XGROUP CREATE s g 0");
     s.run("XREADGROUP GROUP g c COUNT 3 STREAMS s >");
-    assert!(s.run("XINFO GROUPS s").ends_with("$12\r\nentries-read\r\n:3\r\n$3\r\nlag\r\n:6\r\n"));
+    assert!(
+        s.run("XINFO GROUPS s")
+            .ends_with("$12\r\nentries-read\r\n:3\r\n$3\r\nlag\r\n:6\r\n")
+    );
     s.run("XDEL s 5-0");
     assert!(s.run("XINFO GROUPS s").ends_with("$3\r\nlag\r\n$-1\r\n"));
     s.run("XREADGROUP GROUP g c STREAMS s >");
-    assert!(s.run("XINFO GROUPS s").ends_with("$12\r\nentries-read\r\n:9\r\n$3\r\nlag\r\n:0\r\n"));
+    assert!(
+        s.run("XINFO GROUPS s")
+            .ends_with("$12\r\nentries-read\r\n:9\r\n$3\r\nlag\r\n:0\r\n")
+    );
 }

@@ -70,7 +70,7 @@ impl Hash {
             self.use_table();
         }
         match &mut self.form {
-            Form::Table(dict) => dict.put(join(field, value)),
+            Form::Table(dict) => dict.put(&join(field, value)),
             Form::Packed(pack) => {
                 if let Some(at) = pack.find(field, 2) {
                     let (_, value_at) = pack.at(at);
@@ -95,7 +95,7 @@ impl Hash {
         }
         match &mut self.form {
             Form::Table(dict) => {
-                let is_new = dict.put(join(field, value));
+                let is_new = dict.put(&join(field, value));
                 debug_assert!(is_new, "the field is there already");
             }
             Form::Packed(pack) => {
@@ -120,15 +120,6 @@ impl Hash {
         }
     }
 
-    /// The field and value at `index` of the present order: for random picks.
-    #[must_use]
-    pub fn nth(&self, index: usize) -> Option<(&[u8], &[u8])> {
-        match &self.form {
-            Form::Packed(_) => self.iter().nth(index),
-            Form::Table(dict) => dict.nth(index).map(split),
-        }
-    }
-
     /// All fields with their values.
     #[must_use]
     pub fn iter(&self) -> Iter<'_> {
@@ -146,11 +137,7 @@ impl Hash {
                 let field = pack.next_from(&mut cursor.at)?;
                 Some((field, pack.next_from(&mut cursor.at)?))
             }
-            Form::Table(dict) => {
-                let entry = dict.nth(cursor.at)?;
-                cursor.at += 1;
-                Some(split(entry))
-            }
+            Form::Table(dict) => Some(split(dict.next_from(cursor)?)),
         }
     }
 
@@ -177,7 +164,7 @@ impl Hash {
         if let Form::Packed(_) = &self.form {
             let mut dict = Dict::default();
             for (field, value) in self.iter() {
-                dict.put(join(field, value));
+                dict.put(&join(field, value));
             }
             self.form = Form::Table(dict);
         }
@@ -191,7 +178,7 @@ pub struct Iter<'a>(Walk<'a>);
 #[derive(Clone, Debug)]
 enum Walk<'a> {
     Packed(pack::Iter<'a>),
-    Table(std::slice::Iter<'a, Box<[u8]>>),
+    Table(dict::Iter<'a>),
 }
 
 impl<'a> Iterator for Iter<'a> {
@@ -200,7 +187,7 @@ impl<'a> Iterator for Iter<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         match &mut self.0 {
             Walk::Packed(walk) => Some((walk.next()?, walk.next()?)),
-            Walk::Table(walk) => walk.next().map(|entry| split(entry)),
+            Walk::Table(walk) => walk.next().map(split),
         }
     }
 
@@ -306,9 +293,11 @@ mod tests {
             }
             prop_assert_eq!(hash.len(), model.len());
             let mut all: Vec<_> = hash.iter().collect();
-            for (index, pair) in all.iter().enumerate() {
-                prop_assert_eq!(hash.nth(index), Some(*pair));
+            let mut cursor = Cursor::default();
+            for pair in &all {
+                prop_assert_eq!(hash.next_from(&mut cursor), Some(*pair));
             }
+            prop_assert_eq!(hash.next_from(&mut cursor), None);
             all.sort_unstable();
             let expected: Vec<_> =
                 model.iter().map(|(f, v)| (f.as_slice(), v.as_slice())).collect();

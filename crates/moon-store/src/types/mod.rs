@@ -7,7 +7,7 @@
 //!
 //! In reading order:
 //! * [`pack`]: [`Pack`], byte strings in one buffer, cheap at both ends.
-//! * [`dict`]: [`Dict`], the large form of hashes and sets: hashed, and indexed by position.
+//! * [`dict`]: [`Dict`], the large form of hashes and sets: entries found by name, packed.
 //! * [`mod@hash`]: [`struct@Hash`], fields with values.
 //! * [`list`]: [`List`], elements in order.
 //! * [`set`]: [`Set`], distinct members.
@@ -34,10 +34,16 @@ pub use zset::{Direction, ZSet};
 /// at the default; means nothing any more once the value changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
-    /// Node of a list.
+    /// Node of a list, or bucket of a dictionary.
     node: usize,
     /// Byte in the buffer, index in the array, or rank in the order.
     pub(crate) at: usize,
+}
+
+/// Random bits as a number below `end` (0 if that is 0), decided by the top bits.
+#[inline]
+fn scaled(r: u64, end: usize) -> usize {
+    usize::try_from((u128::from(r) * end as u128) >> 64).expect("below a usize")
 }
 
 /// Up to where a hash or a set stays in one buffer.

@@ -90,8 +90,8 @@ impl ZSet {
     pub fn set(&mut self, member: &[u8], score: f64, limits: PackLimits) -> Option<f64> {
         debug_assert!(!score.is_nan(), "no score is NaN");
         if let Form::Small(run) = &mut self.form {
-            let found = run.position(member);
-            match found {
+            let score = without_sign_of_zero(score);
+            match run.position(member) {
                 Some(at) => {
                     let before = run.score(at);
                     if before != score {
@@ -100,10 +100,7 @@ impl ZSet {
                     }
                     return Some(before);
                 }
-                None if run.len() < limits.entries
-                    && member.len() <= limits.value_bytes
-                    && run.bytes() <= SMALL_BYTES_MAX =>
-                {
+                None if is_small(run, member, limits) => {
                     run.insert(run.rank(Cut::Before(score, member)), score, member);
                     return None;
                 }
@@ -111,6 +108,20 @@ impl ZSet {
             }
         }
         self.use_large().set(member, score)
+    }
+
+    /// Adds a member that is not there, which the caller has made sure of: without looking for it,
+    /// which in the small form takes time in proportion to the members.
+    pub fn push(&mut self, member: &[u8], score: f64, limits: PackLimits) {
+        debug_assert!(!score.is_nan(), "no score is NaN");
+        debug_assert!(self.score(member).is_none(), "the member is there already");
+        match &mut self.form {
+            Form::Small(run) if is_small(run, member, limits) => {
+                let score = without_sign_of_zero(score);
+                run.insert(run.rank(Cut::Before(score, member)), score, member);
+            }
+            _ => self.use_large().push(member, score),
+        }
     }
 
     /// Removes a member; returns its score.
@@ -275,7 +286,7 @@ impl ZSet {
         if let Form::Small(run) = &self.form {
             let mut large = Large::default();
             for (score, member) in run.entries() {
-                large.set(member, score);
+                large.push(member, score);
             }
             self.form = Form::Large(Box::new(large));
         }
@@ -305,10 +316,7 @@ impl Large {
     fn set(&mut self, member: &[u8], score: f64) -> Option<f64> {
         let before = self.scores.get(member);
         match before {
-            None => {
-                self.scores.put(member, score);
-                self.tree.insert(score, member);
-            }
+            None => self.push(member, score),
             Some(before) if before == score => {}
             Some(before) => {
                 self.scores.put(member, score);
@@ -322,6 +330,11 @@ impl Large {
         before
     }
 
+    fn push(&mut self, member: &[u8], score: f64) {
+        self.scores.put(member, score);
+        self.tree.insert(score, member);
+    }
+
     fn remove(&mut self, member: &[u8]) -> Option<f64> {
         let score = self.scores.get(member)?;
         self.scores.remove(member);
@@ -329,6 +342,16 @@ impl Large {
             .remove(Place::Entry(score, member), 1, &mut |_, _| {});
         Some(score)
     }
+}
+
+/// As Redis has it: a negative zero loses its sign where scores are kept as short as they can be.
+fn without_sign_of_zero(score: f64) -> f64 {
+    score + 0.0
+}
+
+/// Whether a run is still a small form with one member more.
+fn is_small(run: &Run, more: &[u8], limits: PackLimits) -> bool {
+    run.len() < limits.entries && more.len() <= limits.value_bytes && run.bytes() <= SMALL_BYTES_MAX
 }
 
 /// Looks at one member after the other from one end, as Redis does: past those before the range,

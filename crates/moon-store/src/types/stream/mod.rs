@@ -22,8 +22,8 @@ pub use block::Entry;
 pub use group::{Consumer, ConsumerId, Group, Pending};
 pub(crate) use image::StreamWriter;
 pub use load::StreamFault;
-pub use progress::Position;
 pub use moon_rdb::StreamId;
+pub use progress::Position;
 pub use range::{Entries, EntriesBack};
 
 use block::Block;

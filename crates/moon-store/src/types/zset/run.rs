@@ -9,7 +9,7 @@
 //! bytes as the last one needs, and is absent while all members have the same length. An entry that
 //! does not fit the widths of its run makes it choose them afresh.
 
-use crate::memory::size_class;
+use crate::memory::allocated;
 use std::ops::Range;
 
 /// Entries in the order of score, then member.
@@ -74,7 +74,7 @@ impl Run {
     /// Bytes on the heap.
     #[inline]
     pub(super) fn memory(&self) -> usize {
-        size_class(self.buf.capacity())
+        allocated(self.buf.capacity())
     }
 
     /// The score at `index`.
@@ -171,7 +171,7 @@ impl Run {
         let (old_len, head) = (self.buf.len(), scores + ends);
         let grow = head + member.len();
         if self.buf.capacity() < old_len + grow {
-            self.buf.reserve_exact(size_class(old_len + grow) - old_len);
+            self.buf.reserve_exact(allocated(old_len + grow) - old_len);
         }
         self.buf.resize(old_len + grow, 0);
         // From the back to the front, each part to where nothing is needed any more.
@@ -230,7 +230,7 @@ impl Run {
         buf.truncate(len - gone * (scores + ends) - (end - start));
         self.count -= u32::try_from(gone).expect("no more than there are");
         if self.buf.len() < self.buf.capacity() / 2 {
-            self.buf.shrink_to(size_class(self.buf.len()));
+            self.buf.shrink_to(allocated(self.buf.len()));
         }
     }
 
@@ -281,7 +281,7 @@ impl Run {
             _ => run.end_width = end_width(members_len),
         }
         let need = count * (run.score_width() + run.end_width()) + members_len;
-        run.buf.reserve_exact(size_class(need));
+        run.buf.reserve_exact(allocated(need));
         for (score, _) in entries.clone() {
             run.push_score(score);
             run.count += 1;

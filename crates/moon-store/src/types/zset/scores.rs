@@ -42,10 +42,9 @@ impl Scores {
         if let Some(entry) = short.get_mut(..8 + member.len()) {
             entry[..8].copy_from_slice(&score.to_le_bytes());
             entry[8..].copy_from_slice(member);
-            return self.dict.put((*entry).into());
+            return self.dict.put(entry);
         }
-        self.dict
-            .put([&score.to_le_bytes(), member].concat().into())
+        self.dict.put(&[&score.to_le_bytes(), member].concat())
     }
 
     /// Removes a member; whether it was there.

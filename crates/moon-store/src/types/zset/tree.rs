@@ -10,7 +10,7 @@
 //! step touches more than two nodes of each level, whatever the size of the set.
 
 use super::run::{Cut, Run};
-use crate::memory::{allocated, size_class};
+use crate::memory::allocated;
 use std::ops::Range;
 
 /// Most entries of a leaf.
@@ -260,8 +260,8 @@ impl Inner {
     /// As [`Node::memory`], without the node itself.
     fn memory(&self) -> usize {
         self.bounds.memory()
-            + size_class(self.counts.capacity() * size_of::<usize>())
-            + size_class(self.children.capacity() * size_of::<Node>())
+            + allocated(self.counts.capacity() * size_of::<usize>())
+            + allocated(self.children.capacity() * size_of::<Node>())
     }
 
     /// The child that the cut goes through.

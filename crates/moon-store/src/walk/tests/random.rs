@@ -38,7 +38,7 @@ fn op() -> impl Strategy<Value = Op> {
     let deadline = || prop::option::of(0..100i64);
     let len = || prop_oneof![3 => 0..20usize, 1 => 20..150usize];
     prop_oneof![
-        8 => (db(), key(), 0..5u8, len(), deadline())
+        8 => (db(), key(), 0..6u8, len(), deadline())
             .prop_map(|(d, k, kind, n, at)| Op::Insert(d, k, kind, n, at)),
         2 => (db(), key(), len()).prop_map(|(d, k, n)| Op::InsertString(d, k, n)),
         6 => (db(), key(), len()).prop_map(|(d, k, n)| Op::Grow(d, k, n)),
@@ -91,7 +91,7 @@ fn apply(shard: &mut ShardData, op: &Op) {
             }
         }
         Op::GrowOrCreate(d, k, n) => {
-            let kind = (k % 5) as u8;
+            let kind = (k % 6) as u8;
             let there = shard
                 .db(d)
                 .get_or_insert_with(Key::new(&key(k)), || value(kind, 0));
@@ -135,8 +135,7 @@ fn apply(shard: &mut ShardData, op: &Op) {
             }
         }
         Op::Touch(d, k) => {
-            let clock = crate::AccessClock::from_seconds(9);
-            shard.db(d).get_and_touch(Key::new(&key(k)), clock);
+            shard.db(d).get_and_touch(Key::new(&key(k)));
         }
         Op::Walk(_) | Op::Take(_) | Op::WalkFirst(..) => {}
     }
