@@ -161,6 +161,12 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "sdiffstore" | "sunionstore" => &[&["OW", "update"], &["RO", "access"]],
         "set" => &[&["RW", "access", "update", "variable_flags"]],
         "sinterstore" => &[&["RW", "update"], &["RO", "access"]],
+        "xack" | "xadd" | "xclaim" | "xgroup|setid" | "xsetid" => &[&["RW", "update"]],
+        "xackdel" | "xautoclaim" | "xdel" | "xdelex" | "xgroup|delconsumer" | "xgroup|destroy"
+        | "xtrim" => &[&["RW", "delete"]],
+        "xgroup|create" | "xgroup|createconsumer" => &[&["RW", "insert"]],
+        "xlen" => &[&["RO"]],
+        "xreadgroup" => &[&["RO", "access"]],
         _ if spec.flags.contains(Flags::READONLY) => &[&["RO", "access"]],
         _ => &[&["RW", "access", "update"]],
     }

@@ -46,6 +46,10 @@ pub struct Limits {
     pub lfu_log_factor: u32,
     /// `lfu-decay-time` in minutes.
     pub lfu_decay_time: u32,
+    /// `stream-node-max-bytes`: bytes that a block of entries stays below; 0 for any number.
+    pub stream_node_max_bytes: usize,
+    /// `stream-node-max-entries`: entries of a block; 0 for any number.
+    pub stream_node_max_entries: usize,
 }
 
 impl Limits {
@@ -93,6 +97,8 @@ impl Default for Limits {
             maxmemory_eviction_tenacity: 10,
             lfu_log_factor: 10,
             lfu_decay_time: 1,
+            stream_node_max_bytes: 4096,
+            stream_node_max_entries: 100,
         }
     }
 }
