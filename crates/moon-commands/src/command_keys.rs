@@ -42,10 +42,13 @@ pub(crate) fn key_specs(spec: &CommandSpec) -> Vec<KeySpec> {
     match spec.keys {
         _ if !subcommands::of(spec.name).is_empty() => Vec::new(),
         Keys::None => Vec::new(),
-        Keys::Found(_) => vec![KeySpec {
-            flags: groups[0],
-            place: None,
-        }],
+        Keys::Found(_) => (0..)
+            .zip(groups)
+            .map(|(nth, flags)| KeySpec {
+                flags,
+                place: usual_place(spec.name).filter(|_| nth == 0),
+            })
+            .collect(),
         Keys::Numkeys { at, destination } => {
             let counted = KeySpec {
                 flags: groups[groups.len() - 1],
@@ -86,6 +89,19 @@ pub(crate) fn key_specs(spec: &CommandSpec) -> Vec<KeySpec> {
     }
 }
 
+/// Where the first group of keys usually is, of a command whose keys take more to find.
+fn usual_place(name: &str) -> Option<KeyPlace> {
+    let first = match name {
+        "migrate" => 3,
+        _ => return None,
+    };
+    Some(KeyPlace::Range(KeyRange {
+        first,
+        last: 0,
+        step: 1,
+    }))
+}
+
 /// What `request` does to its `nth` key.
 pub(crate) fn flags_in_request(
     spec: &CommandSpec,
@@ -110,9 +126,8 @@ pub(crate) fn flags_in_request(
 /// What is done to the keys: to all the same, or a group of flags for each. Never empty.
 fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
     match spec.name {
-        "append" | "hsetnx" | "linsert" | "lpush" | "lpushx" | "rpush" | "rpushx" | "sadd" => {
-            &[&["RW", "insert"]]
-        }
+        "append" | "hsetnx" | "linsert" | "lpush" | "lpushx" | "pfadd" | "rpush" | "rpushx"
+        | "sadd" => &[&["RW", "insert"]],
         "copy" => &[&["RO", "access"], &["OW", "update"]],
         "rename" => &[&["RW", "access", "delete"], &["OW", "update"]],
         "renamenx" => &[&["RW", "access", "delete"], &["OW", "insert"]],
@@ -123,9 +138,17 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "expire" | "expireat" | "pexpire" | "pexpireat" | "persist" | "hmset" | "hset" | "lset"
         | "setrange" => &[&["RW", "update"]],
         "getdel" | "lmpop" | "lpop" | "rpop" | "spop" => &[&["RW", "access", "delete"]],
+        "bitfield" => &[&["RW", "access", "update", "variable_flags"]],
+        "bitop" => &[&["OW", "update"], &["RO", "access"]],
+        "pfcount" | "pfdebug" => &[&["RW", "access"]],
+        "pfmerge" => &[&["RW", "access", "insert"], &["RO", "access"]],
         "lmove" | "rpoplpush" | "smove" => &[&["RW", "access", "delete"], &["RW", "insert"]],
         "hdel" | "lrem" | "ltrim" | "srem" => &[&["RW", "delete"]],
         "mset" | "psetex" | "restore" | "setex" => &[&["OW", "update"]],
+        "migrate" => &[
+            &["RW", "access", "delete"],
+            &["RW", "access", "delete", "incomplete"],
+        ],
         "zadd" => &[&["RW", "update"]],
         "zcard" => &[&["RO"]],
         "zdiffstore" | "zinterstore" | "zrangestore" | "zunionstore" => {

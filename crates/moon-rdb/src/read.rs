@@ -9,11 +9,13 @@ use crate::error::{RdbError, RdbFault};
 use crate::format::{
     MAGIC, MAGIC_VALKEY, VERSION_NEWEST, VERSION_WITH_CHECKSUM, kind, module_name, opcode,
 };
+use crate::stream::{RdbStream, StreamForm};
 use crate::value::{RdbEntryRef, RdbItem, RdbItemRef, RdbReadValue};
 use input::{Input, check_len, parse_score};
 use std::io::Read;
 
 mod input;
+mod stream;
 
 /// What a reader accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +69,8 @@ pub struct RdbReader<R> {
     /// The elements of its collection; fields and values of a hash in turns, so are members and
     /// scores of a sorted set.
     elements: Elements,
+    /// Its stream.
+    stream: RdbStream,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -105,6 +109,7 @@ enum ValueFound {
     Set,
     Hash,
     ZSet,
+    Stream,
 }
 
 impl<R: Read> RdbReader<R> {
@@ -123,6 +128,7 @@ impl<R: Read> RdbReader<R> {
             name: Vec::new(),
             string: Vec::new(),
             elements: Elements::default(),
+            stream: RdbStream::default(),
         }
     }
 
@@ -193,6 +199,7 @@ impl<R: Read> RdbReader<R> {
             ValueFound::Set => RdbReadValue::Set(&self.elements),
             ValueFound::Hash => RdbReadValue::Hash(&self.elements),
             ValueFound::ZSet => RdbReadValue::ZSet(&self.elements),
+            ValueFound::Stream => RdbReadValue::Stream(&self.stream),
         }
     }
 
@@ -203,6 +210,7 @@ impl<R: Read> RdbReader<R> {
         }
         elements::clear(&mut self.name);
         elements::clear(&mut self.string);
+        self.stream = RdbStream::default();
         let mut marks = KeyMarks::default();
         loop {
             let code = self.input.byte()?;
@@ -326,6 +334,10 @@ impl<R: Read> RdbReader<R> {
         if kind == kind::STRING {
             self.input.string_into(&mut self.string)?;
             return Ok(ValueFound::String);
+        }
+        if let Some(form) = StreamForm::of_kind(kind) {
+            self.stream = self.input.stream(form)?;
+            return Ok(ValueFound::Stream);
         }
         self.elements.clear();
         let Some(found) = self.collection(kind)? else {

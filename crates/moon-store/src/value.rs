@@ -5,7 +5,7 @@
 
 use crate::prefetch::prefetch;
 use crate::string::Str;
-use crate::types::{Hash, List, Set, ZSet};
+use crate::types::{Hash, List, Set, Stream, ZSet};
 
 /// The type of a value, as TYPE names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub enum Kind {
     Hash,
     /// A sorted set.
     ZSet,
+    /// A stream.
+    Stream,
 }
 
 impl Kind {
@@ -32,6 +34,7 @@ impl Kind {
             Kind::Set => "set",
             Kind::Hash => "hash",
             Kind::ZSet => "zset",
+            Kind::Stream => "stream",
         }
     }
 }
@@ -68,6 +71,8 @@ pub enum Value {
     Hash(Box<Hash>),
     /// A sorted set.
     ZSet(Box<ZSet>),
+    /// A stream.
+    Stream(Box<Stream>),
 }
 
 const _: () = assert!(size_of::<Value>() == 16);
@@ -162,6 +167,7 @@ impl Value {
             Value::Set(_) => Kind::Set,
             Value::Hash(_) => Kind::Hash,
             Value::ZSet(_) => Kind::ZSet,
+            Value::Stream(_) => Kind::Stream,
         }
     }
 
@@ -175,6 +181,7 @@ impl Value {
             Value::Set(set) => set.encoding().name(),
             Value::Hash(hash) => hash.encoding().name(),
             Value::ZSet(zset) => zset.encoding().name(),
+            Value::Stream(_) => "stream",
         }
     }
 
@@ -196,6 +203,7 @@ impl Value {
             Value::Set(set) => prefetch(&**set),
             Value::Hash(hash) => prefetch(&**hash),
             Value::ZSet(zset) => prefetch(&**zset),
+            Value::Stream(stream) => prefetch(&**stream),
         }
     }
 
@@ -209,6 +217,7 @@ impl Value {
             Value::Set(set) => set.memory(),
             Value::Hash(hash) => hash.memory(),
             Value::ZSet(zset) => zset.memory(),
+            Value::Stream(stream) => stream.memory(),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Values out of an RDB file in the form in which commands would have made them.
 
 use crate::context::Limits;
-use moon_rdb::{RdbReadValue, RdbValue};
+use moon_rdb::{RdbReadValue, RdbStream, RdbValue};
+use moon_store::stream::StreamFault;
 use moon_store::{
-    End, Hash, Key, List, NodeLimit, PackLimits, STRING_LEN_MAX, Set, SetLimits, Value, ZSet,
+    End, Hash, Key, List, NodeLimit, PackLimits, STRING_LEN_MAX, Set, SetLimits, Stream, Value,
+    ZSet,
 };
 use std::ops::Range;
 
@@ -17,6 +19,7 @@ pub(crate) enum ValueFault {
     TooLong(usize),
     /// The score of this member is not a number.
     NoScore(Vec<u8>),
+    Stream(StreamFault),
 }
 
 /// The value in the form in which commands would have made it.
@@ -28,6 +31,7 @@ pub(crate) fn read_value(value: RdbReadValue<'_>, limits: &Limits) -> Result<Val
         RdbReadValue::Set(members) => set(members.iter(), limits),
         RdbReadValue::Hash(fields) => hash(fields.pairs(), limits),
         RdbReadValue::ZSet(members) => zset(members.scored(), limits),
+        RdbReadValue::Stream(rdb) => stream(rdb),
     }
 }
 
@@ -45,6 +49,7 @@ pub(super) fn owned_value(value: &RdbValue, limits: &Limits) -> Result<Value, Va
             members.iter().map(|(m, score)| (m.as_slice(), *score)),
             limits,
         ),
+        RdbValue::Stream(rdb) => stream(rdb),
     }
 }
 
@@ -143,6 +148,11 @@ fn zset<'a>(
         }
     }
     Ok(Value::ZSet(Box::new(zset)))
+}
+
+fn stream(rdb: &RdbStream) -> Result<Value, ValueFault> {
+    let stream = Stream::from_rdb(rdb).map_err(ValueFault::Stream)?;
+    Ok(Value::Stream(Box::new(stream)))
 }
 
 /// Whether the names are known to be distinct: few enough that looking for each costs little

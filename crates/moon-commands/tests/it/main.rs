@@ -5,6 +5,7 @@ mod dumped_values;
 mod effects_of_commands;
 mod effects_of_values;
 mod harness;
+mod hyperloglogs;
 mod keyspace_commands;
 mod loaded_dumps;
 mod redis;

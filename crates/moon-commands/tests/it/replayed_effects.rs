@@ -83,6 +83,18 @@ const TEMPLATES: &[&str] = &[
     "spop K N",
     "srandmember K N",
     "smembers K",
+    "smove K K V",
+    "sinter K K",
+    "sinterstore K K K",
+    "sinterstore K K K K",
+    "sintercard 2 K K",
+    "sunion K K",
+    "sunionstore K K K",
+    "sunionstore K K",
+    "sdiff K K",
+    "sdiffstore K K K",
+    "sdiffstore K K",
+    "sscan K 0",
 ];
 /// As the templates, for what is rare.
 const RARE_FROM: usize = 200;
