@@ -15,6 +15,7 @@ mod clients;
 mod deadlines;
 mod disk;
 mod documents;
+mod memory;
 mod migrate;
 mod oracle;
 mod oracle_cases;

@@ -12,7 +12,7 @@
 //! * [`server_commands`], [`subcommands`]: rows of what the server runs itself.
 //! * [`docs`]: what COMMAND answers.
 //! * the commands, one module per family: [`strings`], [`keys`], [`keyspace`] with [`scan`],
-//!   [`hashes`], [`lists`], [`sets`].
+//!   [`hashes`], [`lists`], [`sets`], `memory`.
 //! * [`requests`]: the requests in a payload and whose data they touch.
 //! * [`mod@replay`]: a payload applied again; [`expire`]: keys that expire unasked; [`evict`]: keys
 //!   that make room;
@@ -34,6 +34,7 @@ pub mod keyspace;
 pub mod lists;
 pub mod load;
 pub mod long_double;
+mod memory;
 pub mod parse;
 pub mod replay;
 pub mod requests;

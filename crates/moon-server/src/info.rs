@@ -787,8 +787,7 @@ mod tests {
             errors: vec![("ERR".to_owned(), 3)],
             databases: vec![DbTotals {
                 keys: 1,
-                expires: 0,
-                avg_ttl_ms: 0,
+                ..DbTotals::default()
             }],
             ..InfoSource::default()
         };

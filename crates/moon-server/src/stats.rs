@@ -32,6 +32,10 @@ pub struct DbStats {
     pub expires: Counter,
     /// Estimate of the mean time to live, in milliseconds.
     pub avg_ttl_ms: Counter,
+    /// Bytes of the table of keys.
+    pub keyspace_bytes: Counter,
+    /// Bytes of the table of deadlines.
+    pub expiry_bytes: Counter,
 }
 
 /// Everything one shard counts. Written by its thread alone, except where noted.
@@ -199,6 +203,10 @@ pub struct DbTotals {
     pub expires: u64,
     /// Mean time to live in milliseconds, weighted by keys that expire.
     pub avg_ttl_ms: u64,
+    /// Bytes of the tables of keys.
+    pub keyspace_bytes: u64,
+    /// Bytes of the tables of deadlines.
+    pub expiry_bytes: u64,
 }
 
 /// Samples in the ring of an instantaneous rate, as in Redis.
@@ -487,6 +495,8 @@ impl ServerStats {
                     let expires = block.expires.get();
                     sum.keys += block.keys.get();
                     sum.expires += expires;
+                    sum.keyspace_bytes += block.keyspace_bytes.get();
+                    sum.expiry_bytes += block.expiry_bytes.get();
                     ttl += u128::from(block.avg_ttl_ms.get()) * u128::from(expires);
                 }
                 let mean = ttl / u128::from(sum.expires.max(1));
@@ -619,6 +629,7 @@ mod tests {
             keys: 40,
             expires: 40,
             avg_ttl_ms: 250,
+            ..DbTotals::default()
         };
         assert_eq!(stats.databases()[2], expected);
         assert!(stats.shard(0).db(16).is_none());

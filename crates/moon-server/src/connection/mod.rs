@@ -7,10 +7,11 @@
 //! * [`pipeline`]: the requests of one read buffer: parsed, routed, executed, answered.
 //! * [`transaction`]: MULTI, EXEC, WATCH.
 //! * [`commands`]: the commands that the server itself runs: CONFIG, INFO, HELLO and the like.
-//! * [`client_command`]: CLIENT and its subcommands.
+//! * [`client_command`]: CLIENT and its subcommands; [`memory_command`]: MEMORY.
 
 mod client_command;
 mod commands;
+mod memory_command;
 mod pipeline;
 mod read_buffer;
 mod session;
