@@ -132,9 +132,9 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "rename" => &[&["RW", "access", "delete"], &["OW", "update"]],
         "renamenx" => &[&["RW", "access", "delete"], &["OW", "insert"]],
         "del" | "unlink" => &[&["RM", "delete"]],
-        "exists" | "hexists" | "hlen" | "hstrlen" | "llen" | "object|encoding" | "object|freq"
-        | "object|idletime" | "object|refcount" | "scard" | "sismember" | "strlen" | "touch"
-        | "type" | "watch" => &[&["RO"]],
+        "exists" | "hexists" | "hlen" | "hstrlen" | "llen" | "memory|usage" | "object|encoding"
+        | "object|freq" | "object|idletime" | "object|refcount" | "scard" | "sismember"
+        | "strlen" | "touch" | "type" | "watch" => &[&["RO"]],
         "expire" | "expireat" | "hexpire" | "hexpireat" | "hmset" | "hpersist" | "hpexpire"
         | "hpexpireat" | "hset" | "hsetex" | "lset" | "persist" | "pexpire" | "pexpireat"
         | "setrange" => &[&["RW", "update"]],
