@@ -54,5 +54,7 @@ pub use elements::Elements;
 pub use error::{RdbError, RdbFault};
 pub use read::{RdbLimits, RdbReader};
 pub use stream::{RdbStream, StreamId};
-pub use value::{RdbEntry, RdbEntryRef, RdbItem, RdbItemRef, RdbReadValue, RdbValue, RdbValueRef};
+pub use value::{
+    RdbEntry, RdbEntryRef, RdbItem, RdbItemRef, RdbReadValue, RdbValue, RdbValueRef, VolatileFields,
+};
 pub use write::{RdbCompression, RdbInfo, RdbVersion, RdbWriter};

@@ -138,7 +138,7 @@ fn all_commands_are_counted_listed_and_described() {
 fn lists_are_filtered() {
     expect(
         "COMMAND LIST FILTERBY PATTERN HSET*",
-        "*2\r\n$4\r\nhset\r\n$6\r\nhsetnx\r\n",
+        "*3\r\n$4\r\nhset\r\n$6\r\nhsetnx\r\n$6\r\nhsetex\r\n",
     );
     expect(
         "COMMAND LIST filterby aclcat TRANSACTION",
