@@ -63,7 +63,7 @@ impl Digest {
 
     fn mix(&mut self, bytes: &[u8]) {
         self.add(bytes);
-        self.0 = Sha1::from(&self.0).digest().bytes();
+        self.0 = Sha1::from(self.0).digest().bytes();
     }
 
     /// Mixes the parts of an element, and adds the element.
