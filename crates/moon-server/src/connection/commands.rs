@@ -6,6 +6,7 @@ use super::{client_command, debug, migrate, transaction};
 use crate::clients::{Flags as ClientFlags, filter};
 use crate::info;
 use crate::server::ShutdownRequest;
+use moon_commands::evict::OUT_OF_MEMORY;
 use moon_commands::{CommandId, CommandSpec, Flags, by_id, docs, subcommands};
 use moon_core::Lsn;
 use moon_resp::{Args, Protocol, Reply};
@@ -45,6 +46,10 @@ pub(super) fn admit(
     // MIGRATE waits for another server, and nothing can wait inside EXEC.
     if in_transaction && (spec.flags.contains(Flags::NO_MULTI) || spec.name == "migrate") {
         return Err("ERR Command not allowed inside a transaction".to_owned());
+    }
+    // What is queued takes memory too, whatever it will do.
+    if in_transaction && !transaction::runs_at_once(spec) && !connection.shard.has_memory() {
+        return Err(OUT_OF_MEMORY.to_owned());
     }
     if let Some(misconf) = refuses(connection, spec) {
         return Err(misconf.to_string());
@@ -387,7 +392,9 @@ fn config(
             reply.ok();
         }
         "resetstat" => {
-            connection.server.stats.reset();
+            let server = &connection.server;
+            let freed = server.memory.lazy_free().freed_objects();
+            server.stats.reset(freed);
             reply.ok();
         }
         "rewrite" => {

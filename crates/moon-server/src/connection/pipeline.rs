@@ -13,7 +13,8 @@ use super::transaction;
 use crate::clients::{CMD_NONE, ClientHandle, Registration};
 use crate::server::Server;
 use bytes::{Buf, Bytes, BytesMut};
-use moon_commands::{CommandId, CommandSpec, Run, Scope, by_id, lookup};
+use moon_commands::evict::OUT_OF_MEMORY;
+use moon_commands::{CommandId, CommandSpec, Flags, Run, Scope, by_id, lookup};
 use moon_core::{Lsn, ShardId};
 use moon_resp::{Args, OwnedArgs, Parsed, Reply, RequestParser, Span};
 use moon_shard::mailbox::DataMessage;
@@ -685,6 +686,12 @@ impl Connection {
             let text = misconf.to_string();
             self.server.note_refusal(&self.shard, Some(id), &text);
             self.write_reply(|reply| reply.error(&text));
+            return Ok(());
+        }
+        if by_id(id).flags.contains(Flags::DENYOOM) && !self.shard.has_memory() {
+            self.server
+                .note_refusal(&self.shard, Some(id), OUT_OF_MEMORY);
+            self.write_reply(|reply| reply.error(OUT_OF_MEMORY));
             return Ok(());
         }
         let mut borrowed = self.shard.borrow(mask).await;

@@ -3,7 +3,8 @@
 use super::commands;
 use super::pipeline::{Close, Connection};
 use super::session::{Queued, Transaction, Watch};
-use moon_commands::{CommandId, CommandSpec, Run, by_id};
+use moon_commands::evict::OUT_OF_MEMORY;
+use moon_commands::{CommandId, CommandSpec, Flags, Run, by_id};
 use moon_core::{Lsn, ShardId, UnixMs};
 use moon_resp::{Args, Reply};
 use moon_shard::mailbox::DataMessage;
@@ -211,6 +212,9 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
         connection.write_reply(|out| out.raw(&reply));
         return Ok(());
     }
+    if !has_memory(connection, &transaction) {
+        return refuse_for_memory(connection);
+    }
     let mut mask = ShardMask::default();
     for watch in &connection.state.watches {
         mask = mask.with(watch.shard);
@@ -239,6 +243,20 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
     }
     connection.write_dependent_reply(depends_on, |out| out.raw(&reply));
     connection.flush();
+    Ok(())
+}
+
+/// Whether a transaction can run, as far as memory goes: asked before it begins and before any
+/// data is borrowed, because within it nothing is evicted.
+fn has_memory(connection: &Connection, transaction: &Transaction) -> bool {
+    let grows = |queued: &Queued| by_id(queued.id).flags.contains(Flags::DENYOOM);
+    !transaction.queue.iter().any(grows) || connection.shard.has_memory()
+}
+
+fn refuse_for_memory(connection: &mut Connection) -> Result<(), Close> {
+    unwatch(connection);
+    let text = format!("EXECABORT Transaction discarded because of: {OUT_OF_MEMORY}");
+    connection.write_reply(|reply| reply.error(&text));
     Ok(())
 }
 
