@@ -38,7 +38,14 @@ const DATA: &[&str] = &[
 ];
 
 /// More of it, which [`state`] does not read.
-const MORE_DATA: &[&str] = &["ZADD z 1 a 2.5 b -inf c 3.14 d 1e300 e", "ZINCRBY z 0.1 a"];
+const MORE_DATA: &[&str] = &[
+    "ZADD z 1 a 2.5 b -inf c 3.14 d 1e300 e",
+    "ZINCRBY z 0.1 a",
+    "XADD x 1-1 f v g 10",
+    "XADD x 2-5 f v",
+    "XGROUP CREATE x group 0",
+    "PFADD hll a b",
+];
 
 fn fill(client: &mut Client) {
     for line in DATA {
@@ -82,7 +89,7 @@ fn equal_data_has_the_digest_that_redis_gives_it() {
             }
             replies.push(
                 client
-                    .run("DEBUG DIGEST-VALUE s i l words h z he nokey")
+                    .run("DEBUG DIGEST-VALUE s i l words h z x hll he nokey")
                     .unwrap(),
             );
             replies.push(client.run("DEBUG DIGEST-VALUE").unwrap());

@@ -85,8 +85,14 @@ impl Digest {
             Value::List(list) => list.iter().for_each(|element| self.mix(element)),
             Value::Set(set) => set.iter().for_each(|member| self.add(&member.to_vec())),
             Value::Hash(fields) => {
-                for (field, value) in fields.iter() {
-                    self.add_element(&[field, value]);
+                for field in fields.fields() {
+                    let mut element = Digest::default();
+                    element.mix(field.name);
+                    element.mix(field.value);
+                    if field.deadline.is_some() {
+                        element.add(b"!!hexpire!!");
+                    }
+                    self.add(&element.0);
                 }
             }
             Value::Stream(stream) => self.mix_entries(stream),
