@@ -23,7 +23,7 @@ const MAKERS: &[&str] = &[
     "hset k f v 1 2 long 5000000000",
     "xadd k 1-1 f v 1 2",
     "xgroup create k g 5-0 mkstream",
-    "zadd k 1 a 2.5 b -inf c 3.14 d 5 7",
+    "zadd k 1 a 2.5 b -inf c 3.25 d 5 7",
     "xadd k 5-1 f v g 10",
     "pfadd k a b c",
     "setbit k 1000 1",
