@@ -13,6 +13,7 @@ use moon_core::{ShardCount, ShardId, UnixMs};
 use moon_rdb::{
     RdbEntry, RdbEntryRef, RdbError, RdbFault, RdbItemRef, RdbLimits, RdbReadValue, RdbReader,
 };
+use moon_store::stream::StreamFault;
 use moon_store::{Change, Db, DbIndex, Deadline, Key, ShardData, Value};
 use std::fmt;
 use std::io::Read;
@@ -122,6 +123,16 @@ pub enum LoadError {
         key: Vec<u8>,
         /// The member.
         member: Vec<u8>,
+    },
+    /// A stream that no command could have made.
+    #[error("key {} of database {db} is a stream with {fault}", Shown(key))]
+    Stream {
+        /// The database.
+        db: u32,
+        /// The key.
+        key: Vec<u8>,
+        /// What is wrong with it.
+        fault: StreamFault,
     },
     /// The key belongs to a shard that is not in hand.
     #[error("key {} belongs to another shard", Shown(key))]
@@ -256,6 +267,7 @@ impl Place<'_> {
             ValueFault::Duplicate(element) => LoadError::DuplicateElement { db, key, element },
             ValueFault::TooLong(bytes) => LoadError::TooLong { db, key, bytes },
             ValueFault::NoScore(member) => LoadError::NoScore { db, key, member },
+            ValueFault::Stream(fault) => LoadError::Stream { db, key, fault },
         }
     }
 

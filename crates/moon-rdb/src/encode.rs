@@ -2,6 +2,8 @@
 //! keys where the data lives and writes them elsewhere.
 
 use crate::format::{kind, opcode, string};
+use crate::listpack::canonical_int;
+use crate::stream::StreamForm;
 
 pub use crate::lzf::Compressor;
 
@@ -27,6 +29,8 @@ pub enum ValueKind {
     VolatileHash,
     /// A length and as many pairs of a string and a score.
     ZSet,
+    /// What [`crate::stream::encode`] writes, in the form that Redis 7.0 reads.
+    Stream,
 }
 
 impl ValueKind {
@@ -38,6 +42,7 @@ impl ValueKind {
             ValueKind::Hash => kind::HASH,
             ValueKind::VolatileHash => kind::HASH_METADATA,
             ValueKind::ZSet => kind::ZSET_2,
+            ValueKind::Stream => StreamForm::of_images().kind(),
         }
     }
 }
@@ -141,16 +146,9 @@ pub fn string_head(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
 
 /// The number that prints as exactly these bytes.
 fn canonical_i32(bytes: &[u8]) -> Option<i32> {
-    let plain = match bytes {
-        [b'0'] => true,
-        [b'-', digits @ ..] | digits => {
-            matches!(digits, [b'1'..=b'9', ..])
-                && digits.len() <= 10
-                && digits.iter().all(u8::is_ascii_digit)
-        }
-    };
-    if !plain {
+    const LEN_MAX: usize = "-2147483648".len();
+    if bytes.len() > LEN_MAX {
         return None;
     }
-    std::str::from_utf8(bytes).ok()?.parse().ok()
+    i32::try_from(canonical_int(bytes)?).ok()
 }

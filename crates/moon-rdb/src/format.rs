@@ -55,10 +55,13 @@ pub(crate) mod kind {
     pub(crate) const ZSET_ZIPLIST: u8 = 12;
     pub(crate) const HASH_ZIPLIST: u8 = 13;
     pub(crate) const LIST_QUICKLIST: u8 = 14;
+    pub(crate) const STREAM: u8 = 15;
     pub(crate) const HASH_LISTPACK: u8 = 16;
     pub(crate) const ZSET_LISTPACK: u8 = 17;
     pub(crate) const LIST_QUICKLIST_2: u8 = 18;
+    pub(crate) const STREAM_2: u8 = 19;
     pub(crate) const SET_LISTPACK: u8 = 20;
+    pub(crate) const STREAM_3: u8 = 21;
     /// As [`HASH_METADATA`], with absolute deadlines and without the earliest one in front:
     /// release candidates of Redis 7.4.
     pub(crate) const HASH_METADATA_PRE_GA: u8 = 22;
@@ -74,7 +77,6 @@ pub(crate) mod kind {
         match kind {
             6 | 7 => "module value",
             9 => "hash in the form of Redis before 2.6",
-            15 | 19 | 21 => "stream",
             _ => "value of unknown type",
         }
     }

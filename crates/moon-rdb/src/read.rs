@@ -9,11 +9,13 @@ use crate::error::{RdbError, RdbFault};
 use crate::format::{
     MAGIC, MAGIC_VALKEY, VERSION_NEWEST, VERSION_WITH_CHECKSUM, kind, module_name, opcode,
 };
+use crate::stream::{RdbStream, StreamForm};
 use crate::value::{RdbEntryRef, RdbItem, RdbItemRef, RdbReadValue, VolatileFields};
 use input::{Input, check_len, parse_score};
 use std::io::Read;
 
 mod input;
+mod stream;
 
 /// What a reader accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +71,8 @@ pub struct RdbReader<R> {
     elements: Elements,
     /// The deadlines of its fields, if it is a hash whose fields expire.
     deadlines: Vec<Option<i64>>,
+    /// Its stream.
+    stream: RdbStream,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -108,6 +112,7 @@ enum ValueFound {
     Hash,
     VolatileHash,
     ZSet,
+    Stream,
 }
 
 impl<R: Read> RdbReader<R> {
@@ -127,6 +132,7 @@ impl<R: Read> RdbReader<R> {
             string: Vec::new(),
             elements: Elements::default(),
             deadlines: Vec::new(),
+            stream: RdbStream::default(),
         }
     }
 
@@ -201,6 +207,7 @@ impl<R: Read> RdbReader<R> {
                 deadlines: &self.deadlines,
             }),
             ValueFound::ZSet => RdbReadValue::ZSet(&self.elements),
+            ValueFound::Stream => RdbReadValue::Stream(&self.stream),
         }
     }
 
@@ -211,6 +218,7 @@ impl<R: Read> RdbReader<R> {
         }
         elements::clear(&mut self.name);
         elements::clear(&mut self.string);
+        self.stream = RdbStream::default();
         let mut marks = KeyMarks::default();
         loop {
             let code = self.input.byte()?;
@@ -334,6 +342,10 @@ impl<R: Read> RdbReader<R> {
         if kind == kind::STRING {
             self.input.string_into(&mut self.string)?;
             return Ok(ValueFound::String);
+        }
+        if let Some(form) = StreamForm::of_kind(kind) {
+            self.stream = self.input.stream(form)?;
+            return Ok(ValueFound::Stream);
         }
         self.elements.clear();
         let Some(found) = self.collection(kind)? else {

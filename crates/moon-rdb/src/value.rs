@@ -1,6 +1,7 @@
 //! What a key can hold, borrowed for writing and owned after reading, and the items of a file.
 
 use crate::elements::Elements;
+use crate::stream::RdbStream;
 
 /// A value to write. Collections come as iterators, so that no copy of them is ever made; they
 /// must yield exactly as many elements as their length says, and at least one.
@@ -23,6 +24,8 @@ pub enum RdbValueRef<'a, 'b> {
     },
     /// Members with their scores in any order, no member twice, no score NaN.
     ZSet(&'b mut dyn ExactSizeIterator<Item = (&'a [u8], f64)>),
+    /// A stream, which may be empty.
+    Stream(&'a RdbStream),
 }
 
 /// A value that was read. Collections are not empty; that members and fields are distinct is for
@@ -41,6 +44,8 @@ pub enum RdbValue {
     VolatileHash(Vec<(Vec<u8>, Vec<u8>, Option<i64>)>),
     /// Members with their scores, none of which is NaN.
     ZSet(Vec<(Vec<u8>, f64)>),
+    /// A stream. Its blocks are listpacks; what they hold is for whoever loads them to check.
+    Stream(Box<RdbStream>),
 }
 
 /// One key.
@@ -75,6 +80,8 @@ pub enum RdbReadValue<'a> {
     VolatileHash(VolatileFields<'a>),
     /// Members and their scores, none of which is NaN, in turns: [`Elements::scored`].
     ZSet(&'a Elements),
+    /// A stream.
+    Stream(&'a RdbStream),
 }
 
 /// Fields with their values and deadlines.
@@ -118,6 +125,7 @@ impl RdbReadValue<'_> {
                 let members = members.scored().map(|(m, score)| (m.to_vec(), score));
                 RdbValue::ZSet(members.collect())
             }
+            RdbReadValue::Stream(stream) => RdbValue::Stream(Box::new(stream.clone())),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::db::Deadline;
 use crate::shard::DbIndex;
+use crate::types::stream::StreamWriter;
 use crate::types::{Cursor, Member, ZSet};
 use crate::value::{IntText, Value};
 use moon_rdb::encode::{self, Compressor, ValueKind};
@@ -93,6 +94,8 @@ fn kind_and_len(value: &Value) -> Option<(ValueKind, Option<usize>)> {
         }
         Value::Hash(hash) => (ValueKind::Hash, Some(hash.len())),
         Value::ZSet(zset) => (ValueKind::ZSet, Some(zset.len())),
+        // Its length is somewhere else, and it may be empty.
+        Value::Stream(_) => (ValueKind::Stream, None),
     };
     (len != Some(0)).then_some((kind, len))
 }
@@ -114,6 +117,8 @@ pub(crate) struct ValueWriter {
     at: Place,
     /// Bytes of it that are written. Not 0 only in the middle of a long one, behind its length.
     written: usize,
+    /// Where it is in a stream, which is more than strings.
+    stream: StreamWriter,
 }
 
 /// One string of a value.
@@ -137,6 +142,9 @@ impl ValueWriter {
     ) -> bool {
         if let Value::ZSet(zset) = value {
             return self.write_zset(zset, out, len_max, compressor);
+        }
+        if let Value::Stream(stream) = value {
+            return self.stream.write(stream, out, len_max, compressor);
         }
         let mut digits = IntText::new();
         while out.len() < len_max {
@@ -235,6 +243,7 @@ fn next_string<'a>(value: &'a Value, at: &mut Place, digits: &'a mut IntText) ->
             Member::Int(number) => digits.format(number),
             Member::Bytes(bytes) => bytes,
         }),
+        Value::Stream(_) => None,
         Value::Hash(hash) => {
             let mut behind = at.cursor;
             let field = hash.next_from(&mut behind)?;

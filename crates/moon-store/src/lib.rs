@@ -44,9 +44,10 @@ pub use key::Key;
 pub use long_str::STRING_LEN_MAX;
 pub use shard::{DbIndex, ShardData};
 pub use string::Str;
+pub use types::stream;
 pub use types::{
     Direction, Encoding, End, Field, Hash, List, LiveFields, Member, NodeLimit, PackLimits, Set,
-    SetLimits, ZSet,
+    SetLimits, Stream, StreamId, ZSet,
 };
 pub use value::{IntText, Kind, Value, parse_int};
 pub use walk::{CHUNK_BYTES, HUGE_BYTES, WalkProgress};

@@ -5,7 +5,7 @@
 
 use crate::prefetch::prefetch;
 use crate::string::Str;
-use crate::types::{Hash, List, Set, ZSet};
+use crate::types::{Hash, List, Set, Stream, ZSet};
 use moon_core::UnixMs;
 
 /// The type of a value, as TYPE names it.
@@ -21,6 +21,8 @@ pub enum Kind {
     Hash,
     /// A sorted set.
     ZSet,
+    /// A stream.
+    Stream,
 }
 
 impl Kind {
@@ -33,6 +35,7 @@ impl Kind {
             Kind::Set => "set",
             Kind::Hash => "hash",
             Kind::ZSet => "zset",
+            Kind::Stream => "stream",
         }
     }
 }
@@ -69,6 +72,8 @@ pub enum Value {
     Hash(Box<Hash>),
     /// A sorted set.
     ZSet(Box<ZSet>),
+    /// A stream.
+    Stream(Box<Stream>),
 }
 
 const _: () = assert!(size_of::<Value>() == 16);
@@ -163,6 +168,7 @@ impl Value {
             Value::Set(_) => Kind::Set,
             Value::Hash(_) => Kind::Hash,
             Value::ZSet(_) => Kind::ZSet,
+            Value::Stream(_) => Kind::Stream,
         }
     }
 
@@ -176,6 +182,7 @@ impl Value {
             Value::Set(set) => set.encoding().name(),
             Value::Hash(hash) => hash.encoding().name(),
             Value::ZSet(zset) => zset.encoding().name(),
+            Value::Stream(_) => "stream",
         }
     }
 
@@ -217,6 +224,7 @@ impl Value {
             Value::Set(set) => prefetch(&**set),
             Value::Hash(hash) => prefetch(&**hash),
             Value::ZSet(zset) => prefetch(&**zset),
+            Value::Stream(stream) => prefetch(&**stream),
         }
     }
 
@@ -230,6 +238,7 @@ impl Value {
             Value::Set(set) => set.memory(),
             Value::Hash(hash) => hash.memory(),
             Value::ZSet(zset) => zset.memory(),
+            Value::Stream(stream) => stream.memory(),
         }
     }
 }

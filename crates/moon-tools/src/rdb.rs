@@ -3,6 +3,7 @@
 use moon_aof::Storage;
 use moon_aof::copy::FileReader;
 use moon_rdb::encode::{self, ValueKind};
+use moon_rdb::stream::{self, StreamForm};
 use moon_rdb::value::{RdbEntryRef, RdbItemRef, RdbReadValue};
 use moon_rdb::{RdbError, RdbLimits, RdbReader};
 use std::collections::BTreeMap;
@@ -107,6 +108,7 @@ pub fn encode_entry(out: &mut Vec<u8>, entry: &RdbEntryRef<'_>) {
         RdbReadValue::Hash(_) => ValueKind::Hash,
         RdbReadValue::VolatileHash(_) => ValueKind::VolatileHash,
         RdbReadValue::ZSet(_) => ValueKind::ZSet,
+        RdbReadValue::Stream(_) => ValueKind::Stream,
     };
     encode::entry_head(out, kind, entry.key, entry.deadline);
     match entry.value {
@@ -141,6 +143,10 @@ pub fn encode_entry(out: &mut Vec<u8>, entry: &RdbEntryRef<'_>) {
                 encode::string(out, member);
                 encode::score(out, score);
             }
+        }
+        RdbReadValue::Stream(value) => {
+            let form = StreamForm::of_images();
+            stream::encode(out, value, form, None);
         }
     }
 }

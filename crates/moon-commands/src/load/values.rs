@@ -2,9 +2,11 @@
 
 use crate::context::Limits;
 use moon_core::UnixMs;
-use moon_rdb::{RdbReadValue, RdbValue};
+use moon_rdb::{RdbReadValue, RdbStream, RdbValue};
+use moon_store::stream::StreamFault;
 use moon_store::{
-    End, Field, Hash, Key, List, NodeLimit, PackLimits, STRING_LEN_MAX, Set, SetLimits, Value, ZSet,
+    End, Field, Hash, Key, List, NodeLimit, PackLimits, STRING_LEN_MAX, Set, SetLimits, Stream,
+    Value, ZSet,
 };
 use std::ops::Range;
 
@@ -18,6 +20,7 @@ pub(crate) enum ValueFault {
     TooLong(usize),
     /// The score of this member is not a number.
     NoScore(Vec<u8>),
+    Stream(StreamFault),
 }
 
 /// The value in the form in which commands would have made it.
@@ -30,6 +33,7 @@ pub(crate) fn read_value(value: RdbReadValue<'_>, limits: &Limits) -> Result<Val
         RdbReadValue::Hash(fields) => hash(fields.pairs().map(plain), limits),
         RdbReadValue::VolatileHash(fields) => hash(fields.iter().map(volatile), limits),
         RdbReadValue::ZSet(members) => zset(members.scored(), limits),
+        RdbReadValue::Stream(rdb) => stream(rdb),
     }
 }
 
@@ -51,6 +55,7 @@ pub(super) fn owned_value(value: &RdbValue, limits: &Limits) -> Result<Value, Va
             members.iter().map(|(m, score)| (m.as_slice(), *score)),
             limits,
         ),
+        RdbValue::Stream(rdb) => stream(rdb),
     }
 }
 
@@ -160,6 +165,11 @@ fn zset<'a>(
         }
     }
     Ok(Value::ZSet(Box::new(zset)))
+}
+
+fn stream(rdb: &RdbStream) -> Result<Value, ValueFault> {
+    let stream = Stream::from_rdb(rdb).map_err(ValueFault::Stream)?;
+    Ok(Value::Stream(Box::new(stream)))
 }
 
 /// Whether the names are known to be distinct: few enough that looking for each costs little

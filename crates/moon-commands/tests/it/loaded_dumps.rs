@@ -204,6 +204,10 @@ fn entry(writer: &mut RdbWriter<Vec<u8>>, key: &[u8], deadline: Option<i64>, val
         }
         Value::Hash(hash) => writer.entry(key, deadline, RdbValueRef::Hash(&mut hash.iter())),
         Value::ZSet(zset) => writer.entry(key, deadline, RdbValueRef::ZSet(&mut zset.iter())),
+        Value::Stream(stream) => {
+            let rdb = stream.to_rdb();
+            writer.entry(key, deadline, RdbValueRef::Stream(&rdb))
+        }
         Value::Int(_) | Value::Str(_) => {
             let bytes = value.as_bytes(&mut text).expect("a string");
             writer.entry(key, deadline, RdbValueRef::String(bytes))

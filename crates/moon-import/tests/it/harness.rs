@@ -97,6 +97,7 @@ fn show(value: &Value) -> String {
             let members: Vec<String> = zset.iter().map(pair).collect();
             format!("zset {}", members.join(","))
         }
+        Value::Stream(stream) => format!("stream {:?}", stream.to_rdb()),
         string => {
             let mut scratch = IntText::new();
             format!("string {}", text(string.as_bytes(&mut scratch).unwrap()))

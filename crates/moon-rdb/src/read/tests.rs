@@ -74,6 +74,7 @@ fn write_with(version: RdbVersion, compression: RdbCompression, entries: &[RdbEn
                 let mut members = members.iter().map(|(m, score)| (m.as_slice(), *score));
                 writer.entry(key, deadline, RdbValueRef::ZSet(&mut members))
             }
+            RdbValue::Stream(stream) => writer.entry(key, deadline, RdbValueRef::Stream(stream)),
         }
         .unwrap();
     }
@@ -362,8 +363,6 @@ fn types_that_are_not_read_are_named() {
     for (kind, name) in [
         (7, "module value"),
         (9, "hash in the form of Redis before 2.6"),
-        (15, "stream"),
-        (21, "stream"),
         (26, "value of unknown type"),
         (242, "value of unknown type"),
     ] {

@@ -1,4 +1,4 @@
-//! Values that hold several things: hashes, lists, sets, sorted sets.
+//! Values that hold several things: hashes, lists, sets, sorted sets, streams.
 //!
 //! Each type has a small form, bytes in one buffer, and a large one with constant-time access.
 //! The form changes by thresholds that come in with every mutation, because CONFIG SET can move
@@ -12,12 +12,14 @@
 //! * [`list`]: [`List`], elements in order.
 //! * [`set`]: [`Set`], distinct members.
 //! * [`zset`]: [`ZSet`], distinct members with scores, in order.
+//! * [`stream`]: [`Stream`], entries with ids, and groups of readers.
 
 pub mod dict;
 pub mod hash;
 pub mod list;
 pub mod pack;
 pub mod set;
+pub mod stream;
 pub mod zset;
 
 pub use dict::Dict;
@@ -26,6 +28,7 @@ pub use hash::{Field, Hash};
 pub use list::{End, List, NodeLimit};
 pub use pack::Pack;
 pub use set::{Member, Set, SetLimits};
+pub use stream::{Stream, StreamId};
 pub use zset::{Direction, ZSet};
 
 /// Where somebody stands who goes through a value step by step, without holding on to it. Begins

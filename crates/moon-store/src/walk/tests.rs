@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::image::encode_entry;
+use crate::types::stream::{BlockLimits, Pending, Stream, StreamId};
 use crate::types::{End, Hash, List, NodeLimit, PackLimits, Set, SetLimits, ZSet};
 use crate::value::{IntText, Value};
 use moon_core::{ShardId, UnixMs};
@@ -32,6 +33,7 @@ enum Plain {
     Hash(BTreeMap<Vec<u8>, (Vec<u8>, Option<i64>)>),
     /// Members and the bits of their scores.
     ZSet(BTreeMap<Vec<u8>, u64>),
+    Stream(Box<moon_rdb::RdbStream>),
 }
 
 /// Keys by database number.
@@ -59,6 +61,7 @@ fn plain(value: &Value) -> Plain {
             let members = zset.iter().map(|(m, score)| (m.to_vec(), score.to_bits()));
             Plain::ZSet(members.collect())
         }
+        Value::Stream(stream) => Plain::Stream(Box::new(stream.to_rdb())),
     }
 }
 
@@ -140,6 +143,7 @@ impl Receiver {
                     let members = members.into_iter().map(|(m, score)| (m, score.to_bits()));
                     Plain::ZSet(members.collect())
                 }
+                RdbValue::Stream(stream) => Plain::Stream(stream),
             };
             let at = (entry.db, entry.key);
             let old = state.insert(at, (value, entry.deadline));
@@ -177,6 +181,7 @@ fn value_len(value: &Value) -> usize {
         Value::Set(set) => set.len(),
         Value::Hash(hash) => hash.len(),
         Value::ZSet(zset) => zset.len(),
+        Value::Stream(stream) => stream.len(),
         string => string.str_len().unwrap(),
     }
 }
@@ -206,11 +211,35 @@ fn grow(value: &mut Value, n: usize) {
                 let member = format!("{}", i * 7 % 50_021);
                 zset.set(member.as_bytes(), i as f64 / 3.0, PACK);
             }
+            Value::Stream(stream) => grow_stream(stream, element.as_bytes()),
             Value::Int(_) | Value::Str(_) => {
                 value.append(b"+");
             }
         }
     }
+}
+
+/// Adds an entry, pending for one of some consumers of a group.
+fn grow_stream(stream: &mut Stream, value: &[u8]) {
+    let last = stream.last_id();
+    let id = StreamId::new(last.ms + 1, 0);
+    let limits = BlockLimits {
+        bytes: 4096,
+        entries: 100,
+    };
+    stream.append(id, [(&b"field"[..], value)].into_iter(), limits);
+    stream.create_group(b"group", StreamId::MIN, None);
+    stream.change_group(b"group", |group| {
+        let name = (id.ms % 50).to_string();
+        let (consumer, _) = group.create_consumer(name.as_bytes(), 7);
+        group.active(consumer, 7);
+        let pending = Pending {
+            consumer,
+            delivered_ms: 7,
+            deliveries: 1,
+        };
+        group.set_pending(id, pending);
+    });
 }
 
 fn list(n: usize) -> Value {

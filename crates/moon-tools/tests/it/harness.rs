@@ -14,6 +14,7 @@ use moon_commands::load::{LoadExpired, load_rdb};
 use moon_commands::{Limits, ShardSet, replay};
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
 use moon_rdb::encode::{self, ValueKind};
+use moon_rdb::stream::StreamForm;
 use moon_rdb::{RdbLimits, RdbValue};
 use moon_repl::{Clock, CommitLog, CommitOn, FrameKind};
 use moon_store::{ShardData, Value};
@@ -153,6 +154,7 @@ fn owned(value: &Value) -> RdbValue {
             let members = zset.iter().map(|(m, score)| (m.to_vec(), score));
             RdbValue::ZSet(members.collect())
         }
+        Value::Stream(stream) => RdbValue::Stream(Box::new(stream.to_rdb())),
     }
 }
 
@@ -197,6 +199,10 @@ fn encode_key(out: &mut Vec<u8>, key: &[u8], value: &RdbValue, deadline: Option<
                 encode::string(out, member);
                 encode::score(out, *score);
             }
+        }
+        RdbValue::Stream(stream) => {
+            encode::entry_head(out, ValueKind::Stream, key, deadline);
+            moon_rdb::stream::encode(out, stream, StreamForm::of_images(), None);
         }
     }
 }

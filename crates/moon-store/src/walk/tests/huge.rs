@@ -53,7 +53,10 @@ fn huge_values() -> Vec<Value> {
     let mut big_pack = List::default();
     big_pack.push(End::Left, &vec![b'e'; 500_000], NodeLimit::from_setting(-2));
     big_pack.push(End::Left, b"short", NodeLimit::from_setting(-2));
+    let mut stream = Value::Stream(Box::default());
+    grow(&mut stream, 10_000);
     vec![
+        stream,
         Value::string(&vec![b's'; 400_000]),
         Value::List(Box::new(chained)),
         Value::List(Box::new(big_pack)),
