@@ -6,7 +6,9 @@ use crate::hashes;
 use crate::shard_set::ShardSet;
 use moon_core::{Lsn, ShardCount, UnixMs};
 use moon_resp::{Args, Reply};
-use moon_store::{AccessClock, DbIndex, Deadline, Key, PackLimits, ShardData, Value};
+use moon_store::{
+    AccessClock, AccessRule, DbIndex, Deadline, EvictionPolicy, Key, PackLimits, ShardData, Value,
+};
 use rand::rngs::SmallRng;
 
 /// Bounds and thresholds that CONFIG SET can change.
@@ -26,10 +28,28 @@ pub struct Limits {
     pub set_max_listpack_entries: usize,
     /// `set-max-listpack-value` in bytes.
     pub set_max_listpack_value: usize,
+    /// `hll-sparse-max-bytes`: longest HyperLogLog in the sparse encoding, header included.
+    pub hll_sparse_max_bytes: usize,
     /// `zset-max-listpack-entries`.
     pub zset_max_listpack_entries: usize,
     /// `zset-max-listpack-value` in bytes.
     pub zset_max_listpack_value: usize,
+    /// `maxmemory` in bytes, for the whole instance; 0 means none.
+    pub maxmemory: u64,
+    /// `maxmemory-policy`.
+    pub maxmemory_policy: EvictionPolicy,
+    /// `maxmemory-samples`: keys looked at for each that goes.
+    pub maxmemory_samples: usize,
+    /// `maxmemory-eviction-tenacity`, 0 to 100: how long a command may be held up.
+    pub maxmemory_eviction_tenacity: u32,
+    /// `lfu-log-factor`.
+    pub lfu_log_factor: u32,
+    /// `lfu-decay-time` in minutes.
+    pub lfu_decay_time: u32,
+    /// `stream-node-max-bytes`: bytes that a block of entries stays below; 0 for any number.
+    pub stream_node_max_bytes: usize,
+    /// `stream-node-max-entries`: entries of a block; 0 for any number.
+    pub stream_node_max_entries: usize,
 }
 
 impl Limits {
@@ -39,6 +59,21 @@ impl Limits {
         PackLimits {
             entries: self.zset_max_listpack_entries,
             value_bytes: self.zset_max_listpack_value,
+        }
+    }
+
+    /// How uses of keys are remembered at `now`.
+    #[must_use]
+    pub fn access_rule(&self, now: UnixMs) -> AccessRule {
+        if self.maxmemory_policy.is_lfu() {
+            AccessRule::Frequency {
+                minutes: minutes(now),
+                decay_minutes: self.lfu_decay_time,
+                log_factor: self.lfu_log_factor,
+            }
+        } else {
+            let now = access_clock(now);
+            AccessRule::Recency { now }
         }
     }
 }
@@ -53,8 +88,17 @@ impl Default for Limits {
             set_max_intset_entries: 512,
             set_max_listpack_entries: 128,
             set_max_listpack_value: 64,
+            hll_sparse_max_bytes: 3000,
             zset_max_listpack_entries: 128,
             zset_max_listpack_value: 64,
+            maxmemory: 0,
+            maxmemory_policy: EvictionPolicy::NoEviction,
+            maxmemory_samples: 5,
+            maxmemory_eviction_tenacity: 10,
+            lfu_log_factor: 10,
+            lfu_decay_time: 1,
+            stream_node_max_bytes: 4096,
+            stream_node_max_entries: 100,
         }
     }
 }
@@ -165,7 +209,7 @@ impl<'a> Cx<'a> {
         let shard = self.shards.of_key(key.bytes);
         self.depends_on = self.depends_on.max(shard.dirty.dependency(db, key.hash));
         let found = if TOUCH {
-            shard.db(db).get_and_touch(key, access_clock(now))
+            shard.db(db).get_and_touch(key)
         } else {
             shard.db(db).get(key)
         };
@@ -192,6 +236,13 @@ impl<'a> Cx<'a> {
     pub fn idle_seconds(&mut self, key: Key<'_>) -> Option<u32> {
         let (db, clock) = (self.db, access_clock(self.now));
         self.shard(key).db(db).idle_seconds(key, clock)
+    }
+
+    /// How often the key was used, on a logarithmic scale, under an LFU policy; `None` if it is
+    /// missing.
+    pub fn frequency(&mut self, key: Key<'_>) -> Option<u8> {
+        let (db, now, decay) = (self.db, minutes(self.now), self.limits.lfu_decay_time);
+        self.shard(key).db(db).freq(key, now, decay)
     }
 
     /// Whether a key that was come across is there and not past its deadline; one that is past it
@@ -407,6 +458,11 @@ pub(crate) fn has_expired(value: &Value, deadline: Deadline, now: UnixMs) -> boo
 #[inline]
 fn access_clock(now: UnixMs) -> AccessClock {
     AccessClock::from_seconds((now.0 / 1000).cast_unsigned())
+}
+
+/// The minutes of `now`, as frequencies are dated.
+fn minutes(now: UnixMs) -> u64 {
+    (now.0 / 60_000).cast_unsigned()
 }
 
 /// What a command's code returns; an error leaves everything as it was.

@@ -16,7 +16,6 @@
 //! * [`write`](mod@write): [`RdbWriter`].
 //! * [`read`](mod@read): [`RdbReader`].
 //! * [`payload`]: one value apart from a file.
-//! * `compact`: listpack, ziplist and intset, decode only.
 //! * [`listpack`]: small values in one string, made, read and changed.
 //! * [`stream`]: what a stream is in a file.
 //! * `compact`: listpack, ziplist and intset as elements, decode only.

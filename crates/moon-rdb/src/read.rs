@@ -69,10 +69,10 @@ pub struct RdbReader<R> {
     /// The elements of its collection; fields and values of a hash in turns, so are members and
     /// scores of a sorted set.
     elements: Elements,
-    /// The deadlines of its fields, if it is a hash whose fields expire.
-    deadlines: Vec<Option<i64>>,
     /// Its stream.
     stream: RdbStream,
+    /// The deadlines of its fields, if it is a hash whose fields expire.
+    deadlines: Vec<Option<i64>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -131,8 +131,8 @@ impl<R: Read> RdbReader<R> {
             name: Vec::new(),
             string: Vec::new(),
             elements: Elements::default(),
-            deadlines: Vec::new(),
             stream: RdbStream::default(),
+            deadlines: Vec::new(),
         }
     }
 

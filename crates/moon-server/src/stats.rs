@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// What one shard counts about one command.
 #[derive(Debug, Default)]
@@ -45,6 +45,7 @@ pub struct ShardStats {
     pub keyspace_hits: Counter,
     pub keyspace_misses: Counter,
     pub expired_keys: Counter,
+    pub evicted_keys: Counter,
     pub expired_subkeys: Counter,
     /// Changes of keys since the start; CONFIG RESETSTAT leaves them, `save` counts them.
     pub changes: Counter,
@@ -59,8 +60,12 @@ pub struct ShardStats {
     pub aof_bytes: Counter,
     /// Executed and not yet committed, held replies included: what the shard's bound counts.
     pub inflight_bytes: Counter,
-    /// Bytes of the shard's tables, keys and values.
-    pub dataset_bytes: Counter,
+    /// Bytes of the shard's tables of keys.
+    pub keyspace_bytes: Counter,
+    /// Bytes that keys and values own outside the tables.
+    pub value_bytes: Counter,
+    /// Bytes of the shard's tables of deadlines.
+    pub expiry_bytes: Counter,
     /// Buffers of the clients whose home this shard is.
     pub client_bytes: Counter,
     /// Effect bytes per turn; the number of values is the number of turns.
@@ -76,6 +81,7 @@ impl ShardStats {
             keyspace_hits: Counter::default(),
             keyspace_misses: Counter::default(),
             expired_keys: Counter::default(),
+            evicted_keys: Counter::default(),
             expired_subkeys: Counter::default(),
             changes: Counter::default(),
             net_input_bytes: Counter::default(),
@@ -86,7 +92,9 @@ impl ShardStats {
             frames: Counter::default(),
             aof_bytes: Counter::default(),
             inflight_bytes: Counter::default(),
-            dataset_bytes: Counter::default(),
+            keyspace_bytes: Counter::default(),
+            value_bytes: Counter::default(),
+            expiry_bytes: Counter::default(),
             client_bytes: Counter::default(),
             turn_bytes: Histogram::default(),
             dbs: (0..databases).map(|_| DbStats::default()).collect(),
@@ -135,6 +143,7 @@ impl ShardStats {
             keyspace_hits: self.keyspace_hits.get(),
             keyspace_misses: self.keyspace_misses.get(),
             expired_keys: self.expired_keys.get(),
+            evicted_keys: self.evicted_keys.get(),
             expired_subkeys: self.expired_subkeys.get(),
             net_input_bytes: self.net_input_bytes.get(),
             net_output_bytes: self.net_output_bytes.get(),
@@ -152,6 +161,7 @@ pub struct Totals {
     pub keyspace_hits: u64,
     pub keyspace_misses: u64,
     pub expired_keys: u64,
+    pub evicted_keys: u64,
     pub expired_subkeys: u64,
     pub net_input_bytes: u64,
     pub net_output_bytes: u64,
@@ -166,6 +176,7 @@ impl Totals {
             keyspace_hits: f(self.keyspace_hits, other.keyspace_hits),
             keyspace_misses: f(self.keyspace_misses, other.keyspace_misses),
             expired_keys: f(self.expired_keys, other.expired_keys),
+            evicted_keys: f(self.evicted_keys, other.evicted_keys),
             expired_subkeys: f(self.expired_subkeys, other.expired_subkeys),
             net_input_bytes: f(self.net_input_bytes, other.net_input_bytes),
             net_output_bytes: f(self.net_output_bytes, other.net_output_bytes),
@@ -241,12 +252,20 @@ pub struct RatesNow {
     pub output_bytes_per_sec: u64,
 }
 
+/// Time beyond the memory limit.
+#[derive(Debug, Default)]
+struct BeyondLimit {
+    total: Duration,
+    since: Option<Instant>,
+}
+
 /// What CONFIG RESETSTAT remembers.
 #[derive(Debug, Default)]
 struct Baseline {
     totals: Totals,
     connections_received: u64,
     rejected_connections: u64,
+    lazyfreed: u64,
     commands: Vec<CommandTotals>,
 }
 
@@ -267,6 +286,9 @@ pub struct ServerStats {
     connections_received: AtomicU64,
     rejected_connections: AtomicU64,
     peak_memory: AtomicU64,
+    /// Memory in use before any data was loaded; set once.
+    pub startup_memory: AtomicU64,
+    beyond_limit: Mutex<BeyondLimit>,
     /// Unix seconds of the last save; the start until there is one.
     pub last_save_s: AtomicU64,
     /// Duration of recovery in microseconds; set once.
@@ -298,6 +320,8 @@ impl ServerStats {
             connections_received: AtomicU64::new(0),
             rejected_connections: AtomicU64::new(0),
             peak_memory: AtomicU64::new(0),
+            startup_memory: AtomicU64::new(0),
+            beyond_limit: Mutex::default(),
             last_save_s: AtomicU64::new(now_s),
             recovery_us: AtomicU64::new(0),
             recovery_truncated_bytes: AtomicU64::new(0),
@@ -382,6 +406,34 @@ impl ServerStats {
     /// Takes note of the memory in use and returns the highest value seen.
     pub fn note_memory(&self, used: u64) -> u64 {
         self.peak_memory.fetch_max(used, Relaxed).max(used)
+    }
+
+    /// Values dropped lazily since the last reset, of `freed` since the start.
+    #[must_use]
+    pub fn lazyfreed(&self, freed: u64) -> u64 {
+        freed.saturating_sub(lock(&self.baseline).lazyfreed)
+    }
+
+    /// Whether the memory limit is exceeded at `now`; to be told now and then.
+    pub fn note_beyond_limit(&self, is_beyond: bool, now: Instant) {
+        let mut state = lock(&self.beyond_limit);
+        match (state.since, is_beyond) {
+            (None, true) => state.since = Some(now),
+            (Some(since), false) => {
+                state.total += now.saturating_duration_since(since);
+                state.since = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// Milliseconds beyond the memory limit: in all, and without a break until `now`.
+    #[must_use]
+    pub fn beyond_limit_ms(&self, now: Instant) -> (u64, u64) {
+        let state = lock(&self.beyond_limit);
+        let current = (state.since).map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        (millis(state.total + current), millis(current))
     }
 
     /// Changes of keys since the start.
@@ -497,11 +549,13 @@ impl ServerStats {
     }
 
     /// CONFIG RESETSTAT.
-    pub fn reset(&self) {
+    pub fn reset(&self, lazyfreed: u64) {
+        *lock(&self.beyond_limit) = BeyondLimit::default();
         *lock(&self.baseline) = Baseline {
             totals: self.raw_totals(),
             connections_received: self.connections_received.load(Relaxed),
             rejected_connections: self.rejected_connections.load(Relaxed),
+            lazyfreed,
             commands: (0..self.command_count)
                 .map(|id| self.raw_command(id))
                 .collect(),
@@ -526,7 +580,6 @@ fn random_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn reset_sets_back_what_readers_see_without_writing_counters() {
@@ -539,7 +592,7 @@ mod tests {
         stats.record_error("ERR");
         assert_eq!(stats.totals().commands, 7);
         assert_eq!(stats.command(3).latency_ns.count(), 6);
-        stats.reset();
+        stats.reset(0);
         assert_eq!(stats.totals(), Totals::default());
         assert_eq!(stats.command(3), CommandTotals::default());
         assert_eq!(stats.connections_received(), 0);

@@ -17,6 +17,8 @@ pub trait Observer {
     fn frame(&self, payload_bytes: usize, end: Lsn);
     /// Keys, and fields of hashes, were removed because their deadline had passed.
     fn expired(&self, keys: u64, fields: u64);
+    /// Keys were removed because memory had run out.
+    fn evicted(&self, keys: u64);
     /// The data after a batch of commands, for the counts of keys.
     fn data(&self, data: &ShardData);
 }
@@ -31,5 +33,6 @@ impl Observer for NoObserver {
     fn counts(&self, _: Counts) {}
     fn frame(&self, _: usize, _: Lsn) {}
     fn expired(&self, _: u64, _: u64) {}
+    fn evicted(&self, _: u64) {}
     fn data(&self, _: &ShardData) {}
 }

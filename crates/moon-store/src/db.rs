@@ -3,16 +3,18 @@
 //! Keys with their values lie in one [`Table`]; deadlines in a second one, so that a key without
 //! a deadline pays nothing for it. Whatever changes a key goes through `Db::before_change`.
 
-use crate::clock::AccessClock;
+use crate::clock::{AccessClock, AccessRule};
 use crate::due::DueSet;
 use crate::garbage::{Bin, Garbage};
 use crate::key::Key;
+use crate::memory::MemoryParts;
 use crate::packed_key::PackedKey;
 use crate::table::{Keyed, Slot, Table};
 use crate::value::{Value, parse_int};
 use moon_core::UnixMs;
 use std::fmt;
 
+mod evict;
 mod expiry;
 mod walk;
 
@@ -60,6 +62,39 @@ impl Keyed for Expire {
     }
 }
 
+/// Remembers uses of keys, for eviction and OBJECT: the one place where that is done.
+#[derive(Clone, Debug, Default)]
+struct Access {
+    rule: AccessRule,
+    /// State of a generator of random numbers, for the logarithmic counter.
+    random: u64,
+}
+
+impl Access {
+    #[inline]
+    fn touch(&mut self, key: &mut PackedKey) {
+        match self.rule {
+            AccessRule::Recency { now } => key.set_clock(now),
+            AccessRule::Frequency {
+                minutes,
+                decay_minutes,
+                log_factor,
+            } => {
+                let random = self.next_random();
+                let used = key.clock().used(minutes, decay_minutes, log_factor, random);
+                key.set_clock(used);
+            }
+        }
+    }
+
+    /// A Weyl sequence, mixed: good enough to toss a coin.
+    fn next_random(&mut self) -> u32 {
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.random ^ (self.random >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        (mixed >> 32) as u32
+    }
+}
+
 /// A key whose value was given out to be changed.
 #[derive(Clone, Copy)]
 struct Unsettled {
@@ -96,8 +131,8 @@ pub struct Db {
     expires: Table<Expire>,
     /// Where the next expiry scan begins.
     expire_position: u64,
-    /// The access clock of keys that are stored.
-    clock: AccessClock,
+    /// How uses of keys are remembered.
+    access: Access,
     /// Bytes that entries and deadlines own outside the tables.
     heap: usize,
     /// The key whose value was given out to be changed, and counts again when the next change
@@ -167,6 +202,17 @@ impl Db {
             + out.unwrap_or(0)
     }
 
+    /// What [`Db::memory`] consists of.
+    #[must_use]
+    pub fn memory_parts(&self) -> MemoryParts {
+        let (keyspace, expiry) = (self.table.allocated(), self.expires.allocated());
+        MemoryParts {
+            keyspace,
+            expiry,
+            values: self.memory() - keyspace - expiry,
+        }
+    }
+
     /// The value and deadline of a key.
     #[inline]
     #[must_use]
@@ -177,13 +223,9 @@ impl Db {
 
     /// As [`Db::get`]; also notes that the key was used.
     #[inline]
-    pub fn get_and_touch(
-        &mut self,
-        key: Key<'_>,
-        clock: AccessClock,
-    ) -> Option<(&Value, Deadline)> {
+    pub fn get_and_touch(&mut self, key: Key<'_>) -> Option<(&Value, Deadline)> {
         let entry = self.table.find_mut(key)?;
-        entry.key.set_clock(clock);
+        self.access.touch(&mut entry.key);
         let deadline = deadline(&self.expires, entry, key);
         Some((&entry.value, deadline))
     }
@@ -200,6 +242,7 @@ impl Db {
     pub fn get_mut(&mut self, key: Key<'_>) -> Option<&mut Value> {
         self.before_change(key);
         let entry = self.table.find_mut(key)?;
+        self.access.touch(&mut entry.key);
         Some(give_out(&mut self.heap, &mut self.unsettled, entry, key))
     }
 
@@ -211,10 +254,13 @@ impl Db {
     ) -> &mut Value {
         self.before_change(key);
         let entry = match self.table.entry(key) {
-            Slot::Found(entry) => entry,
+            Slot::Found(entry) => {
+                self.access.touch(&mut entry.key);
+                entry
+            }
             Slot::Vacant(slot) => {
                 let entry = slot.insert(Entry {
-                    key: PackedKey::new(key.bytes, self.clock),
+                    key: PackedKey::new(key.bytes, self.access.rule.created()),
                     value: create(),
                 });
                 self.heap += entry.memory();
@@ -239,19 +285,18 @@ impl Db {
             Slot::Found(entry) => {
                 let had_deadline = entry.key.has_deadline();
                 let deadline = deadline(&self.expires, entry, key);
+                self.access.touch(&mut entry.key);
                 let before = entry.value.memory();
                 let field_deadline = entry.value.next_field_deadline();
                 let (change, result) = change(Some(&mut entry.value), deadline);
                 let to = match change {
                     Change::Keep => None,
                     Change::Overwritten(to) => {
-                        entry.key.set_clock(self.clock);
                         entry.key.set_has_deadline(to.is_some());
                         Some(to)
                     }
                     Change::Store(value, to) => {
                         self.bin.put(std::mem::replace(&mut entry.value, value));
-                        entry.key.set_clock(self.clock);
                         entry.key.set_has_deadline(to.is_some());
                         Some(to)
                     }
@@ -281,7 +326,7 @@ impl Db {
                 let to = match change {
                     Change::Keep | Change::Overwritten(_) | Change::Remove => None,
                     Change::Store(value, to) => {
-                        let mut packed = PackedKey::new(key.bytes, self.clock);
+                        let mut packed = PackedKey::new(key.bytes, self.access.rule.created());
                         packed.set_has_deadline(to.is_some());
                         let entry = Entry { key: packed, value };
                         // Asked before the entry moves: in the table it would have to wait for
@@ -342,6 +387,7 @@ impl Db {
         let Some(entry) = self.table.find_mut(key) else {
             return false;
         };
+        self.access.touch(&mut entry.key);
         let had_deadline = entry.key.has_deadline();
         entry.key.set_has_deadline(deadline.is_some());
         self.store_deadline(key, had_deadline, deadline);
@@ -389,11 +435,11 @@ impl Db {
     pub(crate) fn clear(&mut self) -> Db {
         self.settle();
         let bin = std::mem::take(&mut self.bin);
-        let clock = self.clock;
+        let access = self.access.clone();
         std::mem::replace(
             self,
             Db {
-                clock,
+                access,
                 bin,
                 ..Db::default()
             },
@@ -411,13 +457,24 @@ impl Db {
         into.put_all_of(&mut self.bin);
     }
 
-    /// The access clock that keys get when they are stored.
-    pub fn set_clock(&mut self, clock: AccessClock) {
-        self.clock = clock;
+    /// Uses of keys are remembered by this rule from now on.
+    pub fn set_access(&mut self, rule: AccessRule) {
+        self.access.rule = rule;
     }
 
     /// The key was used; `false` if it is missing.
-    pub fn touch(&mut self, key: Key<'_>, clock: AccessClock) -> bool {
+    pub fn touch(&mut self, key: Key<'_>) -> bool {
+        match self.table.find_mut(key) {
+            Some(entry) => {
+                self.access.touch(&mut entry.key);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Puts back when or how often the key was used; `false` if it is missing.
+    pub fn set_access_clock(&mut self, key: Key<'_>, clock: AccessClock) -> bool {
         self.table
             .find_mut(key)
             .map(|entry| entry.key.set_clock(clock))

@@ -11,6 +11,7 @@
 //! * [`db`]: [`Db`], one numbered database: keys, deadlines, the expiry cycle, scan.
 //! * [`dirty`]: which keys hold effects that are not committed yet, for the gate.
 //! * [`watch`]: versions of watched keys, for WATCH.
+//! * [`evict`]: which key goes when memory runs out.
 //! * [`garbage`]: large values that were removed, dropped elsewhere.
 //! * [`shard`]: [`ShardData`], everything that execution touches and that a borrow moves.
 //! * [`image`], [`walk`]: the state at one moment as RDB bytes, written while commands go on.
@@ -19,6 +20,7 @@ pub mod clock;
 pub mod db;
 pub mod dirty;
 mod due;
+pub mod evict;
 pub mod garbage;
 pub mod image;
 pub mod key;
@@ -35,13 +37,15 @@ pub mod value;
 pub mod walk;
 pub mod watch;
 
-pub use clock::AccessClock;
+pub use clock::{AccessClock, AccessRule};
 pub use db::{Change, Compression, Db, Deadline, ExpireScan};
 pub use dirty::{DirtyKeys, THIS_TURN};
+pub use evict::{EvictionPolicy, Victim};
 pub use garbage::Garbage;
 pub use image::{ImageChunk, encode_entry, encode_value};
 pub use key::Key;
 pub use long_str::STRING_LEN_MAX;
+pub use memory::MemoryParts;
 pub use shard::{DbIndex, ShardData};
 pub use string::Str;
 pub use types::stream;

@@ -6,6 +6,7 @@ mod effects_of_commands;
 mod effects_of_values;
 mod field_deadlines;
 mod harness;
+mod hyperloglogs;
 mod keyspace_commands;
 mod loaded_dumps;
 mod redis;

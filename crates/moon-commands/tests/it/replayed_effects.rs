@@ -97,6 +97,27 @@ const TEMPLATES: &[&str] = &[
     "spop K N",
     "srandmember K N",
     "smembers K",
+    "zadd K F V F V",
+    "zadd K N V N V F V",
+    "zadd K XX GT CH F V N V",
+    "zadd K NX F V N V",
+    "zadd K LT INCR F V",
+    "zincrby K F V",
+    "zrem K V V",
+    "zremrangebyrank K 1 N",
+    "zremrangebyscore K (0 N",
+    "zremrangebylex K - [hello",
+    "zpopmin K",
+    "zpopmax K N",
+    "zmpop 2 K K MIN COUNT 2",
+    "zrangestore K K 0 N",
+    "zunionstore K 2 K K WEIGHTS F F",
+    "zinterstore K 2 K K AGGREGATE MAX",
+    "zdiffstore K 2 K K",
+    "zunion 2 K K",
+    "zrange K 0 -1 WITHSCORES",
+    "zrandmember K N",
+    "zscan K 0",
 ];
 /// As the templates, for what is rare.
 const RARE_FROM: usize = 200;
@@ -151,6 +172,7 @@ fn small_limits() -> Limits {
         list_max_listpack_size: 3,
         set_max_intset_entries: 2,
         set_max_listpack_entries: 3,
+        zset_max_listpack_entries: 2,
         ..Limits::default()
     }
 }

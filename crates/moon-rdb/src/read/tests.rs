@@ -248,8 +248,9 @@ fn the_documented_hash_whose_fields_expire_is_written_and_read_as_the_page_says(
     let fields = [("user", "ann", None), ("code", "2222", Some(at))];
     let expected = entry(0, b"session", None, volatile_fields(&fields));
     let items = documented(1);
-    assert_eq!(entries(read(&sealed(&items)).unwrap()), [expected.clone()]);
-    let written = write(RdbVersion::V12, &[expected]);
+    let expected = [expected];
+    assert_eq!(entries(read(&sealed(&items)).unwrap()), expected);
+    let written = write(RdbVersion::V12, &expected);
     assert!(written.windows(items.len()).any(|window| window == items));
 }
 

@@ -93,6 +93,12 @@ impl Set {
         }
     }
 
+    /// Whether the members are kept as integers.
+    #[must_use]
+    pub fn is_ints(&self) -> bool {
+        matches!(self.form, Form::Ints(_))
+    }
+
     /// Whether there are no members.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -132,7 +138,7 @@ impl Set {
 
     /// Keeps the members as integers if all of them are, and they are not too many.
     pub fn use_ints(&mut self, limits: SetLimits) {
-        if matches!(self.form, Form::Ints(_)) || self.len() > limits.intset_entries {
+        if self.is_ints() || self.len() > limits.intset_entries {
             return;
         }
         let mut ints = Ints::default();
@@ -393,7 +399,7 @@ mod tests {
                 } else {
                     prop_assert_eq!(set.remove(&member), model.remove(&member));
                 }
-                if what == 0 && set.len() % 5 == 0 {
+                if what == 0 && set.len().is_multiple_of(5) {
                     let before: BTreeSet<_> = set.iter().map(Member::to_vec).collect();
                     set.use_ints(limits);
                     prop_assert!(set.iter().all(|member| before.contains(&member.to_vec())));
