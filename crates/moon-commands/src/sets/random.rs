@@ -7,8 +7,8 @@ use crate::error::CommandError;
 use crate::parse::integer_between;
 use moon_resp::{Args, Reply};
 use moon_store::{Key, Member, Set};
-use rand::{RngExt as _, SeedableRng as _};
 use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
 
 /// A reply of random picks with repetition may have about this many bytes: its length is the
 /// client's choice, independent of what is stored, and it is built in memory.
