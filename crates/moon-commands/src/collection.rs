@@ -3,7 +3,7 @@
 use crate::context::Cx;
 use crate::error::CommandError;
 use moon_resp::{Args, Reply};
-use moon_store::{Hash, Key, List, Set, Value, ZSet};
+use moon_store::{Hash, Key, List, Set, Stream, Value, ZSet};
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
 use std::collections::HashSet;
@@ -47,6 +47,27 @@ collection!(Hash);
 collection!(List);
 collection!(Set);
 collection!(ZSet);
+
+/// A stream stays when its last entry goes: its ids go on, and its groups have a place in it.
+impl Collection for Stream {
+    fn of(value: &Value) -> Option<&Self> {
+        match value {
+            Value::Stream(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    fn of_mut(value: &mut Value) -> Option<&mut Self> {
+        match value {
+            Value::Stream(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        false
+    }
+}
 
 /// The collection at `key` for a command that only reads, and the reply to write it to.
 pub(crate) fn read<'c, 'a, T: Collection>(

@@ -135,9 +135,10 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "exists" | "hexists" | "hlen" | "hstrlen" | "llen" | "object|encoding" | "object|freq"
         | "object|idletime" | "object|refcount" | "scard" | "sismember" | "strlen" | "touch"
         | "type" | "watch" => &[&["RO"]],
-        "expire" | "expireat" | "pexpire" | "pexpireat" | "persist" | "hmset" | "hset" | "lset"
+        "expire" | "expireat" | "hexpire" | "hexpireat" | "hmset" | "hpersist" | "hpexpire"
+        | "hpexpireat" | "hset" | "hsetex" | "lset" | "persist" | "pexpire" | "pexpireat"
         | "setrange" => &[&["RW", "update"]],
-        "getdel" | "lmpop" | "lpop" | "rpop" | "spop" => &[&["RW", "access", "delete"]],
+        "getdel" | "hgetdel" | "lmpop" | "lpop" | "rpop" | "spop" => &[&["RW", "access", "delete"]],
         "bitfield" => &[&["RW", "access", "update", "variable_flags"]],
         "bitop" => &[&["OW", "update"], &["RO", "access"]],
         "pfcount" | "pfdebug" => &[&["RW", "access"]],
@@ -160,6 +161,12 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "sdiffstore" | "sunionstore" => &[&["OW", "update"], &["RO", "access"]],
         "set" => &[&["RW", "access", "update", "variable_flags"]],
         "sinterstore" => &[&["RW", "update"], &["RO", "access"]],
+        "xack" | "xadd" | "xclaim" | "xgroup|setid" | "xsetid" => &[&["RW", "update"]],
+        "xackdel" | "xautoclaim" | "xdel" | "xdelex" | "xgroup|delconsumer" | "xgroup|destroy"
+        | "xtrim" => &[&["RW", "delete"]],
+        "xgroup|create" | "xgroup|createconsumer" => &[&["RW", "insert"]],
+        "xlen" => &[&["RO"]],
+        "xreadgroup" => &[&["RO", "access"]],
         _ if spec.flags.contains(Flags::READONLY) => &[&["RO", "access"]],
         _ => &[&["RW", "access", "update"]],
     }

@@ -12,7 +12,7 @@
 //! * [`server_commands`], [`subcommands`]: rows of what the server runs itself.
 //! * [`docs`]: what COMMAND answers.
 //! * the commands, one module per family: [`strings`], [`keys`], [`keyspace`] with [`scan`],
-//!   [`hashes`], [`lists`], [`sets`], [`zsets`], [`dump`].
+//!   [`hashes`], [`lists`], [`sets`], [`zsets`], [`streams`], [`dump`].
 //! * [`debug`]: what DEBUG does with data.
 //! * [`requests`]: the requests in a payload and whose data they touch.
 //! * [`mod@replay`]: a payload applied again; [`expire`]: keys that expire unasked; [`evict`]: keys
@@ -48,6 +48,7 @@ pub mod server_commands;
 pub mod sets;
 pub mod shard_set;
 pub mod spec;
+pub mod streams;
 pub mod strings;
 pub mod subcommands;
 pub mod table;

@@ -6,7 +6,7 @@
 //! shard cursor 0. So any key that is there during the whole walk is returned.
 
 use crate::collection::{Collection, read};
-use crate::context::{CommandResult, Cx};
+use crate::context::{CommandResult, Cx, has_expired};
 use crate::error::CommandError;
 use crate::glob::{self, Case};
 use crate::parse;
@@ -196,7 +196,7 @@ pub(crate) fn scan(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
             let next = shard
                 .db(db)
                 .scan(position, options.count, &mut |key, value, deadline| {
-                    let live = deadline.is_none_or(|at| at > now);
+                    let live = !has_expired(value, deadline, now);
                     if live && options.is_kind(value.kind()) && options.matches(key) {
                         found.push(key);
                     }

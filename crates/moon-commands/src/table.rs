@@ -5,8 +5,8 @@
 
 use crate::spec::{CommandId, CommandSpec};
 use crate::{
-    bitmaps, dump, hashes, hyperloglog, keys, keyspace, lists, server_commands, sets, strings,
-    zsets,
+    bitmaps, dump, hashes, hyperloglog, keys, keyspace, lists, server_commands, sets, streams,
+    strings, zsets,
 };
 use std::sync::LazyLock;
 
@@ -21,6 +21,7 @@ static FAMILIES: &[&[CommandSpec]] = &[
     hyperloglog::COMMANDS,
     zsets::COMMANDS,
     dump::COMMANDS,
+    streams::COMMANDS,
     server_commands::COMMANDS,
 ];
 

@@ -591,7 +591,8 @@ impl Shard {
         self.expires.set(on);
     }
 
-    /// Removes keys whose deadline has passed, for at most `budget`. Returns whether it ran out
+    /// Removes keys and fields of hashes whose deadline has passed, for at most `budget`. Returns
+    /// whether it ran out
     /// of time, so that there is more to do. Does nothing while the data is away or the log
     /// cannot take the deletions.
     pub(crate) fn expire(&self, budget: std::time::Duration) -> bool {
@@ -612,8 +613,8 @@ impl Shard {
             let mut is_over = || started.elapsed() >= budget;
             moon_commands::expire::expire_cycle(data, unix_now(), effects, &mut is_over)
         };
-        if stats.expired > 0 {
-            self.observer.expired(stats.expired);
+        if stats.expired + stats.expired_fields > 0 {
+            self.observer.expired(stats.expired, stats.expired_fields);
             self.open_turn();
         }
         stats.out_of_time

@@ -9,7 +9,7 @@ use crate::load::{LoadError, LoadExpired, load_rdb};
 use crate::shard_set::ShardSet;
 use moon_core::ShardCount;
 use moon_rdb::{RdbLimits, RdbVersion, RdbWriter};
-use moon_store::{AccessClock, DbIndex, ShardData, encode_entry};
+use moon_store::{AccessRule, DbIndex, ShardData, encode_entry};
 use std::io;
 
 /// Why a shard cannot be reloaded.
@@ -24,7 +24,7 @@ pub enum ReloadError {
 }
 
 /// Writes all keys of `shard`, expired or not, and puts what a load of them makes in their place.
-/// All keys count as used at `clock` afterwards. Takes the memory of the shard once more meanwhile.
+/// All keys count as used by `access` then. Takes the memory of the shard once more meanwhile.
 ///
 /// # Errors
 /// [`ReloadError`], and the shard is as it was.
@@ -32,12 +32,12 @@ pub fn reload(
     shard: &mut ShardData,
     count: ShardCount,
     limits: &Limits,
-    clock: AccessClock,
+    access: AccessRule,
 ) -> Result<(), ReloadError> {
     let databases = DbIndex::try_from(shard.dbs.len()).unwrap_or(DbIndex::MAX);
     let file = write(shard)?;
     let mut loaded = ShardData::new(shard.id, databases, false);
-    loaded.set_clock(clock);
+    loaded.set_access(access);
     load_rdb(
         ShardSet::One(&mut loaded),
         count,

@@ -17,7 +17,7 @@ use moon_core::Lsn;
 use moon_resp::{Args, OwnedArgs, Reply};
 use moon_shard::mailbox::ControlMessage;
 use moon_shard::{Borrowed, ShardMask};
-use moon_store::{AccessClock, DbIndex, Key, ShardData, Value};
+use moon_store::{DbIndex, Key, ShardData, Value};
 use std::rc::Rc;
 use std::time::Instant;
 use tokio::sync::oneshot;
@@ -283,12 +283,12 @@ fn check_reload_options(args: Args<'_>) -> Result<(), String> {
 fn reload(borrowed: &mut Borrowed, connection: &Connection) -> Result<(), String> {
     let count = connection.shard.count();
     let limits = borrowed.limits();
-    let clock = AccessClock::from_seconds(u64::try_from(borrowed.now().0 / 1000).unwrap_or(0));
+    let access = limits.access_rule(borrowed.now());
     for shard in count.ids() {
         let Some(shard) = borrowed.data(shard) else {
             continue;
         };
-        data::reload::reload(shard, count, &limits, clock).map_err(|error| {
+        data::reload::reload(shard, count, &limits, access).map_err(|error| {
             tracing::warn!("DEBUG RELOAD: {}", anyhow::Error::new(error).to_string());
             "ERR Error trying to load the RDB dump, check server logs.".to_owned()
         })?;
