@@ -28,6 +28,7 @@ pub mod effects;
 pub mod error;
 pub mod execute;
 pub mod expire;
+pub mod geo;
 pub mod glob;
 pub mod hashes;
 pub mod hyperloglog;
