@@ -13,9 +13,11 @@ mod support;
 
 mod clients;
 mod deadlines;
+mod debug;
 mod disk;
 mod documents;
 mod migrate;
+mod move_keys;
 mod oracle;
 mod oracle_cases;
 mod protocol;

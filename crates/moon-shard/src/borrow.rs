@@ -13,7 +13,7 @@
 
 use crate::mailbox::{ControlMessage, Directory};
 use crate::running::Meter;
-use crate::shard::{Shard, access_clock, unix_now};
+use crate::shard::{Shard, unix_now};
 use bytes::Bytes;
 use moon_commands::context::{Counts, Origin};
 use moon_commands::{CommandId, Cx, Effects, Limits, ShardSet, by_id, execute};
@@ -192,9 +192,9 @@ impl Shard {
         }
         borrowed.now = unix_now();
         // A shard that executes nothing itself does not move its access clock.
-        let clock = access_clock(borrowed.now);
+        let rule = borrowed.limits.access_rule(borrowed.now);
         for data in borrowed.boxes.iter_mut().flatten() {
-            data.set_clock(clock);
+            data.set_access(rule);
         }
         borrowed
     }
@@ -245,6 +245,17 @@ impl Borrowed {
     /// The data of one shard in hand.
     pub fn data(&mut self, shard: ShardId) -> Option<&mut ShardData> {
         self.boxes[shard.index()].as_deref_mut()
+    }
+
+    /// The data of all shards in hand, in their order.
+    pub fn all(&self) -> impl Iterator<Item = &ShardData> {
+        self.boxes.iter().flatten().map(|data| &**data)
+    }
+
+    /// The bounds and thresholds in force.
+    #[must_use]
+    pub fn limits(&self) -> Arc<Limits> {
+        Arc::clone(&self.limits)
     }
 
     /// The time at which this executes.

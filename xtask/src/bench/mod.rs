@@ -1,8 +1,10 @@
 //! `cargo xtask bench`: side by side with `redis-server`, in one run on one machine.
 //!
-//! Three measurements, each with a table of its own:
+//! Five measurements, each with a table of its own:
 //! * [`throughput`] (no subcommand): requests per second, CPU per request, the cost of idling;
 //! * [`recovery`]: how long a start takes that has data to load;
+//! * [`types`]: CPU per request of one command of each type;
+//! * [`memory`]: memory per entry of each type;
 //! * [`rewrite`]: what clients and memory see of a rewrite of the log.
 //!
 //! All of them take turns between the servers, round by round, so that a slow minute of the
@@ -17,6 +19,7 @@
 
 mod idle;
 mod measure;
+mod memory;
 mod paced;
 mod plan;
 mod process;
@@ -24,6 +27,7 @@ mod recovery;
 mod rewrite;
 mod table;
 mod throughput;
+mod types;
 
 use crate::binary::{ServerBinary, ServerOptions, target_dir, workspace_root};
 use anyhow::{Context as _, Result};
@@ -49,6 +53,10 @@ enum Measurement {
     Recovery(recovery::Options),
     /// Watch memory, latency and throughput while the log is rewritten
     Rewrite(rewrite::Options),
+    /// Compare the CPU per request of one command of each type
+    Types(types::Options),
+    /// Compare the memory per entry of each type
+    Memory(memory::Options),
 }
 
 /// Runs one measurement and writes its table.
@@ -57,6 +65,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         None => throughput::run(&options.throughput),
         Some(Measurement::Recovery(options)) => recovery::run(options),
         Some(Measurement::Rewrite(options)) => rewrite::run(options),
+        Some(Measurement::Types(options)) => types::run(options),
+        Some(Measurement::Memory(options)) => memory::run(options),
     }
 }
 

@@ -21,6 +21,7 @@ const MAKERS: &[&str] = &[
     "sadd k 9000000000 1",
     "sadd k b a 1",
     "hset k f v 1 2 long 5000000000",
+    "zadd k 1 a 2.5 b -inf c 3.14 d 5 7",
 ];
 
 fn run(moon: &mut Instance, parts: &[&[u8]]) -> Vec<u8> {
@@ -49,6 +50,7 @@ fn large(kind: &str) -> Vec<String> {
             "rpush" => format!("rpush k element-{n} {n}"),
             "sadd" => format!("sadd k member-{n} {n}"),
             "hset" => format!("hset k field-{n} {n} {n} value-{n}"),
+            "zadd" => format!("zadd k {n} member-{n} {n}.25 {n}"),
             _ => format!("append k {n}-and-some-more-that-repeats-itself"),
         })
         .collect()
@@ -108,7 +110,7 @@ fn each_server_restores_what_the_other_dumped() {
         let (read, is_ordered) = reader_of(make);
         exchange(&mut redis, &[(*make).to_owned()], read, is_ordered);
     }
-    for kind in ["append", "rpush", "sadd", "hset"] {
+    for kind in ["append", "rpush", "sadd", "hset", "zadd"] {
         let (read, is_ordered) = reader_of(kind);
         exchange(&mut redis, &large(kind), read, is_ordered);
     }
@@ -119,6 +121,7 @@ fn reader_of(command: &str) -> (&'static str, bool) {
         Some("rpush") => ("lrange k 0 -1", true),
         Some("sadd") => ("smembers k", false),
         Some("hset") => ("hgetall k", false),
+        Some("zadd") => ("zrange k 0 -1 WITHSCORES", true),
         _ => ("get k", true),
     }
 }

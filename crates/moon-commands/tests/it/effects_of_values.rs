@@ -31,3 +31,36 @@ fn lists_tell_what_was_moved_and_nothing_else() {
         ("llen l", &[]),
     ]);
 }
+
+#[test]
+fn registers_tell_what_raised_them() {
+    check(&[
+        ("pfadd h", &["pfadd h"]),
+        ("pfadd h a b", &["pfadd h a b"]),
+        ("pfadd h b", &[]),
+        ("pfcount h", &[]),
+        ("pfcount h h", &[]),
+        ("pfmerge m h none", &["pfmerge m h none"]),
+        ("pfdebug encoding h", &[]),
+        ("pfdebug todense h", &["pfdebug todense h"]),
+        ("pfdebug todense h", &[]),
+    ]);
+}
+
+#[test]
+fn bits_tell_what_was_asked_if_it_changed_something() {
+    check(&[
+        ("getbit b 5", &[]),
+        ("bitop or r none", &[]),
+        ("setbit b 5 1", &["setbit b 5 1"]),
+        ("setbit b 5 1", &[]),
+        ("bitop not r b", &["bitop not r b"]),
+        ("bitop and r none", &["bitop and r none"]),
+        ("exists r", &[]),
+        ("bitfield b get u8 0", &[]),
+        ("bitfield b set u8 0 4", &[]),
+        ("bitfield b incrby u8 0 1", &["bitfield b incrby u8 0 1"]),
+        ("bitcount b", &[]),
+        ("pexpireat b 1700000000001", &["PEXPIREAT b 1700000000001"]),
+    ]);
+}

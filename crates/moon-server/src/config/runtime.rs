@@ -34,6 +34,7 @@ pub struct Settings {
     pub set_max_listpack_value: AtomicU64,
     pub zset_max_listpack_entries: AtomicU64,
     pub zset_max_listpack_value: AtomicU64,
+    pub hll_sparse_max_bytes: AtomicU64,
     pub hz: AtomicU32,
     pub active_expire_effort: AtomicU32,
     appendfsync: AtomicU8,
@@ -74,6 +75,8 @@ impl Settings {
             .store(config.zset_max_listpack_entries, Relaxed);
         self.zset_max_listpack_value
             .store(config.zset_max_listpack_value, Relaxed);
+        self.hll_sparse_max_bytes
+            .store(config.hll_sparse_max_bytes, Relaxed);
         self.hz.store(config.hz, Relaxed);
         self.active_expire_effort
             .store(config.active_expire_effort, Relaxed);
@@ -336,7 +339,7 @@ mod tests {
         ] {
             assert_eq!(set(&config, words).unwrap_err().to_string(), expected);
         }
-        assert!(set(&config, &["maxmemory", "100mb"]).is_err());
-        set(&config, &["maxmemory", "0", "save", ""]).unwrap();
+        assert!(set(&config, &["maxmemory-clients", "100mb"]).is_err());
+        set(&config, &["maxmemory-clients", "0", "save", ""]).unwrap();
     }
 }

@@ -9,7 +9,7 @@ use moon_resp::{Args, OwnedArgs, Protocol, Reply, Span};
 use moon_shard::mailbox::{ControlMessage, DataMessage};
 use moon_shard::shard::Shared;
 use moon_shard::{
-    Batch, BatchCommand, Directory, Gate, LazyFree, NoObserver, Session, SessionId, Shard,
+    Batch, BatchCommand, Directory, Gate, LazyFree, Memory, NoObserver, Session, SessionId, Shard,
     ShardConfig, ShardMask, ShardSeed, spawn,
 };
 use moon_store::{ShardData, THIS_TURN};
@@ -49,7 +49,7 @@ impl World {
         let directory = Directory::new(count);
         let failing_logs = Arc::default();
         let frames = Frames::default();
-        let lazy_free = LazyFree::start().unwrap();
+        let memory = Memory::new(count, LazyFree::start().unwrap());
         let (mut disks, mut stops, mut threads) = (vec![], vec![], vec![]);
         for id in count.ids() {
             let disk = Disk::new(Lane::new(Arc::clone(&clock), id));
@@ -70,7 +70,7 @@ impl World {
                     directory: directory.clone(),
                     clock: Arc::clone(&clock),
                     failing_logs: Arc::clone(&failing_logs),
-                    lazy_free: lazy_free.clone(),
+                    memory: Arc::clone(&memory),
                 },
                 data: Box::new(ShardData::new(id, DATABASES, true)),
                 log: Box::new(log),
