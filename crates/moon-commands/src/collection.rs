@@ -1,9 +1,13 @@
-//! What commands on hashes, lists and sets share: the type check, and that no empty one is kept.
+//! What commands on hashes, lists, sets and sorted sets share: the type check, and that no empty one is kept.
 
 use crate::context::Cx;
 use crate::error::CommandError;
 use moon_resp::{Args, Reply};
-use moon_store::{Hash, Key, List, Set, Value};
+use moon_store::{Hash, Key, List, Set, Stream, Value, ZSet};
+use rand::RngExt as _;
+use rand::rngs::SmallRng;
+use std::collections::HashSet;
+use std::hash::Hash as Hashable;
 
 /// A type of value that holds several things.
 pub(crate) trait Collection: Sized {
@@ -42,6 +46,28 @@ macro_rules! collection {
 collection!(Hash);
 collection!(List);
 collection!(Set);
+collection!(ZSet);
+
+/// A stream stays when its last entry goes: its ids go on, and its groups have a place in it.
+impl Collection for Stream {
+    fn of(value: &Value) -> Option<&Self> {
+        match value {
+            Value::Stream(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    fn of_mut(value: &mut Value) -> Option<&mut Self> {
+        match value {
+            Value::Stream(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        false
+    }
+}
 
 /// The collection at `key` for a command that only reads, and the reply to write it to.
 pub(crate) fn read<'c, 'a, T: Collection>(
@@ -86,6 +112,28 @@ pub(crate) fn shrink<T: Collection, R>(
     Ok(Some(result))
 }
 
+/// Makes the result of a command, which has `len` elements, the value of a key, whatever that
+/// held; an empty result removes the key. The effect is the command as sent, which is exact if the
+/// command has looked all its sources up as a write does. Answers the length.
+pub(crate) fn store_result(
+    cx: &mut Cx<'_>,
+    key: Key<'_>,
+    result: Value,
+    len: usize,
+    args: Args<'_>,
+) {
+    let was_there = cx.live(cx.db, key).is_some();
+    if len > 0 {
+        cx.store(key, result, None);
+    } else if was_there {
+        cx.remove(key);
+    }
+    if len > 0 || was_there {
+        cx.changed_as_sent(&[key], args);
+    }
+    cx.reply.count(len);
+}
+
 /// The optional count of pops, at `index`: not negative.
 pub(crate) fn pop_count(args: Args<'_>, index: usize) -> Result<Option<usize>, CommandError> {
     let Some(arg) = args.get(index) else {
@@ -97,6 +145,39 @@ pub(crate) fn pop_count(args: Args<'_>, index: usize) -> Result<Option<usize>, C
         .ok_or(CommandError::Text(
             "ERR value is out of range, must be positive",
         ))
+}
+
+/// `wanted` distinct ones of `all`, fewer than there are; `random` turns a random number into one
+/// of them. Takes time in proportion to what is wanted, whatever the size of the collection.
+pub(crate) fn distinct_picks<T: Eq + Hashable + Copy>(
+    all: impl ExactSizeIterator<Item = T>,
+    random: impl Fn(u64) -> Option<T>,
+    wanted: usize,
+    rng: &mut SmallRng,
+) -> Vec<T> {
+    let mut left = all.len();
+    let mut picks = Vec::with_capacity(wanted);
+    if wanted > left / 3 {
+        // One pass: each one is taken with the chance that makes up for those before it.
+        for one in all {
+            if rng.random_range(0..left) < wanted - picks.len() {
+                picks.push(one);
+            }
+            left -= 1;
+        }
+        return picks;
+    }
+    // At most a third is taken already, so that few tries are in vain.
+    let mut seen = HashSet::with_capacity(wanted);
+    while picks.len() < wanted {
+        let Some(one) = random(rng.random()) else {
+            break;
+        };
+        if seen.insert(one) {
+            picks.push(one);
+        }
+    }
+    picks
 }
 
 /// The error for a number of arguments that the table admits and the command does not.

@@ -42,10 +42,13 @@ pub(crate) fn key_specs(spec: &CommandSpec) -> Vec<KeySpec> {
     match spec.keys {
         _ if !subcommands::of(spec.name).is_empty() => Vec::new(),
         Keys::None => Vec::new(),
-        Keys::Found(_) => vec![KeySpec {
-            flags: groups[0],
-            place: None,
-        }],
+        Keys::Found(_) => (0..)
+            .zip(groups)
+            .map(|(nth, flags)| KeySpec {
+                flags,
+                place: usual_place(spec.name).filter(|_| nth == 0),
+            })
+            .collect(),
         Keys::Numkeys { at, destination } => {
             let counted = KeySpec {
                 flags: groups[groups.len() - 1],
@@ -71,20 +74,32 @@ pub(crate) fn key_specs(spec: &CommandSpec) -> Vec<KeySpec> {
                 let place = Some(KeyPlace::Range(KeyRange { first, last, step }));
                 return vec![KeySpec { flags, place }];
             }
-            // A group is one key.
-            (0..)
-                .zip(groups)
-                .map(|(nth, flags)| KeySpec {
-                    flags,
-                    place: Some(KeyPlace::Range(KeyRange {
-                        first: first + nth * step,
-                        last: 0,
-                        step: 1,
-                    })),
-                })
-                .collect()
+            // A group is one key, and the last one all that follow.
+            let last_group = groups.len() - 1;
+            let spec_of = |(nth, flags): (usize, &&'static [&'static str])| KeySpec {
+                flags,
+                place: Some(KeyPlace::Range(KeyRange {
+                    first: first + nth as i64 * step,
+                    last: if nth == last_group { last.min(0) } else { 0 },
+                    step: 1,
+                })),
+            };
+            groups.iter().enumerate().map(spec_of).collect()
         }
     }
+}
+
+/// Where the first group of keys usually is, of a command whose keys take more to find.
+fn usual_place(name: &str) -> Option<KeyPlace> {
+    let first = match name {
+        "migrate" => 3,
+        _ => return None,
+    };
+    Some(KeyPlace::Range(KeyRange {
+        first,
+        last: 0,
+        step: 1,
+    }))
 }
 
 /// What `request` does to its `nth` key.
@@ -111,9 +126,8 @@ pub(crate) fn flags_in_request(
 /// What is done to the keys: to all the same, or a group of flags for each. Never empty.
 fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
     match spec.name {
-        "append" | "hsetnx" | "lpush" | "lpushx" | "rpush" | "rpushx" | "sadd" => {
-            &[&["RW", "insert"]]
-        }
+        "append" | "hsetnx" | "linsert" | "lpush" | "lpushx" | "pfadd" | "rpush" | "rpushx"
+        | "sadd" => &[&["RW", "insert"]],
         "copy" => &[&["RO", "access"], &["OW", "update"]],
         "rename" => &[&["RW", "access", "delete"], &["OW", "update"]],
         "renamenx" => &[&["RW", "access", "delete"], &["OW", "insert"]],
@@ -121,13 +135,38 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "exists" | "hexists" | "hlen" | "hstrlen" | "llen" | "memory|usage" | "object|encoding"
         | "object|freq" | "object|idletime" | "object|refcount" | "scard" | "sismember"
         | "strlen" | "touch" | "type" | "watch" => &[&["RO"]],
-        "expire" | "expireat" | "pexpire" | "pexpireat" | "persist" | "hmset" | "hset"
+        "expire" | "expireat" | "hexpire" | "hexpireat" | "hmset" | "hpersist" | "hpexpire"
+        | "hpexpireat" | "hset" | "hsetex" | "lset" | "persist" | "pexpire" | "pexpireat"
         | "setrange" => &[&["RW", "update"]],
-        "getdel" | "lpop" | "rpop" | "spop" => &[&["RW", "access", "delete"]],
-        "hdel" | "srem" => &[&["RW", "delete"]],
-        "mset" | "psetex" | "setex" => &[&["OW", "update"]],
+        "getdel" | "hgetdel" | "lmpop" | "lpop" | "rpop" | "spop" => &[&["RW", "access", "delete"]],
+        "bitfield" => &[&["RW", "access", "update", "variable_flags"]],
+        "bitop" => &[&["OW", "update"], &["RO", "access"]],
+        "pfcount" | "pfdebug" => &[&["RW", "access"]],
+        "pfmerge" => &[&["RW", "access", "insert"], &["RO", "access"]],
+        "lmove" | "rpoplpush" | "smove" => &[&["RW", "access", "delete"], &["RW", "insert"]],
+        "hdel" | "lrem" | "ltrim" | "srem" => &[&["RW", "delete"]],
+        "mset" | "psetex" | "restore" | "setex" => &[&["OW", "update"]],
+        "migrate" => &[
+            &["RW", "access", "delete"],
+            &["RW", "access", "delete", "incomplete"],
+        ],
+        "zadd" => &[&["RW", "update"]],
+        "zcard" => &[&["RO"]],
+        "zdiffstore" | "zinterstore" | "zrangestore" | "zunionstore" => {
+            &[&["OW", "update"], &["RO", "access"]]
+        }
+        "zmpop" | "zpopmax" | "zpopmin" => &[&["RW", "access", "delete"]],
+        "zrem" | "zremrangebylex" | "zremrangebyrank" | "zremrangebyscore" => &[&["RW", "delete"]],
         "msetnx" | "setnx" => &[&["OW", "insert"]],
+        "sdiffstore" | "sunionstore" => &[&["OW", "update"], &["RO", "access"]],
         "set" => &[&["RW", "access", "update", "variable_flags"]],
+        "sinterstore" => &[&["RW", "update"], &["RO", "access"]],
+        "xack" | "xadd" | "xclaim" | "xgroup|setid" | "xsetid" => &[&["RW", "update"]],
+        "xackdel" | "xautoclaim" | "xdel" | "xdelex" | "xgroup|delconsumer" | "xgroup|destroy"
+        | "xtrim" => &[&["RW", "delete"]],
+        "xgroup|create" | "xgroup|createconsumer" => &[&["RW", "insert"]],
+        "xlen" => &[&["RO"]],
+        "xreadgroup" => &[&["RO", "access"]],
         _ if spec.flags.contains(Flags::READONLY) => &[&["RO", "access"]],
         _ => &[&["RW", "access", "update"]],
     }

@@ -12,16 +12,22 @@
 //! * [`server_commands`], [`subcommands`]: rows of what the server runs itself.
 //! * [`docs`]: what COMMAND answers.
 //! * the commands, one module per family: [`strings`], [`keys`], [`keyspace`] with [`scan`],
-//!   [`hashes`], [`lists`], [`sets`], `memory`.
+//!   [`hashes`], [`lists`], [`sets`], [`zsets`], [`streams`], [`dump`],
+//!   `memory`.
+//! * [`debug`]: what DEBUG does with data.
 //! * [`requests`]: the requests in a payload and whose data they touch.
 //! * [`mod@replay`]: a payload applied again; [`expire`]: keys that expire unasked; [`evict`]: keys
 //!   that make room;
 //!   [`load`]: the keys of an RDB file.
 
+pub mod bitmaps;
 mod collection;
 mod command_keys;
 pub mod context;
+pub mod debug;
 pub mod docs;
+mod double;
+pub mod dump;
 pub mod effects;
 pub mod error;
 pub mod evict;
@@ -29,6 +35,7 @@ pub mod execute;
 pub mod expire;
 pub mod glob;
 pub mod hashes;
+pub mod hyperloglog;
 pub mod keys;
 pub mod keyspace;
 pub mod lists;
@@ -43,11 +50,13 @@ pub mod server_commands;
 pub mod sets;
 pub mod shard_set;
 pub mod spec;
+pub mod streams;
 pub mod strings;
 pub mod subcommands;
 pub mod table;
 #[cfg(test)]
 mod testing;
+pub mod zsets;
 
 pub use context::{Cx, Limits};
 pub use effects::Effects;

@@ -13,13 +13,14 @@ use moon_core::{ShardCount, ShardId, UnixMs};
 use moon_rdb::{
     RdbEntry, RdbEntryRef, RdbError, RdbFault, RdbItemRef, RdbLimits, RdbReadValue, RdbReader,
 };
+use moon_store::stream::StreamFault;
 use moon_store::{Change, Db, DbIndex, Deadline, Key, ShardData, Value};
 use std::fmt;
 use std::io::Read;
 use values::{ValueFault, owned_value, read_value};
 
 mod batch;
-mod values;
+pub(crate) mod values;
 
 /// Bytes read between two reports of progress.
 const PROGRESS_BYTES: u64 = 1 << 20;
@@ -91,7 +92,7 @@ pub enum LoadError {
         /// The field or member.
         element: Vec<u8>,
     },
-    /// A list, set or hash without elements.
+    /// A list, set, hash or sorted set without elements.
     #[error("key {} of database {db} holds nothing", Shown(key))]
     Empty {
         /// The database.
@@ -108,6 +109,30 @@ pub enum LoadError {
         key: Vec<u8>,
         /// Length of the piece.
         bytes: usize,
+    },
+    /// The score of a member of a sorted set is not a number.
+    #[error(
+        "key {} of database {db} gives {} a score that is not a number",
+        Shown(key),
+        Shown(member)
+    )]
+    NoScore {
+        /// The database.
+        db: u32,
+        /// The key.
+        key: Vec<u8>,
+        /// The member.
+        member: Vec<u8>,
+    },
+    /// A stream that no command could have made.
+    #[error("key {} of database {db} is a stream with {fault}", Shown(key))]
+    Stream {
+        /// The database.
+        db: u32,
+        /// The key.
+        key: Vec<u8>,
+        /// What is wrong with it.
+        fault: StreamFault,
     },
     /// The key belongs to a shard that is not in hand.
     #[error("key {} belongs to another shard", Shown(key))]
@@ -241,6 +266,8 @@ impl Place<'_> {
             ValueFault::Empty => LoadError::Empty { db, key },
             ValueFault::Duplicate(element) => LoadError::DuplicateElement { db, key, element },
             ValueFault::TooLong(bytes) => LoadError::TooLong { db, key, bytes },
+            ValueFault::NoScore(member) => LoadError::NoScore { db, key, member },
+            ValueFault::Stream(fault) => LoadError::Stream { db, key, fault },
         }
     }
 

@@ -1,5 +1,6 @@
 //! Numbers and options out of arguments.
 
+use crate::double::{is_space, strtod};
 use crate::error::CommandError;
 use moon_core::UnixMs;
 use moon_resp::Args;
@@ -53,6 +54,31 @@ pub fn integer_between(arg: &[u8], min: i64, max: i64) -> Result<i64, CommandErr
     Err(detailed(format!(
         "ERR value is out of range, value must between {min} and {max}"
     )))
+}
+
+/// A count of at least `min`.
+///
+/// # Errors
+/// Whatever is wrong with it, the error is `text`.
+pub fn at_least(min: i64, arg: &[u8], text: &'static str) -> Result<usize, CommandError> {
+    canonical_integer(arg)
+        .filter(|count| *count >= min)
+        .and_then(|count| usize::try_from(count).ok())
+        .ok_or(CommandError::Text(text))
+}
+
+/// A floating point number: decimal or hexadecimal, `inf` or `infinity`, as `strtod` reads it,
+/// but without spaces, and not so large or small that it would read as infinity or 0.
+///
+/// # Errors
+/// [`CommandError::NotAFloat`], also for NaN.
+pub fn double(arg: &[u8]) -> Result<f64, CommandError> {
+    let read = strtod(arg);
+    let spaced = arg.first().is_none_or(|first| is_space(*first));
+    if spaced || read.len != arg.len() || read.out_of_range || read.value.is_nan() {
+        return Err(CommandError::NotAFloat);
+    }
+    Ok(read.value)
 }
 
 /// The number of one of `databases` databases.
@@ -197,6 +223,20 @@ mod tests {
         ];
         for text in invalid {
             assert_eq!(integer(text), Err(CommandError::NotAnInteger));
+        }
+    }
+
+    #[test]
+    fn floating_point_numbers_have_no_spaces_and_are_in_range() {
+        for (text, value) in [("-3.5e1", -35.0), ("+inf", f64::INFINITY), ("0x1p-2", 0.25)] {
+            assert_eq!(double(text.as_bytes()), Ok(value));
+        }
+        for text in ["", " 1", "1 ", "1e400", "1e-400", "nan", "x", "1\0", "1,5"] {
+            assert_eq!(
+                double(text.as_bytes()),
+                Err(CommandError::NotAFloat),
+                "{text}"
+            );
         }
     }
 

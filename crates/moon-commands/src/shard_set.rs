@@ -1,7 +1,7 @@
 //! The data a command runs against: one shard in the fast path, several that were borrowed.
 
 use moon_core::{ShardCount, ShardId};
-use moon_store::ShardData;
+use moon_store::{DbIndex, Key, ShardData, Value};
 
 /// The shards in hand. A command is written once, against this.
 ///
@@ -31,6 +31,22 @@ impl ShardSet<'_> {
                 .as_deref_mut()
                 .expect("a command borrows the shards of all its keys"),
         }
+    }
+
+    /// The value of a key that is there, expired or not; notes nothing. For commands that look at
+    /// several values at once, each of which they have looked up with [`crate::Cx`] before.
+    ///
+    /// # Panics
+    /// As [`ShardSet::of_key`].
+    pub(crate) fn peek(&self, db: DbIndex, key: Key<'_>) -> Option<&Value> {
+        let shard = match self {
+            ShardSet::One(shard) => &**shard,
+            ShardSet::Many { count, shards } => shards[count.shard_of_key(key.bytes).index()]
+                .as_deref()
+                .expect("a command borrows the shards of all its keys"),
+        };
+        let (value, _) = shard.dbs[usize::from(db)].get(key)?;
+        Some(value)
     }
 
     /// The same shards for a shorter time, so that one set serves several commands.

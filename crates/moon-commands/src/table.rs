@@ -4,7 +4,10 @@
 //! lower-cased in three 64-bit words, which also are what the open-addressing table holds.
 
 use crate::spec::{CommandId, CommandSpec};
-use crate::{hashes, keys, keyspace, lists, server_commands, sets, strings};
+use crate::{
+    bitmaps, dump, hashes, hyperloglog, keys, keyspace, lists, server_commands, sets, streams,
+    strings, zsets,
+};
 use std::sync::LazyLock;
 
 static FAMILIES: &[&[CommandSpec]] = &[
@@ -14,6 +17,11 @@ static FAMILIES: &[&[CommandSpec]] = &[
     hashes::COMMANDS,
     lists::COMMANDS,
     sets::COMMANDS,
+    bitmaps::COMMANDS,
+    hyperloglog::COMMANDS,
+    zsets::COMMANDS,
+    dump::COMMANDS,
+    streams::COMMANDS,
     server_commands::COMMANDS,
 ];
 

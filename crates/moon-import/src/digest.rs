@@ -5,7 +5,7 @@
 //! It is for comparing within one process, and no protection against somebody who wants two
 //! keyspaces to look the same.
 
-use moon_store::{Deadline, IntText, ShardData, Value};
+use moon_store::{Deadline, IntText, ShardData, Stream, StreamId, Value};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// What a keyspace comes to.
@@ -71,9 +71,43 @@ fn content(value: &Value) -> u128 {
             let member = member.to_vec();
             hash(|hasher| member.hash(hasher))
         })),
-        Value::Hash(fields) => sum(fields
+        Value::Stream(stream) => hash(|hasher| stream_content(stream, hasher)),
+        Value::Hash(fields) => sum(fields.fields().map(|field| {
+            let deadline = field.deadline.map(|at| at.0);
+            hash(|hasher| (field.name, field.value, deadline).hash(hasher))
+        })),
+        Value::ZSet(members) => sum(members
             .iter()
-            .map(|(field, value)| hash(|hasher| (field, value).hash(hasher)))),
+            .map(|(member, score)| hash(|hasher| (member, score.to_bits()).hash(hasher)))),
+    }
+}
+
+/// Everything but the times at which consumers were heard of: files of older versions do not have
+/// them all, and no write depends on them.
+fn stream_content(stream: &Stream, hasher: &mut DefaultHasher) {
+    stream.len().hash(hasher);
+    stream.last_id().hash(hasher);
+    stream.max_deleted_id().hash(hasher);
+    stream.entries_added().hash(hasher);
+    let mut text = Vec::new();
+    for entry in stream.range(StreamId::MIN, StreamId::MAX) {
+        (entry.id, entry.len()).hash(hasher);
+        for (name, value) in entry.fields() {
+            for element in [name, value] {
+                text.clear();
+                element.spell(&mut text);
+                text.hash(hasher);
+            }
+        }
+    }
+    for (name, group) in stream.groups() {
+        (name, group.last_id, group.entries_read).hash(hasher);
+        for (id, pending) in group.pending() {
+            (id, pending.delivered_ms, pending.deliveries).hash(hasher);
+        }
+        for consumer in group.consumers() {
+            (consumer.name(), consumer.pending()).hash(hasher);
+        }
     }
 }
 

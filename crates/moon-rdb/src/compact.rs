@@ -1,15 +1,17 @@
 //! Listpacks, ziplists and intsets: small collections that Redis keeps, and saves, in one string.
 //!
-//! Read only. Each is walked once from its front; every length is checked against the bytes that
-//! are there, and the counts and sizes in the headers must agree with what was walked.
+//! Read only here; [`crate::listpack`] also makes them. Each is walked once from its front; every
+//! length is checked against the bytes that are there, and the counts and sizes in the headers must
+//! agree with what was walked.
 
 use crate::elements::Elements;
 use crate::error::RdbFault;
+use crate::listpack::{self, Element};
 
 /// The element count of a header that did not fit its 16 bits.
 const COUNT_UNKNOWN: u16 = u16::MAX;
 
-/// The last byte of a listpack and of a ziplist.
+/// The last byte of a ziplist.
 const END: u8 = 0xff;
 
 const LISTPACK: RdbFault = RdbFault::BadCompact("listpack");
@@ -19,7 +21,10 @@ const INTSET: RdbFault = RdbFault::BadCompact("intset");
 /// Appends the elements of a listpack, integers spelled out. After an error `out` is not to be
 /// used; so with the others.
 pub(crate) fn listpack(bytes: &[u8], out: &mut Elements) -> Result<(), RdbFault> {
-    walk_listpack(bytes, out).ok_or(LISTPACK)
+    match listpack::walk(bytes, |element| push(element, out)) {
+        true => Ok(()),
+        false => Err(LISTPACK),
+    }
 }
 
 /// Appends the elements of a ziplist, integers spelled out.
@@ -60,18 +65,10 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// What an element is.
-enum Element<'a> {
-    Bytes(&'a [u8]),
-    Int(i64),
-}
-
-impl Element<'_> {
-    fn push_to(self, out: &mut Elements) {
-        match self {
-            Element::Bytes(bytes) => out.push(bytes),
-            Element::Int(number) => out.push_int(number),
-        }
+fn push(element: Element<'_>, out: &mut Elements) {
+    match element {
+        Element::Bytes(bytes) => out.push(bytes),
+        Element::Int(number) => out.push_int(number),
     }
 }
 
@@ -81,73 +78,6 @@ fn as_len(number: u32) -> Option<usize> {
 
 fn count_agrees(stored: u16, found: usize) -> bool {
     stored == COUNT_UNKNOWN || usize::from(stored) == found
-}
-
-fn walk_listpack(bytes: &[u8], out: &mut Elements) -> Option<()> {
-    let mut cursor = Cursor(bytes);
-    let total = as_len(u32::from_le_bytes(cursor.array()?))?;
-    let count = u16::from_le_bytes(cursor.array()?);
-    if total != bytes.len() {
-        return None;
-    }
-    let before_all = out.len();
-    loop {
-        let before = cursor.0.len();
-        let first = cursor.byte()?;
-        if first == END {
-            break;
-        }
-        listpack_element(first, &mut cursor)?.push_to(out);
-        let len = before - cursor.0.len();
-        listpack_backward_len(len, &mut cursor)?;
-    }
-    (cursor.0.is_empty() && count_agrees(count, out.len() - before_all)).then_some(())
-}
-
-fn listpack_element<'a>(first: u8, cursor: &mut Cursor<'a>) -> Option<Element<'a>> {
-    match first {
-        0x00..=0x7f => Some(Element::Int(i64::from(first))),
-        0x80..=0xbf => cursor.take(usize::from(first & 0x3f)).map(Element::Bytes),
-        0xc0..=0xdf => {
-            let raw = (i64::from(first & 0x1f) << 8) | i64::from(cursor.byte()?);
-            // Thirteen bits with their sign.
-            Some(Element::Int(if raw >= 1 << 12 {
-                raw - (1 << 13)
-            } else {
-                raw
-            }))
-        }
-        0xe0..=0xef => {
-            let len = (usize::from(first & 0x0f) << 8) | usize::from(cursor.byte()?);
-            cursor.take(len).map(Element::Bytes)
-        }
-        0xf0 => {
-            let len = as_len(u32::from_le_bytes(cursor.array()?))?;
-            cursor.take(len).map(Element::Bytes)
-        }
-        0xf1 => cursor.int(2).map(Element::Int),
-        0xf2 => cursor.int(3).map(Element::Int),
-        0xf3 => cursor.int(4).map(Element::Int),
-        0xf4 => cursor.int(8).map(Element::Int),
-        _ => None,
-    }
-}
-
-/// Behind each element stands its length, for walking backwards: groups of seven bits, the most
-/// significant first, and all but the first byte with the top bit set.
-fn listpack_backward_len(len: usize, cursor: &mut Cursor<'_>) -> Option<()> {
-    let mut groups = 1;
-    while groups < 5 && len >> (7 * groups) != 0 {
-        groups += 1;
-    }
-    for group in (0..groups).rev() {
-        let seven = u8::try_from((len >> (7 * group)) & 0x7f).ok()?;
-        let marked = if group + 1 == groups { 0 } else { 0x80 };
-        if cursor.byte()? != seven | marked {
-            return None;
-        }
-    }
-    Some(())
 }
 
 fn walk_ziplist(bytes: &[u8], out: &mut Elements) -> Option<()> {
@@ -170,7 +100,7 @@ fn walk_ziplist(bytes: &[u8], out: &mut Elements) -> Option<()> {
         if stored_previous != previous_len {
             return None;
         }
-        ziplist_element(&mut cursor)?.push_to(out);
+        push(ziplist_element(&mut cursor)?, out);
         previous_len = before - cursor.0.len();
     }
     (cursor.0.is_empty() && count_agrees(count, out.len() - before_all)).then_some(())

@@ -49,6 +49,19 @@ impl Elements {
         })
     }
 
+    /// Every two in a row as a member of a sorted set and its score.
+    pub fn scored(&self) -> impl ExactSizeIterator<Item = (&[u8], f64)> + Clone {
+        self.pairs().map(|(member, score)| {
+            let score = score.first_chunk().copied().unwrap_or_default();
+            (member, f64::from_le_bytes(score))
+        })
+    }
+
+    /// Adds the score of the member before it.
+    pub(crate) fn push_score(&mut self, score: f64) {
+        self.push(&score.to_le_bytes());
+    }
+
     /// Adds an element.
     pub(crate) fn push(&mut self, element: &[u8]) {
         self.bytes.extend_from_slice(element);

@@ -2,6 +2,8 @@
 //! keys where the data lives and writes them elsewhere.
 
 use crate::format::{kind, opcode, string};
+use crate::listpack::canonical_int;
+use crate::stream::StreamForm;
 
 pub use crate::lzf::Compressor;
 
@@ -22,6 +24,13 @@ pub enum ValueKind {
     Set,
     /// A length and as many pairs of strings.
     Hash,
+    /// [`millis`] with the earliest deadline of a field, a length, and for as many fields
+    /// [`field_deadline`] and two strings.
+    VolatileHash,
+    /// A length and as many pairs of a string and a score.
+    ZSet,
+    /// What [`crate::stream::encode`] writes, in the form that Redis 7.0 reads.
+    Stream,
 }
 
 impl ValueKind {
@@ -31,6 +40,9 @@ impl ValueKind {
             ValueKind::List => kind::LIST,
             ValueKind::Set => kind::SET,
             ValueKind::Hash => kind::HASH,
+            ValueKind::VolatileHash => kind::HASH_METADATA,
+            ValueKind::ZSet => kind::ZSET_2,
+            ValueKind::Stream => StreamForm::of_images().kind(),
         }
     }
 }
@@ -43,6 +55,24 @@ pub fn entry_head(out: &mut Vec<u8>, kind: ValueKind, key: &[u8], deadline: Opti
     }
     out.push(kind.byte());
     string(out, key);
+}
+
+/// A time in Unix milliseconds.
+pub fn millis(out: &mut Vec<u8>, time_ms: i64) {
+    out.extend_from_slice(&time_ms.to_le_bytes());
+}
+
+/// The deadline of a field: 0 for none, else how much later it is than the earliest one, plus 1.
+pub fn field_deadline(out: &mut Vec<u8>, deadline: Option<i64>, first: i64) {
+    len(
+        out,
+        deadline.map_or(0, |at| at.abs_diff(first).saturating_add(1)),
+    );
+}
+
+/// Begins a value that stands alone: its kind. The value follows.
+pub fn value_head(out: &mut Vec<u8>, kind: ValueKind) {
+    out.push(kind.byte());
 }
 
 /// A length takes 6, 14, 32 or 64 bits, big-endian; the top bits of the first byte tell.
@@ -90,6 +120,11 @@ pub fn string_compressed(out: &mut Vec<u8>, bytes: &[u8], compressor: &mut Compr
     out[start..].rotate_right(head_len);
 }
 
+/// A score of a sorted set.
+pub fn score(out: &mut Vec<u8>, score: f64) {
+    out.extend_from_slice(&score.to_le_bytes());
+}
+
 /// What stands in front of a string's bytes, and whether they follow: an integer is all head.
 pub fn string_head(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
     let Some(number) = canonical_i32(bytes) else {
@@ -111,16 +146,9 @@ pub fn string_head(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
 
 /// The number that prints as exactly these bytes.
 fn canonical_i32(bytes: &[u8]) -> Option<i32> {
-    let plain = match bytes {
-        [b'0'] => true,
-        [b'-', digits @ ..] | digits => {
-            matches!(digits, [b'1'..=b'9', ..])
-                && digits.len() <= 10
-                && digits.iter().all(u8::is_ascii_digit)
-        }
-    };
-    if !plain {
+    const LEN_MAX: usize = "-2147483648".len();
+    if bytes.len() > LEN_MAX {
         return None;
     }
-    std::str::from_utf8(bytes).ok()?.parse().ok()
+    i32::try_from(canonical_int(bytes)?).ok()
 }

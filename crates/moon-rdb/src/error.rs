@@ -77,9 +77,21 @@ pub enum RdbFault {
     /// A listpack, ziplist or intset breaks its own rules.
     #[error("bad {0}")]
     BadCompact(&'static str),
-    /// A list, set or hash without elements: no server keeps such a key.
+    /// A field of a hash expires at no time that there is.
+    #[error("a field expires at {0}, which is no time")]
+    BadFieldDeadline(u64),
+    /// A score of a sorted set is no number.
+    #[error("a score that is no number")]
+    BadScore,
+    /// A list, set, hash or sorted set without elements: no server keeps such a key.
     #[error("a collection without elements")]
     EmptyCollection,
+    /// A value that stands alone, and more.
+    #[error("{bytes} bytes behind the value")]
+    BytesBehindValue {
+        /// How many.
+        bytes: usize,
+    },
     /// The checksum does not match the bytes before it.
     #[error("bad checksum, the file says {stored:016x} and its bytes give {computed:016x}")]
     BadChecksum {

@@ -77,9 +77,12 @@ const MATCH_MIN: usize = 3;
 /// Farthest that a reference reaches back.
 const DISTANCE_MAX: usize = 1 << 13;
 
-const TABLE_BITS: u32 = 13;
+const TABLE_BITS: u32 = 16;
 
 /// Compresses one string after another.
+///
+/// Which of several valid forms comes out is that of the LZF in Redis, which finds the same matches:
+/// a string dumped here and one dumped there are the same bytes.
 ///
 /// It remembers where each group of three bytes was seen last. Positions count on from string to
 /// string, so what earlier ones left in the table lies before the present one's start and is
@@ -87,7 +90,7 @@ const TABLE_BITS: u32 = 13;
 #[derive(Debug)]
 pub struct Compressor {
     /// Position behind the last place of each hash.
-    seen: Box<[u32; 1 << TABLE_BITS]>,
+    seen: Box<[u32]>,
     /// Position of the next string's first byte.
     base: u32,
 }
@@ -95,7 +98,7 @@ pub struct Compressor {
 impl Default for Compressor {
     fn default() -> Compressor {
         Compressor {
-            seen: Box::new([0; 1 << TABLE_BITS]),
+            seen: vec![0; 1 << TABLE_BITS].into_boxed_slice(),
             base: 0,
         }
     }
@@ -128,7 +131,8 @@ impl Compressor {
         Some(base)
     }
 
-    /// `None` as soon as `out` would become longer than `end_max`.
+    /// `None` as soon as `out` might become longer than `end_max`. How early that is seen is part
+    /// of what makes the bytes those of Redis.
     fn matches(
         &mut self,
         input: &[u8],
@@ -138,17 +142,21 @@ impl Compressor {
     ) -> Option<()> {
         let (mut at, mut literals_from) = (0, 0);
         while at + MATCH_MIN <= input.len() {
-            let Some(earlier) = self.exchange(input, base, at) else {
+            let pending = at - literals_from;
+            let earlier = self.exchange(input, base, at);
+            let Some((distance, len)) = earlier.and_then(|at_0| reference(input, at_0, at)) else {
+                if end_with(out, pending) >= end_max {
+                    return None;
+                }
                 at += 1;
                 continue;
             };
-            let len = common_len(&input[earlier..], &input[at..]);
-            if at - earlier > DISTANCE_MAX || len < MATCH_MIN {
-                at += 1;
-                continue;
+            let open_run = usize::from(pending.is_multiple_of(LITERALS_MAX));
+            if end_with(out, pending) - open_run + REFERENCE_ROOM >= end_max {
+                return None;
             }
-            put_literals(&input[literals_from..at], end_max, out)?;
-            put_reference(at - earlier, len, out);
+            put_literals(&input[literals_from..at], out);
+            put_reference(distance, len, out);
             // The last places of what was matched, for matches that go on from there.
             for inside in (at + len - 2)..(at + len) {
                 if inside + MATCH_MIN <= input.len() {
@@ -158,14 +166,20 @@ impl Compressor {
             at += len;
             literals_from = at;
         }
-        put_literals(&input[literals_from..], end_max, out)
+        if end_with(out, at - literals_from) + LAST_LITERALS_ROOM > end_max {
+            return None;
+        }
+        put_literals(&input[literals_from..], out);
+        Some(())
     }
 
     /// Notes that the three bytes at `at` are there, and returns where the same three, or others
     /// with their hash, were seen before in this string.
+    #[inline]
     fn exchange(&mut self, input: &[u8], base: u32, at: usize) -> Option<usize> {
         let [a, b, c] = [input[at], input[at + 1], input[at + 2]].map(u32::from);
-        let hash = (a << 16 | b << 8 | c).wrapping_mul(0x9E37_79B1) >> (32 - TABLE_BITS);
+        let three = a << 16 | b << 8 | c;
+        let hash = (three >> 8).wrapping_sub(three.wrapping_mul(5)) & ((1 << TABLE_BITS) - 1);
         // `enter` made sure that all positions of the string fit.
         let position = base + u32::try_from(at).ok()?;
         let before = std::mem::replace(&mut self.seen[hash as usize], position + 1);
@@ -175,20 +189,44 @@ impl Compressor {
     }
 }
 
-fn common_len(earlier: &[u8], later: &[u8]) -> usize {
-    let pairs = earlier.iter().zip(later).take(MATCH_MAX);
-    pairs.take_while(|(a, b)| a == b).count()
+/// Bytes that a reference must leave free behind it.
+const REFERENCE_ROOM: usize = 4;
+
+/// Bytes that must be free before the literals that no group of three begins with.
+const LAST_LITERALS_ROOM: usize = 3;
+
+/// Where `out` would end with `pending` literals: a control byte leads each run of them, and the
+/// run that comes next has its control byte already.
+fn end_with(out: &[u8], pending: usize) -> usize {
+    out.len() + pending + pending / LITERALS_MAX + 1
 }
 
-fn put_literals(literals: &[u8], end_max: usize, out: &mut Vec<u8>) -> Option<()> {
-    for run in literals.chunks(LITERALS_MAX) {
-        out.push(u8::try_from(run.len() - 1).ok()?);
-        out.extend_from_slice(run);
-        if out.len() > end_max {
-            return None;
-        }
+/// Distance and length of the match at `at` with what begins at `earlier`, if it is one. The very
+/// first byte of a string is never referred to.
+fn reference(input: &[u8], earlier: usize, at: usize) -> Option<(usize, usize)> {
+    let distance = at - earlier;
+    if earlier == 0 || distance > DISTANCE_MAX {
+        return None;
     }
-    (out.len() <= end_max).then_some(())
+    let rest = &input[at..];
+    let len_max = (rest.len() - 2).min(MATCH_MAX);
+    let common = input[earlier..].iter().zip(rest);
+    let common = common.take(MATCH_MAX).take_while(|(a, b)| a == b).count();
+    if common < MATCH_MIN {
+        return None;
+    }
+    // A match ends two bytes before the string does, except that its first bytes are compared
+    // without looking for the end.
+    let compared_at_once = if len_max > 16 { 19 } else { MATCH_MIN };
+    Some((distance, common.min(len_max.max(compared_at_once))))
+}
+
+fn put_literals(literals: &[u8], out: &mut Vec<u8>) {
+    for run in literals.chunks(LITERALS_MAX) {
+        // At most 31.
+        out.push((run.len() - 1) as u8);
+        out.extend_from_slice(run);
+    }
 }
 
 /// `distance` and `len` are within their bounds.

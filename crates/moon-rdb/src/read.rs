@@ -9,11 +9,13 @@ use crate::error::{RdbError, RdbFault};
 use crate::format::{
     MAGIC, MAGIC_VALKEY, VERSION_NEWEST, VERSION_WITH_CHECKSUM, kind, module_name, opcode,
 };
-use crate::value::{RdbEntryRef, RdbItem, RdbItemRef, RdbReadValue};
-use input::{Input, check_len};
+use crate::stream::{RdbStream, StreamForm};
+use crate::value::{RdbEntryRef, RdbItem, RdbItemRef, RdbReadValue, VolatileFields};
+use input::{Input, check_len, parse_score};
 use std::io::Read;
 
 mod input;
+mod stream;
 
 /// What a reader accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +66,13 @@ pub struct RdbReader<R> {
     name: Vec<u8>,
     /// The string of that item.
     string: Vec<u8>,
-    /// The elements of its collection; fields and values of a hash in turns.
+    /// The elements of its collection; fields and values of a hash in turns, so are members and
+    /// scores of a sorted set.
     elements: Elements,
+    /// Its stream.
+    stream: RdbStream,
+    /// The deadlines of its fields, if it is a hash whose fields expire.
+    deadlines: Vec<Option<i64>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -103,6 +110,9 @@ enum ValueFound {
     List,
     Set,
     Hash,
+    VolatileHash,
+    ZSet,
+    Stream,
 }
 
 impl<R: Read> RdbReader<R> {
@@ -121,6 +131,8 @@ impl<R: Read> RdbReader<R> {
             name: Vec::new(),
             string: Vec::new(),
             elements: Elements::default(),
+            stream: RdbStream::default(),
+            deadlines: Vec::new(),
         }
     }
 
@@ -178,13 +190,24 @@ impl<R: Read> RdbReader<R> {
                 deadline: marks.deadline,
                 idle_s: marks.idle_s,
                 freq: marks.freq,
-                value: match value {
-                    ValueFound::String => RdbReadValue::String(&self.string),
-                    ValueFound::List => RdbReadValue::List(&self.elements),
-                    ValueFound::Set => RdbReadValue::Set(&self.elements),
-                    ValueFound::Hash => RdbReadValue::Hash(&self.elements),
-                },
+                value: self.read_value(value),
             }),
+        }
+    }
+
+    #[inline]
+    fn read_value(&self, value: ValueFound) -> RdbReadValue<'_> {
+        match value {
+            ValueFound::String => RdbReadValue::String(&self.string),
+            ValueFound::List => RdbReadValue::List(&self.elements),
+            ValueFound::Set => RdbReadValue::Set(&self.elements),
+            ValueFound::Hash => RdbReadValue::Hash(&self.elements),
+            ValueFound::VolatileHash => RdbReadValue::VolatileHash(VolatileFields {
+                pairs: &self.elements,
+                deadlines: &self.deadlines,
+            }),
+            ValueFound::ZSet => RdbReadValue::ZSet(&self.elements),
+            ValueFound::Stream => RdbReadValue::Stream(&self.stream),
         }
     }
 
@@ -195,6 +218,7 @@ impl<R: Read> RdbReader<R> {
         }
         elements::clear(&mut self.name);
         elements::clear(&mut self.string);
+        self.stream = RdbStream::default();
         let mut marks = KeyMarks::default();
         loop {
             let code = self.input.byte()?;
@@ -310,9 +334,18 @@ impl<R: Read> RdbReader<R> {
 
     fn entry(&mut self, kind: u8) -> Result<ValueFound, RdbFault> {
         self.input.string_into(&mut self.name)?;
+        self.value(kind)
+    }
+
+    /// Reads what a key holds into the buffers.
+    fn value(&mut self, kind: u8) -> Result<ValueFound, RdbFault> {
         if kind == kind::STRING {
             self.input.string_into(&mut self.string)?;
             return Ok(ValueFound::String);
+        }
+        if let Some(form) = StreamForm::of_kind(kind) {
+            self.stream = self.input.stream(form)?;
+            return Ok(ValueFound::Stream);
         }
         self.elements.clear();
         let Some(found) = self.collection(kind)? else {
@@ -324,7 +357,7 @@ impl<R: Read> RdbReader<R> {
         };
         let count = self.elements.len() as u64;
         let count = match found {
-            ValueFound::Hash => count / 2,
+            ValueFound::Hash | ValueFound::VolatileHash | ValueFound::ZSet => count / 2,
             _ => count,
         };
         check_len("a collection", count, self.input.limits.elements_max)?;
@@ -375,6 +408,26 @@ impl<R: Read> RdbReader<R> {
                 self.check_pairs("listpack")?;
                 ValueFound::Hash
             }
+            kind::HASH_METADATA | kind::HASH_METADATA_PRE_GA => {
+                self.volatile_hash(kind)?;
+                ValueFound::VolatileHash
+            }
+            kind::HASH_LISTPACK_EX | kind::HASH_LISTPACK_EX_PRE_GA => {
+                self.volatile_listpack(kind)?;
+                ValueFound::VolatileHash
+            }
+            kind::ZSET | kind::ZSET_2 => {
+                self.members_with_scores(kind)?;
+                ValueFound::ZSet
+            }
+            kind::ZSET_ZIPLIST => {
+                self.packed_with_scores(compact::ziplist, "ziplist")?;
+                ValueFound::ZSet
+            }
+            kind::ZSET_LISTPACK => {
+                self.packed_with_scores(compact::listpack, "listpack")?;
+                ValueFound::ZSet
+            }
             _ => return Ok(None),
         }))
     }
@@ -390,6 +443,59 @@ impl<R: Read> RdbReader<R> {
         Ok(())
     }
 
+    /// Fields with deadlines, which count from the earliest one, or are absolute.
+    fn volatile_hash(&mut self, kind: u8) -> Result<(), RdbFault> {
+        let first = match kind {
+            kind::HASH_METADATA => Some(field_time(u64::from_le_bytes(self.input.array()?))?),
+            _ => None,
+        };
+        let (count, reserve) = self.input.count()?;
+        self.elements.reserve(reserve);
+        self.deadlines.clear();
+        self.deadlines.reserve(reserve);
+        for _ in 0..count {
+            let deadline = match (self.input.len()?, first) {
+                (0, _) => None,
+                (number, None) => Some(field_time(number)?),
+                (number, Some(first)) => {
+                    Some(field_time(first.unsigned_abs().saturating_add(number - 1))?)
+                }
+            };
+            self.deadlines.push(deadline);
+            for _field_value in 0..2 {
+                let input = &mut self.input;
+                self.elements.push_with(|out| input.string_into(out))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fields with deadlines in one string: field, value, deadline or 0, ...
+    fn volatile_listpack(&mut self, kind: u8) -> Result<(), RdbFault> {
+        const FAULT: RdbFault = RdbFault::BadCompact("listpack of a hash whose fields expire");
+        if kind == kind::HASH_LISTPACK_EX {
+            // The earliest deadline, which the fields tell anyway.
+            self.input.array::<8>()?;
+        }
+        self.packed(compact::listpack)?;
+        let mixed = std::mem::take(&mut self.elements);
+        self.deadlines.clear();
+        let mut elements = mixed.iter();
+        while let Some(field) = elements.next() {
+            let (value, deadline) = elements.next().zip(elements.next()).ok_or(FAULT)?;
+            let number = std::str::from_utf8(deadline)
+                .ok()
+                .and_then(|d| d.parse().ok());
+            self.deadlines.push(match number.ok_or(FAULT)? {
+                0 => None,
+                number => Some(field_time(number)?),
+            });
+            self.elements.push(field);
+            self.elements.push(value);
+        }
+        Ok(())
+    }
+
     /// A string that holds elements.
     fn packed(
         &mut self,
@@ -400,7 +506,47 @@ impl<R: Read> RdbReader<R> {
         unpack(&self.string, &mut self.elements)
     }
 
-    /// A hash is an even number of elements.
+    /// A count, and that many times a string and a score.
+    fn members_with_scores(&mut self, kind: u8) -> Result<(), RdbFault> {
+        let (count, reserve) = self.input.count()?;
+        self.elements.reserve(reserve);
+        for _ in 0..count {
+            let input = &mut self.input;
+            self.elements.push_with(|out| input.string_into(out))?;
+            let score = match kind {
+                kind::ZSET => self.input.spelled_score()?,
+                _ => f64::from_le_bytes(self.input.array()?),
+            };
+            self.push_score(score)?;
+        }
+        Ok(())
+    }
+
+    /// A string that holds members and the text of their scores.
+    fn packed_with_scores(
+        &mut self,
+        unpack: fn(&[u8], &mut Elements) -> Result<(), RdbFault>,
+        what: &'static str,
+    ) -> Result<(), RdbFault> {
+        self.packed(unpack)?;
+        self.check_pairs(what)?;
+        let spelled = std::mem::take(&mut self.elements);
+        for (member, score) in spelled.pairs() {
+            self.elements.push(member);
+            self.push_score(parse_score(score)?)?;
+        }
+        Ok(())
+    }
+
+    fn push_score(&mut self, score: f64) -> Result<(), RdbFault> {
+        if score.is_nan() {
+            return Err(RdbFault::BadScore);
+        }
+        self.elements.push_score(score);
+        Ok(())
+    }
+
+    /// Pairs are an even number of elements.
     fn check_pairs(&self, what: &'static str) -> Result<(), RdbFault> {
         if self.elements.len().is_multiple_of(2) {
             return Ok(());
@@ -428,6 +574,48 @@ impl<R: Read> RdbReader<R> {
             }
         }
         Ok(())
+    }
+}
+
+/// A deadline of a field, which Redis keeps in 48 bits.
+fn field_time(found: u64) -> Result<i64, RdbFault> {
+    const MAX: u64 = (1 << 48) - 1;
+    match i64::try_from(found) {
+        Ok(time) if found <= MAX => Ok(time),
+        _ => Err(RdbFault::BadFieldDeadline(found)),
+    }
+}
+
+impl<'a> RdbReader<&'a [u8]> {
+    /// A reader of `bytes` that are no file but the type of a value and the value, such as
+    /// [`payload::open`](crate::payload::open) returns; [`RdbReader::value_alone`] reads it.
+    #[must_use]
+    pub fn of_value(bytes: &'a [u8], limits: RdbLimits) -> RdbReader<&'a [u8]> {
+        let mut reader = RdbReader::with_limits(bytes, limits);
+        reader.state = State::Ended;
+        reader
+    }
+
+    /// Reads the value that a reader made by [`RdbReader::of_value`] has.
+    ///
+    /// # Errors
+    /// As those of a file; and when bytes follow that do not belong to the value.
+    pub fn value_alone(&mut self) -> Result<RdbReadValue<'_>, RdbError> {
+        let found = self.alone().map_err(|fault| RdbError {
+            offset: self.input.offset,
+            fault,
+        })?;
+        Ok(self.read_value(found))
+    }
+
+    fn alone(&mut self) -> Result<ValueFound, RdbFault> {
+        elements::clear(&mut self.string);
+        let kind = self.input.byte()?;
+        let found = self.value(kind)?;
+        match self.input.source.len() {
+            0 => Ok(found),
+            bytes => Err(RdbFault::BytesBehindValue { bytes }),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a key can hold, borrowed for writing and owned after reading, and the items of a file.
 
 use crate::elements::Elements;
+use crate::stream::RdbStream;
 
 /// A value to write. Collections come as iterators, so that no copy of them is ever made; they
 /// must yield exactly as many elements as their length says, and at least one.
@@ -13,11 +14,23 @@ pub enum RdbValueRef<'a, 'b> {
     Set(&'b mut dyn ExactSizeIterator<Item = &'a [u8]>),
     /// Fields with their values in any order, no field twice.
     Hash(&'b mut dyn ExactSizeIterator<Item = (&'a [u8], &'a [u8])>),
+    /// Fields with their values and the Unix milliseconds at which they expire, in any order, no
+    /// field twice.
+    VolatileHash {
+        /// The earliest deadline.
+        first: i64,
+        /// The fields.
+        fields: &'b mut dyn ExactSizeIterator<Item = (&'a [u8], &'a [u8], Option<i64>)>,
+    },
+    /// Members with their scores in any order, no member twice, no score NaN.
+    ZSet(&'b mut dyn ExactSizeIterator<Item = (&'a [u8], f64)>),
+    /// A stream, which may be empty.
+    Stream(&'a RdbStream),
 }
 
 /// A value that was read. Collections are not empty; that members and fields are distinct is for
 /// whoever loads them to check, because that takes a table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum RdbValue {
     /// A string; integers are spelled out.
     String(Vec<u8>),
@@ -27,10 +40,16 @@ pub enum RdbValue {
     Set(Vec<Vec<u8>>),
     /// Fields with their values.
     Hash(Vec<(Vec<u8>, Vec<u8>)>),
+    /// Fields with their values and the Unix milliseconds at which they expire.
+    VolatileHash(Vec<(Vec<u8>, Vec<u8>, Option<i64>)>),
+    /// Members with their scores, none of which is NaN.
+    ZSet(Vec<(Vec<u8>, f64)>),
+    /// A stream. Its blocks are listpacks; what they hold is for whoever loads them to check.
+    Stream(Box<RdbStream>),
 }
 
 /// One key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RdbEntry {
     /// Number of its database.
     pub db: u32,
@@ -57,6 +76,29 @@ pub enum RdbReadValue<'a> {
     Set(&'a Elements),
     /// Fields and their values in turns: [`Elements::pairs`].
     Hash(&'a Elements),
+    /// A hash whose fields expire.
+    VolatileHash(VolatileFields<'a>),
+    /// Members and their scores, none of which is NaN, in turns: [`Elements::scored`].
+    ZSet(&'a Elements),
+    /// A stream.
+    Stream(&'a RdbStream),
+}
+
+/// Fields with their values and deadlines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VolatileFields<'a> {
+    /// Fields and values in turns.
+    pub(crate) pairs: &'a Elements,
+    /// The deadline of each field.
+    pub(crate) deadlines: &'a [Option<i64>],
+}
+
+impl<'a> VolatileFields<'a> {
+    /// All of them: field, value, Unix milliseconds at which the field expires.
+    pub fn iter(self) -> impl ExactSizeIterator<Item = (&'a [u8], &'a [u8], Option<i64>)> + Clone {
+        let pairs = self.pairs.pairs().zip(self.deadlines);
+        pairs.map(|((field, value), deadline)| (field, value, *deadline))
+    }
 }
 
 impl RdbReadValue<'_> {
@@ -75,6 +117,15 @@ impl RdbReadValue<'_> {
                 let fields = fields.pairs().map(|(f, v)| (f.to_vec(), v.to_vec()));
                 RdbValue::Hash(fields.collect())
             }
+            RdbReadValue::VolatileHash(fields) => {
+                let fields = fields.iter().map(|(f, v, at)| (f.to_vec(), v.to_vec(), at));
+                RdbValue::VolatileHash(fields.collect())
+            }
+            RdbReadValue::ZSet(members) => {
+                let members = members.scored().map(|(m, score)| (m.to_vec(), score));
+                RdbValue::ZSet(members.collect())
+            }
+            RdbReadValue::Stream(stream) => RdbValue::Stream(Box::new(stream.clone())),
         }
     }
 }
@@ -154,7 +205,7 @@ impl RdbItemRef<'_> {
 }
 
 /// One item of a file, in file order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum RdbItem {
     /// Information about the file; unknown names are to be ignored.
     Aux {

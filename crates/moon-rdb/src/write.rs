@@ -1,7 +1,7 @@
 //! Writing a file, item by item, straight into a sink.
 //!
 //! Only the plain encodings are written: every Redis since 2.6 loads them and converts them to
-//! whatever it prefers.
+//! whatever it prefers. Streams have but one encoding, with more fields in later versions.
 
 use crate::crc64;
 use crate::encode;
@@ -9,11 +9,12 @@ use crate::format::{
     AUX_AOF_BASE, AUX_CTIME, AUX_CUT_LSN, AUX_REDIS_BITS, AUX_REDIS_VER, AUX_USED_MEM, MAGIC, kind,
     opcode,
 };
+use crate::stream::{self, StreamForm};
 use crate::value::RdbValueRef;
 use std::io::{self, Write};
 
-/// The version in a file's header. What is written below it is the same, because the plain
-/// encodings have not changed; the number decides which servers will open the file.
+/// The version in a file's header. What is written below it is the same except for streams, because
+/// the plain encodings have not changed; the number decides which servers will open the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RdbVersion {
     /// `REDIS0009`, which Redis 5 and everything later opens.
@@ -58,6 +59,7 @@ pub struct RdbWriter<W> {
     crc: u64,
     scratch: Vec<u8>,
     compressor: Option<encode::Compressor>,
+    version: RdbVersion,
 }
 
 impl<W: Write> RdbWriter<W> {
@@ -71,6 +73,7 @@ impl<W: Write> RdbWriter<W> {
             crc: 0,
             scratch: Vec::new(),
             compressor: None,
+            version,
         };
         writer.put(MAGIC)?;
         writer.put(match version {
@@ -169,6 +172,36 @@ impl<W: Write> RdbWriter<W> {
                     writer.string(value)
                 })
             }
+            RdbValueRef::VolatileHash { first, fields } => {
+                self.put(&[kind::HASH_METADATA])?;
+                self.string(key)?;
+                self.put(&first.to_le_bytes())?;
+                self.elements(fields, |writer, (field, value, deadline)| {
+                    writer.scratch.clear();
+                    encode::field_deadline(&mut writer.scratch, deadline, first);
+                    writer.put_scratch()?;
+                    writer.string(field)?;
+                    writer.string(value)
+                })
+            }
+            RdbValueRef::ZSet(members) => {
+                self.collection(kind::ZSET_2, key, members, |writer, (member, score)| {
+                    writer.string(member)?;
+                    writer.score(score)
+                })
+            }
+            RdbValueRef::Stream(stream) => {
+                let form = match self.version {
+                    RdbVersion::V9 => StreamForm::First,
+                    RdbVersion::V10 => StreamForm::Second,
+                    RdbVersion::V11 | RdbVersion::V12 => StreamForm::Third,
+                };
+                self.put(&[form.kind()])?;
+                self.string(key)?;
+                let mut bytes = Vec::new();
+                stream::encode(&mut bytes, stream, form, self.compressor.as_mut());
+                self.put(&bytes)
+            }
         }
     }
 
@@ -206,14 +239,23 @@ impl<W: Write> RdbWriter<W> {
         kind: u8,
         key: &[u8],
         elements: &mut dyn ExactSizeIterator<Item = T>,
+        write: impl FnMut(&mut Self, T) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.put(&[kind])?;
+        self.string(key)?;
+        self.elements(elements, write)
+    }
+
+    /// What follows the key of a collection.
+    fn elements<T>(
+        &mut self,
+        elements: &mut dyn ExactSizeIterator<Item = T>,
         mut write: impl FnMut(&mut Self, T) -> io::Result<()>,
     ) -> io::Result<()> {
         let promised = elements.len() as u64;
         if promised == 0 {
             return Err(invalid("a collection without elements"));
         }
-        self.put(&[kind])?;
-        self.string(key)?;
         self.len(promised)?;
         let mut written = 0;
         for element in elements {
@@ -235,6 +277,12 @@ impl<W: Write> RdbWriter<W> {
     fn len(&mut self, len: u64) -> io::Result<()> {
         self.scratch.clear();
         encode::len(&mut self.scratch, len);
+        self.put_scratch()
+    }
+
+    fn score(&mut self, score: f64) -> io::Result<()> {
+        self.scratch.clear();
+        encode::score(&mut self.scratch, score);
         self.put_scratch()
     }
 

@@ -495,6 +495,7 @@ fn stats(i: &InfoSource, s: &mut String) {
         "sync_full": 0,
         "sync_partial_ok": 0,
         "sync_partial_err": 0,
+        "expired_subkeys": t.expired_subkeys,
         "expired_keys": t.expired_keys,
         "expired_stale_perc": "0.00",
     );
@@ -628,8 +629,8 @@ fn latencystats(i: &InfoSource, s: &mut String) {
 fn keyspace(i: &InfoSource, s: &mut String) {
     for (n, db) in i.databases.iter().enumerate().filter(|(_, db)| db.keys > 0) {
         let value = format!(
-            "keys={},expires={},avg_ttl={}",
-            db.keys, db.expires, db.avg_ttl_ms
+            "keys={},expires={},avg_ttl={},subexpiry={}",
+            db.keys, db.expires, db.avg_ttl_ms, db.subexpiry
         );
         put(s, &format!("db{n}"), value);
     }
@@ -787,6 +788,7 @@ mod tests {
             errors: vec![("ERR".to_owned(), 3)],
             databases: vec![DbTotals {
                 keys: 1,
+                subexpiry: 2,
                 ..DbTotals::default()
             }],
             ..InfoSource::default()
@@ -796,7 +798,7 @@ mod tests {
             "cmdstat_config|get:calls=2,usec=40,usec_per_call=20.00,rejected_calls=0,failed_calls=1",
             "latency_percentiles_usec_config|get:p50=32.768,p99=32.768,p99.9=32.768",
             "errorstat_ERR:count=3",
-            "db0:keys=1,expires=0,avg_ttl=0",
+            "db0:keys=1,expires=0,avg_ttl=0,subexpiry=2",
         ] {
             assert!(text.contains(&format!("{line}\r\n")), "{line}\n{text}");
         }

@@ -48,6 +48,9 @@ impl Observer for StatsObserver {
         if counts.expired > 0 {
             stats.expired_keys.add(counts.expired);
         }
+        if counts.expired_fields > 0 {
+            stats.expired_subkeys.add(counts.expired_fields);
+        }
         stats.changes.add(counts.changes);
     }
 
@@ -58,10 +61,11 @@ impl Observer for StatsObserver {
         stats.aof_bytes.add(payload_bytes as u64);
     }
 
-    fn expired(&self, keys: u64) {
+    fn expired(&self, keys: u64, fields: u64) {
         let stats = self.stats.shard(self.shard.index());
         stats.expired_keys.add(keys);
-        stats.changes.add(keys);
+        stats.expired_subkeys.add(fields);
+        stats.changes.add(keys + fields);
     }
 
     fn evicted(&self, keys: u64) {
@@ -81,6 +85,7 @@ impl Observer for StatsObserver {
                 block.expires.set(db.volatile_len() as u64);
                 block.keyspace_bytes.set(bytes.keyspace as u64);
                 block.expiry_bytes.set(bytes.expiry as u64);
+                block.subexpiry.set(db.volatile_hashes() as u64);
             }
         }
         stats.keyspace_bytes.set(all.keyspace as u64);

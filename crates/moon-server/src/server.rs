@@ -319,12 +319,15 @@ pub fn limits_of(config: &Config) -> Limits {
         set_max_intset_entries: size(config.set_max_intset_entries),
         set_max_listpack_entries: size(config.set_max_listpack_entries),
         set_max_listpack_value: size(config.set_max_listpack_value),
+        zset_max_listpack_entries: size(config.zset_max_listpack_entries),
+        zset_max_listpack_value: size(config.zset_max_listpack_value),
         maxmemory: config.maxmemory,
         maxmemory_policy: config.maxmemory_policy,
         maxmemory_samples: size(config.maxmemory_samples.into()),
         maxmemory_eviction_tenacity: config.maxmemory_eviction_tenacity,
         lfu_log_factor: config.lfu_log_factor,
         lfu_decay_time: config.lfu_decay_time,
+        hll_sparse_max_bytes: size(config.hll_sparse_max_bytes),
     }
 }
 

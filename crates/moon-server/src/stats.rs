@@ -30,6 +30,8 @@ pub struct DbStats {
     pub keys: Counter,
     /// Keys with an expiry time.
     pub expires: Counter,
+    /// Hashes with fields that have an expiry time.
+    pub subexpiry: Counter,
     /// Estimate of the mean time to live, in milliseconds.
     pub avg_ttl_ms: Counter,
     /// Bytes of the table of keys.
@@ -48,6 +50,7 @@ pub struct ShardStats {
     pub keyspace_misses: Counter,
     pub expired_keys: Counter,
     pub evicted_keys: Counter,
+    pub expired_subkeys: Counter,
     /// Changes of keys since the start; CONFIG RESETSTAT leaves them, `save` counts them.
     pub changes: Counter,
     pub net_input_bytes: Counter,
@@ -83,6 +86,7 @@ impl ShardStats {
             keyspace_misses: Counter::default(),
             expired_keys: Counter::default(),
             evicted_keys: Counter::default(),
+            expired_subkeys: Counter::default(),
             changes: Counter::default(),
             net_input_bytes: Counter::default(),
             net_output_bytes: Counter::default(),
@@ -144,6 +148,7 @@ impl ShardStats {
             keyspace_misses: self.keyspace_misses.get(),
             expired_keys: self.expired_keys.get(),
             evicted_keys: self.evicted_keys.get(),
+            expired_subkeys: self.expired_subkeys.get(),
             net_input_bytes: self.net_input_bytes.get(),
             net_output_bytes: self.net_output_bytes.get(),
             reads: self.reads.get(),
@@ -161,6 +166,7 @@ pub struct Totals {
     pub keyspace_misses: u64,
     pub expired_keys: u64,
     pub evicted_keys: u64,
+    pub expired_subkeys: u64,
     pub net_input_bytes: u64,
     pub net_output_bytes: u64,
     pub reads: u64,
@@ -175,6 +181,7 @@ impl Totals {
             keyspace_misses: f(self.keyspace_misses, other.keyspace_misses),
             expired_keys: f(self.expired_keys, other.expired_keys),
             evicted_keys: f(self.evicted_keys, other.evicted_keys),
+            expired_subkeys: f(self.expired_subkeys, other.expired_subkeys),
             net_input_bytes: f(self.net_input_bytes, other.net_input_bytes),
             net_output_bytes: f(self.net_output_bytes, other.net_output_bytes),
             reads: f(self.reads, other.reads),
@@ -201,6 +208,8 @@ pub struct DbTotals {
     pub keys: u64,
     /// Keys with an expiry time.
     pub expires: u64,
+    /// Hashes with fields that have an expiry time.
+    pub subexpiry: u64,
     /// Mean time to live in milliseconds, weighted by keys that expire.
     pub avg_ttl_ms: u64,
     /// Bytes of the tables of keys.
@@ -497,6 +506,7 @@ impl ServerStats {
                     sum.expires += expires;
                     sum.keyspace_bytes += block.keyspace_bytes.get();
                     sum.expiry_bytes += block.expiry_bytes.get();
+                    sum.subexpiry += block.subexpiry.get();
                     ttl += u128::from(block.avg_ttl_ms.get()) * u128::from(expires);
                 }
                 let mean = ttl / u128::from(sum.expires.max(1));
@@ -623,11 +633,13 @@ mod tests {
             let db = stats.shard(shard).db(2).unwrap();
             db.keys.set(keys);
             db.expires.set(keys);
+            db.subexpiry.set(shard as u64 + 1);
             db.avg_ttl_ms.set(ttl);
         }
         let expected = DbTotals {
             keys: 40,
             expires: 40,
+            subexpiry: 3,
             avg_ttl_ms: 250,
             ..DbTotals::default()
         };

@@ -260,6 +260,17 @@ impl Borrowed {
         self.boxes[shard.index()].as_deref_mut()
     }
 
+    /// The data of all shards in hand, in their order.
+    pub fn all(&self) -> impl Iterator<Item = &ShardData> {
+        self.boxes.iter().flatten().map(|data| &**data)
+    }
+
+    /// The bounds and thresholds in force.
+    #[must_use]
+    pub fn limits(&self) -> Arc<Limits> {
+        Arc::clone(&self.limits)
+    }
+
     /// The time at which this executes.
     #[must_use]
     pub fn now(&self) -> UnixMs {

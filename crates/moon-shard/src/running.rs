@@ -67,6 +67,7 @@ impl<'a> Meter<'a> {
         self.counts.hits += counts.hits;
         self.counts.misses += counts.misses;
         self.counts.expired += counts.expired;
+        self.counts.expired_fields += counts.expired_fields;
         self.counts.changes += counts.changes;
         if outcome == Outcome::Failed {
             self.observer.failed(id, error_text(reply));

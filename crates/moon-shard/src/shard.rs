@@ -141,6 +141,8 @@ pub struct Shard {
     others_first: Cell<bool>,
     /// Whether the mailbox holds back a batch until the walk has encoded its values.
     pub(crate) parked: Cell<bool>,
+    /// Whether keys that nobody asks for are removed when their deadline has passed.
+    expires: Cell<bool>,
     /// Size of the last batch's replies, a guess at the next one's.
     batch_reply_bytes: Cell<usize>,
     /// The second that the data's access clock stands at.
@@ -196,6 +198,7 @@ impl Shard {
             last_end: Cell::new(Lsn::ZERO),
             others_first: Cell::new(false),
             parked: Cell::new(false),
+            expires: Cell::new(true),
             batch_reply_bytes: Cell::new(0),
             clock_second: Cell::new(NO_SECOND),
         });
@@ -604,11 +607,18 @@ impl Shard {
         self.settle(&session);
     }
 
-    /// Removes keys whose deadline has passed, for at most `budget`. Returns whether it ran out
+    /// Begins or ends the removal of expired keys that nobody asks for. Off, they stay in memory
+    /// and are still never shown; for tests of clients.
+    pub fn set_active_expire(&self, on: bool) {
+        self.expires.set(on);
+    }
+
+    /// Removes keys and fields of hashes whose deadline has passed, for at most `budget`. Returns
+    /// whether it ran out
     /// of time, so that there is more to do. Does nothing while the data is away or the log
     /// cannot take the deletions.
     pub(crate) fn expire(&self, budget: std::time::Duration) -> bool {
-        if self.log_fails() || !self.has_room() {
+        if !self.expires.get() || self.log_fails() || !self.has_room() {
             return false;
         }
         let started = Instant::now();
@@ -625,8 +635,8 @@ impl Shard {
             let mut is_over = || started.elapsed() >= budget;
             moon_commands::expire::expire_cycle(data, unix_now(), effects, &mut is_over)
         };
-        if stats.expired > 0 {
-            self.observer.expired(stats.expired);
+        if stats.expired + stats.expired_fields > 0 {
+            self.observer.expired(stats.expired, stats.expired_fields);
             self.open_turn();
         }
         stats.out_of_time

@@ -4,6 +4,7 @@
 //! a deadline pays nothing for it. Whatever changes a key goes through `Db::before_change`.
 
 use crate::clock::{AccessClock, AccessRule};
+use crate::due::DueSet;
 use crate::garbage::{Bin, Garbage};
 use crate::key::Key;
 use crate::memory::MemoryParts;
@@ -94,6 +95,15 @@ impl Access {
     }
 }
 
+/// A key whose value was given out to be changed.
+#[derive(Clone, Copy)]
+struct Unsettled {
+    /// Hash of the key.
+    hash: u64,
+    /// When a field of the value was the next to expire.
+    field_deadline: Deadline,
+}
+
 /// What [`Db::update`] does with a key.
 #[derive(Debug)]
 pub enum Change {
@@ -113,6 +123,8 @@ pub enum Change {
 /// # Invariants
 /// * `expires` holds exactly the keys whose entry says that it has a deadline.
 /// * `heap` is the memory of all entries and deadlines, except the value of `unsettled`.
+/// * `due_hashes` holds exactly the keys of hashes with fields that have deadlines, under the
+///   earliest of these; that of `unsettled` under the one it had when it was given out.
 #[derive(Default)]
 pub struct Db {
     table: Table<Entry>,
@@ -123,9 +135,11 @@ pub struct Db {
     access: Access,
     /// Bytes that entries and deadlines own outside the tables.
     heap: usize,
-    /// Hash of the key whose value was given out to be changed, and counts again when the next
-    /// change begins. Its entry is flagged.
-    unsettled: Option<u64>,
+    /// The key whose value was given out to be changed, and counts again when the next change
+    /// begins. Its entry is flagged.
+    unsettled: Option<Unsettled>,
+    /// Hashes in the order in which their fields expire.
+    due_hashes: DueSet,
     /// The walk through the database, while its image is being written.
     walk: Option<Box<DbWalk>>,
     /// Removed values that are dropped elsewhere.
@@ -176,12 +190,16 @@ impl Db {
     /// Bytes used: the tables and what keys and values own. O(1).
     #[must_use]
     pub fn memory(&self) -> usize {
-        let out = self.unsettled.and_then(|hash| {
+        let out = self.unsettled.and_then(|out| {
             self.table
-                .find_where(hash, |e| e.key.is_unsettled())
+                .find_where(out.hash, |e| e.key.is_unsettled())
                 .map(|e| e.value.memory())
         });
-        self.table.allocated() + self.expires.allocated() + self.heap + out.unwrap_or(0)
+        self.table.allocated()
+            + self.expires.allocated()
+            + self.heap
+            + self.due_hashes.memory()
+            + out.unwrap_or(0)
     }
 
     /// What [`Db::memory`] consists of.
@@ -257,6 +275,7 @@ impl Db {
                     value: create(),
                 });
                 self.heap += entry.memory();
+                move_due(&mut self.due_hashes, key.bytes, None, &entry.value);
                 Self::after_create(&mut self.walk, key);
                 entry
             }
@@ -279,6 +298,7 @@ impl Db {
                 let deadline = deadline(&self.expires, entry, key);
                 self.access.touch(&mut entry.key);
                 let before = entry.value.memory();
+                let field_deadline = entry.value.next_field_deadline();
                 let (change, result) = change(Some(&mut entry.value), deadline);
                 let to = match change {
                     Change::Keep => None,
@@ -293,11 +313,23 @@ impl Db {
                     }
                     Change::Remove => {
                         self.heap = self.heap - before + entry.value.memory();
+                        move_due(
+                            &mut self.due_hashes,
+                            key.bytes,
+                            field_deadline,
+                            &entry.value,
+                        );
                         self.take_and_drop(key);
                         return result;
                     }
                 };
                 self.heap = self.heap - before + entry.value.memory();
+                move_due(
+                    &mut self.due_hashes,
+                    key.bytes,
+                    field_deadline,
+                    &entry.value,
+                );
                 (had_deadline, to, result)
             }
             Slot::Vacant(slot) => {
@@ -311,6 +343,7 @@ impl Db {
                         // Asked before the entry moves: in the table it would have to wait for
                         // the slot's cache line.
                         self.heap += entry.memory();
+                        move_due(&mut self.due_hashes, key.bytes, None, &entry.value);
                         slot.insert(entry);
                         Self::after_create(&mut self.walk, key);
                         Some(to)
@@ -399,6 +432,9 @@ impl Db {
     fn take(&mut self, key: Key<'_>) -> Option<(Value, Deadline)> {
         let entry = self.table.remove(key)?;
         self.heap -= entry.memory();
+        if let Some(at) = entry.value.next_field_deadline() {
+            self.due_hashes.remove(at, key.bytes);
+        }
         Self::after_remove(&mut self.walk, key);
         let deadline = self.deadline_of(&entry, key);
         self.store_deadline(key, deadline.is_some(), None);
@@ -446,6 +482,14 @@ impl Db {
             }
             None => false,
         }
+    }
+
+    /// Puts back when or how often the key was used; `false` if it is missing.
+    pub fn set_access_clock(&mut self, key: Key<'_>, clock: AccessClock) -> bool {
+        self.table
+            .find_mut(key)
+            .map(|entry| entry.key.set_clock(clock))
+            .is_some()
     }
 
     /// When or how often the key was used.
@@ -512,10 +556,20 @@ impl Db {
         self.expires.self_check();
         let mut heap = 0;
         let mut volatile = 0;
+        let mut due = 0;
         for entry in self.table.iter() {
             heap += entry.memory();
             volatile += usize::from(entry.key.has_deadline());
-            let is_out = self.unsettled == Some(entry.hash());
+            let is_out = self.unsettled.is_some_and(|out| out.hash == entry.hash());
+            let field_deadline = match self.unsettled {
+                Some(out) if entry.key.is_unsettled() => out.field_deadline,
+                _ => entry.value.next_field_deadline(),
+            };
+            if let Some(at) = field_deadline {
+                due += 1;
+                let is_due = self.due_hashes.contains(at, entry.key());
+                assert!(is_due, "fields that nobody would expire");
+            }
             assert!(is_out || !entry.key.is_unsettled(), "a forgotten flag");
         }
         for expire in self.expires.iter() {
@@ -527,8 +581,13 @@ impl Db {
             );
         }
         assert_eq!(volatile, self.expires.len(), "keys with a deadline");
+        assert_eq!(due, self.due_hashes.len(), "hashes with fields that expire");
         let tables = self.table.allocated() + self.expires.allocated();
-        assert_eq!(self.memory(), tables + heap, "memory");
+        assert_eq!(
+            self.memory(),
+            tables + self.due_hashes.memory() + heap,
+            "memory"
+        );
         self.check_walk();
     }
 
@@ -555,11 +614,13 @@ impl Db {
     /// Accounts for the value that was given out last; whoever had it is done with it.
     #[inline]
     fn settle(&mut self) {
-        if let Some(hash) = self.unsettled.take()
-            && let Some(entry) = self.table.find_mut_where(hash, |e| e.key.is_unsettled())
+        if let Some(out) = self.unsettled.take()
+            && let Some(entry) = (self.table).find_mut_where(out.hash, |e| e.key.is_unsettled())
         {
             entry.key.set_unsettled(false);
             self.heap += entry.value.memory();
+            let name = entry.key.as_bytes();
+            move_due(&mut self.due_hashes, name, out.field_deadline, &entry.value);
         }
     }
 
@@ -607,16 +668,34 @@ fn deadline(expires: &Table<Expire>, entry: &Entry, key: Key<'_>) -> Deadline {
     }
 }
 
+/// A value that had fields with deadlines, the earliest at `was`, is now this one.
+#[inline]
+fn move_due(due_hashes: &mut DueSet, key: &[u8], was: Deadline, value: &Value) {
+    let is = value.next_field_deadline();
+    if was == is {
+        return;
+    }
+    if let Some(at) = was {
+        due_hashes.remove(at, key);
+    }
+    if let Some(at) = is {
+        due_hashes.insert(at, key);
+    }
+}
+
 /// Takes the value out of the accounting while somebody may change it.
 #[inline]
 fn give_out<'a>(
     heap: &mut usize,
-    unsettled: &mut Option<u64>,
+    unsettled: &mut Option<Unsettled>,
     entry: &'a mut Entry,
     key: Key<'_>,
 ) -> &'a mut Value {
     *heap -= entry.value.memory();
-    *unsettled = Some(key.hash);
+    *unsettled = Some(Unsettled {
+        hash: key.hash,
+        field_deadline: entry.value.next_field_deadline(),
+    });
     entry.key.set_unsettled(true);
     &mut entry.value
 }

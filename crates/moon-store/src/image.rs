@@ -6,7 +6,8 @@
 
 use crate::db::Deadline;
 use crate::shard::DbIndex;
-use crate::types::{Cursor, Member};
+use crate::types::stream::StreamWriter;
+use crate::types::{Cursor, Member, ZSet};
 use crate::value::{IntText, Value};
 use moon_rdb::encode::{self, Compressor, ValueKind};
 use std::collections::VecDeque;
@@ -52,6 +53,19 @@ pub(crate) fn encode_entry_with(
     }
 }
 
+/// Appends the type of a value and the value, as a payload of DUMP begins; its strings are
+/// compressed as those of a file. `false`, and nothing is written, if the value is a collection
+/// without elements.
+pub fn encode_value(out: &mut Vec<u8>, value: &Value, compressor: Option<&mut Compressor>) -> bool {
+    let Some((kind, len)) = kind_and_len(value) else {
+        return false;
+    };
+    encode::value_head(out, kind);
+    put_len(out, value, len);
+    ValueWriter::default().write(value, out, usize::MAX, compressor);
+    true
+}
+
 /// What stands in front of a value's strings. `false`, and nothing is written, if the value is a
 /// collection without elements.
 pub(crate) fn encode_head(
@@ -60,20 +74,40 @@ pub(crate) fn encode_head(
     value: &Value,
     deadline: Deadline,
 ) -> bool {
+    let Some((kind, len)) = kind_and_len(value) else {
+        return false;
+    };
+    encode::entry_head(out, kind, key, deadline.map(|at| at.0));
+    put_len(out, value, len);
+    true
+}
+
+/// What a value is in a file, and how many elements it has if it is a collection; `None` for one
+/// without any.
+fn kind_and_len(value: &Value) -> Option<(ValueKind, Option<usize>)> {
     let (kind, len) = match value {
         Value::Int(_) | Value::Str(_) => (ValueKind::String, None),
         Value::List(list) => (ValueKind::List, Some(list.len())),
         Value::Set(set) => (ValueKind::Set, Some(set.len())),
+        Value::Hash(hash) if hash.next_deadline().is_some() => {
+            (ValueKind::VolatileHash, Some(hash.len()))
+        }
         Value::Hash(hash) => (ValueKind::Hash, Some(hash.len())),
+        Value::ZSet(zset) => (ValueKind::ZSet, Some(zset.len())),
+        // Its length is somewhere else, and it may be empty.
+        Value::Stream(_) => (ValueKind::Stream, None),
     };
-    if len == Some(0) {
-        return false;
+    (len != Some(0)).then_some((kind, len))
+}
+
+/// What stands between the kind and key of a value and its strings.
+fn put_len(out: &mut Vec<u8>, value: &Value, len: Option<usize>) {
+    if let Some(first) = value.next_field_deadline() {
+        encode::millis(out, first.0);
     }
-    encode::entry_head(out, kind, key, deadline.map(|at| at.0));
     if let Some(len) = len {
         encode::len(out, len as u64);
     }
-    true
 }
 
 /// Writes the strings of one value, which must not change in between, in as many steps as wanted.
@@ -83,6 +117,8 @@ pub(crate) struct ValueWriter {
     at: Place,
     /// Bytes of it that are written. Not 0 only in the middle of a long one, behind its length.
     written: usize,
+    /// Where it is in a stream, which is more than strings.
+    stream: StreamWriter,
 }
 
 /// One string of a value.
@@ -104,37 +140,92 @@ impl ValueWriter {
         len_max: usize,
         mut compressor: Option<&mut Compressor>,
     ) -> bool {
+        if let Value::ZSet(zset) = value {
+            return self.write_zset(zset, out, len_max, compressor);
+        }
+        if let Value::Stream(stream) = value {
+            return self.stream.write(stream, out, len_max, compressor);
+        }
         let mut digits = IntText::new();
         while out.len() < len_max {
             let before = self.at;
+            if self.written == 0 && !before.is_second {
+                field_deadline(value, before, out);
+            }
             let Some(string) = next_string(value, &mut self.at, &mut digits) else {
                 return true;
             };
-            if self.written == 0 {
-                if string.len() <= COMPRESSED_MAX
-                    && let Some(compressor) = compressor.as_deref_mut()
-                {
-                    encode::string_compressed(out, string, compressor);
-                    continue;
-                }
-                if !encode::string_head(out, string) {
-                    continue;
-                }
-            }
-            let rest = &string[self.written..];
-            // At least one byte, so that `written` tells that the head stands already.
-            let room = len_max.saturating_sub(out.len()).max(1);
-            if rest.len() <= room {
-                out.extend_from_slice(rest);
-                self.written = 0;
-            } else {
-                out.extend_from_slice(&rest[..room]);
-                self.written += room;
+            if !self.write_string(string, out, len_max, compressor.as_deref_mut()) {
                 self.at = before;
             }
         }
         // Looks ahead, so that the last piece is known to be the last.
         self.written == 0 && next_string(value, &mut { self.at }, &mut digits).is_none()
+    }
+
+    /// Members with their scores in order. They are walked to by their rank once for each piece.
+    fn write_zset(
+        &mut self,
+        zset: &ZSet,
+        out: &mut Vec<u8>,
+        len_max: usize,
+        mut compressor: Option<&mut Compressor>,
+    ) -> bool {
+        let first = self.at.cursor.at;
+        let mut entries = zset.range(first..zset.len());
+        while out.len() < len_max {
+            let Some((member, score)) = entries.next() else {
+                break;
+            };
+            if !self.write_string(member, out, len_max, compressor.as_deref_mut()) {
+                return false;
+            }
+            encode::score(out, score);
+            self.at.cursor.at += 1;
+        }
+        self.at.cursor.at == zset.len()
+    }
+
+    /// Writes a string, or as much of it as there is room for; whether it is complete.
+    fn write_string(
+        &mut self,
+        string: &[u8],
+        out: &mut Vec<u8>,
+        len_max: usize,
+        compressor: Option<&mut Compressor>,
+    ) -> bool {
+        if self.written == 0 {
+            if string.len() <= COMPRESSED_MAX
+                && let Some(compressor) = compressor
+            {
+                encode::string_compressed(out, string, compressor);
+                return true;
+            }
+            if !encode::string_head(out, string) {
+                return true;
+            }
+        }
+        let rest = &string[self.written..];
+        // At least one byte, so that `written` tells that the head stands already.
+        let room = len_max.saturating_sub(out.len()).max(1);
+        if rest.len() <= room {
+            out.extend_from_slice(rest);
+            self.written = 0;
+            return true;
+        }
+        out.extend_from_slice(&rest[..room]);
+        self.written += room;
+        false
+    }
+}
+
+/// Writes what stands in front of a field of a hash whose fields have deadlines, if one is here.
+fn field_deadline(value: &Value, at: Place, out: &mut Vec<u8>) {
+    if let Value::Hash(hash) = value
+        && let Some(first) = hash.next_deadline()
+        && let Some(field) = hash.next_from(&mut { at.cursor })
+    {
+        encode::field_deadline(out, field.deadline.map(|at| at.0), first.0);
     }
 }
 
@@ -152,19 +243,22 @@ fn next_string<'a>(value: &'a Value, at: &mut Place, digits: &'a mut IntText) ->
             Member::Int(number) => digits.format(number),
             Member::Bytes(bytes) => bytes,
         }),
+        Value::Stream(_) => None,
         Value::Hash(hash) => {
             let mut behind = at.cursor;
-            let (field, value) = hash.next_from(&mut behind)?;
+            let field = hash.next_from(&mut behind)?;
             if at.is_second {
                 *at = Place {
                     cursor: behind,
                     is_second: false,
                 };
-                return Some(value);
+                return Some(field.value);
             }
             at.is_second = true;
-            Some(field)
+            Some(field.name)
         }
+        // Its scores are no strings: `ValueWriter::write_zset` is its way.
+        Value::ZSet(_) => None,
     }
 }
 

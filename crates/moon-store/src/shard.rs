@@ -132,6 +132,21 @@ impl ShardData {
         }
     }
 
+    /// Puts `db`, which holds the same keys and values, in the place of a database, which the
+    /// caller has checked, and returns what that held as [`ShardData::flush`] does. Whoever waits
+    /// for a key or watches it notices nothing.
+    #[must_use = "dropping a large database takes long; drop it where that does not matter"]
+    pub fn reload(&mut self, index: DbIndex, db: Db) -> Db {
+        let place = self.db(index);
+        debug_assert_eq!(place.len(), db.len(), "a reload keeps what is there");
+        let old = place.clear();
+        *place = db;
+        match &mut self.walk {
+            Some(walk) => walk.keep_flushed(old),
+            None => old,
+        }
+    }
+
     /// Bytes used by all databases. O(databases).
     #[must_use]
     pub fn memory(&self) -> usize {

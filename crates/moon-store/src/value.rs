@@ -5,7 +5,8 @@
 
 use crate::prefetch::prefetch;
 use crate::string::Str;
-use crate::types::{Hash, List, Set};
+use crate::types::{Hash, List, Set, Stream, ZSet};
+use moon_core::UnixMs;
 
 /// The type of a value, as TYPE names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,10 @@ pub enum Kind {
     Set,
     /// A hash.
     Hash,
+    /// A sorted set.
+    ZSet,
+    /// A stream.
+    Stream,
 }
 
 impl Kind {
@@ -29,6 +34,8 @@ impl Kind {
             Kind::List => "list",
             Kind::Set => "set",
             Kind::Hash => "hash",
+            Kind::ZSet => "zset",
+            Kind::Stream => "stream",
         }
     }
 }
@@ -63,6 +70,10 @@ pub enum Value {
     Set(Box<Set>),
     /// A hash.
     Hash(Box<Hash>),
+    /// A sorted set.
+    ZSet(Box<ZSet>),
+    /// A stream.
+    Stream(Box<Stream>),
 }
 
 const _: () = assert!(size_of::<Value>() == 16);
@@ -156,6 +167,8 @@ impl Value {
             Value::List(_) => Kind::List,
             Value::Set(_) => Kind::Set,
             Value::Hash(_) => Kind::Hash,
+            Value::ZSet(_) => Kind::ZSet,
+            Value::Stream(_) => Kind::Stream,
         }
     }
 
@@ -168,6 +181,28 @@ impl Value {
             Value::List(list) => list.encoding().name(),
             Value::Set(set) => set.encoding().name(),
             Value::Hash(hash) => hash.encoding().name(),
+            Value::ZSet(zset) => zset.encoding().name(),
+            Value::Stream(_) => "stream",
+        }
+    }
+
+    /// The earliest deadline of a field of a hash.
+    #[inline]
+    #[must_use]
+    pub fn next_field_deadline(&self) -> Option<UnixMs> {
+        match self {
+            Value::Hash(hash) => hash.next_deadline(),
+            _ => None,
+        }
+    }
+
+    /// Whether this is a hash with nothing but fields past their deadlines: it counts as gone.
+    #[inline]
+    #[must_use]
+    pub fn has_expired(&self, now: UnixMs) -> bool {
+        match self {
+            Value::Hash(hash) => hash.has_expired(now),
+            _ => false,
         }
     }
 
@@ -188,6 +223,8 @@ impl Value {
             Value::List(list) => prefetch(&**list),
             Value::Set(set) => prefetch(&**set),
             Value::Hash(hash) => prefetch(&**hash),
+            Value::ZSet(zset) => prefetch(&**zset),
+            Value::Stream(stream) => prefetch(&**stream),
         }
     }
 
@@ -200,6 +237,8 @@ impl Value {
             Value::List(list) => list.memory(),
             Value::Set(set) => set.memory(),
             Value::Hash(hash) => hash.memory(),
+            Value::ZSet(zset) => zset.memory(),
+            Value::Stream(stream) => stream.memory(),
         }
     }
 }

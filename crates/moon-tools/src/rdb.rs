@@ -3,6 +3,7 @@
 use moon_aof::Storage;
 use moon_aof::copy::FileReader;
 use moon_rdb::encode::{self, ValueKind};
+use moon_rdb::stream::{self, StreamForm};
 use moon_rdb::value::{RdbEntryRef, RdbItemRef, RdbReadValue};
 use moon_rdb::{RdbError, RdbLimits, RdbReader};
 use std::collections::BTreeMap;
@@ -105,6 +106,9 @@ pub fn encode_entry(out: &mut Vec<u8>, entry: &RdbEntryRef<'_>) {
         RdbReadValue::List(_) => ValueKind::List,
         RdbReadValue::Set(_) => ValueKind::Set,
         RdbReadValue::Hash(_) => ValueKind::Hash,
+        RdbReadValue::VolatileHash(_) => ValueKind::VolatileHash,
+        RdbReadValue::ZSet(_) => ValueKind::ZSet,
+        RdbReadValue::Stream(_) => ValueKind::Stream,
     };
     encode::entry_head(out, kind, entry.key, entry.deadline);
     match entry.value {
@@ -121,6 +125,28 @@ pub fn encode_entry(out: &mut Vec<u8>, entry: &RdbEntryRef<'_>) {
                 encode::string(out, field);
                 encode::string(out, value);
             }
+        }
+        RdbReadValue::VolatileHash(fields) => {
+            let first = fields.iter().filter_map(|(_, _, at)| at).min();
+            let first = first.unwrap_or_default();
+            encode::millis(out, first);
+            encode::len(out, fields.iter().len() as u64);
+            for (field, value, deadline) in fields.iter() {
+                encode::field_deadline(out, deadline, first);
+                encode::string(out, field);
+                encode::string(out, value);
+            }
+        }
+        RdbReadValue::ZSet(members) => {
+            encode::len(out, members.scored().count() as u64);
+            for (member, score) in members.scored() {
+                encode::string(out, member);
+                encode::score(out, score);
+            }
+        }
+        RdbReadValue::Stream(value) => {
+            let form = StreamForm::of_images();
+            stream::encode(out, value, form, None);
         }
     }
 }

@@ -1,8 +1,10 @@
 //! `cargo xtask bench`: side by side with `redis-server`, in one run on one machine.
 //!
-//! Five measurements, each with a table of its own:
+//! Measurements, each with a table of its own:
 //! * [`throughput`] (no subcommand): requests per second, CPU per request, the cost of idling;
 //! * [`recovery`]: how long a start takes that has data to load;
+//! * [`types`]: CPU per request of one command of each type;
+//! * [`memory`]: memory per entry of each type;
 //! * [`rewrite`]: what clients and memory see of a rewrite of the log;
 //! * [`maxmemory`]: a memory limit, and how well keys are chosen to go;
 //! * [`pauses`]: what a client waits for while another makes the server do something large.
@@ -20,6 +22,7 @@
 mod idle;
 mod maxmemory;
 mod measure;
+mod memory;
 mod paced;
 mod pauses;
 mod plan;
@@ -28,6 +31,7 @@ mod recovery;
 mod rewrite;
 mod table;
 mod throughput;
+mod types;
 
 use crate::binary::{ServerBinary, ServerOptions, target_dir, workspace_root};
 use anyhow::{Context as _, Result};
@@ -57,6 +61,10 @@ enum Measurement {
     Maxmemory(maxmemory::Options),
     /// Time the requests of one client while another makes the server do something large
     Pauses(pauses::Options),
+    /// Compare the CPU per request of one command of each type
+    Types(types::Options),
+    /// Compare the memory per entry of each type
+    Memory(memory::Options),
 }
 
 /// Runs one measurement and writes its table.
@@ -67,6 +75,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         Some(Measurement::Rewrite(options)) => rewrite::run(options),
         Some(Measurement::Maxmemory(options)) => maxmemory::run(options),
         Some(Measurement::Pauses(options)) => pauses::run(options),
+        Some(Measurement::Types(options)) => types::run(options),
+        Some(Measurement::Memory(options)) => memory::run(options),
     }
 }
 

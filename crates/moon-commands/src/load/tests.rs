@@ -238,6 +238,24 @@ fn duplicate_members_and_fields_are_refused() {
     }
 }
 
+#[test]
+fn a_member_of_a_sorted_set_comes_once_and_with_a_number() {
+    let one = |score| RdbValue::ZSet(vec![(b"a".to_vec(), 1.0), (b"b".to_vec(), score)]);
+    assert!(load_one(&mut shard(), entry(0, "z", one(-0.0))).is_ok());
+    let result = load_one(&mut shard(), entry(0, "z", one(f64::NAN)));
+    assert!(matches!(result, Err(LoadError::NoScore { member, .. }) if member == b"b"));
+    for len in [2, 300] {
+        let mut members: Vec<_> = (0..len)
+            .map(|n| (format!("{n}").into_bytes(), 0.5))
+            .collect();
+        members.push((b"1".to_vec(), 2.5));
+        let result = load_one(&mut shard(), entry(0, "z", RdbValue::ZSet(members)));
+        assert!(
+            matches!(result, Err(LoadError::DuplicateElement { element, .. }) if element == b"1")
+        );
+    }
+}
+
 /// A base of one shard that holds a key of another is damage.
 #[test]
 fn a_key_of_another_shard_is_refused() {
@@ -310,6 +328,7 @@ fn an_empty_collection_is_refused() {
         RdbValue::List(vec![]),
         RdbValue::Set(vec![]),
         RdbValue::Hash(vec![]),
+        RdbValue::ZSet(vec![]),
     ] {
         let result = load_one(&mut shard(), entry(0, "k", value));
         assert!(matches!(result, Err(LoadError::Empty { .. })));
@@ -319,13 +338,13 @@ fn an_empty_collection_is_refused() {
 #[test]
 fn a_type_that_there_is_not_is_named_with_its_key() {
     let mut bytes = file(&[]);
-    // In place of the end: a sorted set with a key of one byte.
+    // In place of the end: a module's value with a key of one byte.
     bytes.truncate(bytes.len() - 9);
-    bytes.extend_from_slice(&[5, 1, b'z', 1]);
+    bytes.extend_from_slice(&[7, 1, b'z', 1]);
     let error = load(&mut shard(), &bytes, LoadExpired::Keep).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "key \"z\" is a sorted set, which this server does not have"
+        "key \"z\" is a module value, which this server does not have"
     );
 }
 

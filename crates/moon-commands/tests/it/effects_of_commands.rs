@@ -3,7 +3,7 @@
 use crate::harness::{Instance, START};
 
 /// Commands, one after the other on one instance, with the effects of each.
-fn check(cases: &[(&str, &[&str])]) {
+pub(crate) fn check(cases: &[(&str, &[&str])]) {
     let mut instance = Instance::new(1);
     for (command, effects) in cases {
         instance.run(command);

@@ -7,7 +7,7 @@ use moon_commands::{
 };
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
 use moon_resp::{OwnedArgs, Protocol, Reply};
-use moon_store::{DbIndex, Deadline, IntText, ShardData, Value};
+use moon_store::{DbIndex, Deadline, IntText, ShardData, Stream, StreamId, Value};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use std::collections::BTreeMap;
@@ -165,15 +165,42 @@ fn show(value: &Value) -> String {
         Value::List(list) => list.iter().map(quoted).collect(),
         Value::Set(set) => set.iter().map(|m| quoted(&m.to_vec())).collect(),
         Value::Hash(hash) => hash
-            .iter()
-            .map(|(field, value)| quoted(field) + ": " + &quoted(value))
+            .fields()
+            .map(|field| {
+                let at = field
+                    .deadline
+                    .map_or(String::new(), |at| format!(" @ {}", at.0));
+                quoted(field.name) + ": " + &quoted(field.value) + &at
+            })
             .collect(),
+        Value::ZSet(zset) => zset
+            .iter()
+            .map(|(member, score)| format!("{}: {score:?}", quoted(member)))
+            .collect(),
+        Value::Stream(stream) => show_stream(stream),
         Value::Int(_) | Value::Str(_) => Vec::new(),
     };
-    if !matches!(value, Value::List(_)) {
+    if !matches!(value, Value::List(_) | Value::Stream(_)) {
         parts.sort_unstable();
     }
     format!("{} {}", value.encoding(), parts.join(", "))
+}
+
+/// Everything but the times at which consumers were heard of, which are in no log.
+fn show_stream(stream: &Stream) -> Vec<String> {
+    let mut rdb = stream.to_rdb();
+    for consumer in rdb.groups.iter_mut().flat_map(|g| &mut g.consumers) {
+        (consumer.seen_ms, consumer.active_ms) = (0, 0);
+    }
+    let entries = stream.range(StreamId::MIN, StreamId::MAX);
+    let mut parts: Vec<String> = entries
+        .map(|entry| {
+            let fields: Vec<_> = entry.fields().collect();
+            format!("{}: {fields:?}", entry.id)
+        })
+        .collect();
+    parts.push(format!("{:?} {:?}", rdb.totals, rdb.groups));
+    parts
 }
 
 /// The requests of a payload, their arguments separated by spaces.

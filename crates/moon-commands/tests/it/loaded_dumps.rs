@@ -195,7 +195,19 @@ fn entry(writer: &mut RdbWriter<Vec<u8>>, key: &[u8], deadline: Option<i64>, val
             let mut members = members.iter().map(Vec::as_slice);
             writer.entry(key, deadline, RdbValueRef::Set(&mut members))
         }
+        Value::Hash(hash) if hash.next_deadline().is_some() => {
+            let first = hash.next_deadline().expect("there is one").0;
+            let fields = hash.fields();
+            let mut fields = fields.map(|f| (f.name, f.value, f.deadline.map(|at| at.0)));
+            let fields = &mut fields;
+            writer.entry(key, deadline, RdbValueRef::VolatileHash { first, fields })
+        }
         Value::Hash(hash) => writer.entry(key, deadline, RdbValueRef::Hash(&mut hash.iter())),
+        Value::ZSet(zset) => writer.entry(key, deadline, RdbValueRef::ZSet(&mut zset.iter())),
+        Value::Stream(stream) => {
+            let rdb = stream.to_rdb();
+            writer.entry(key, deadline, RdbValueRef::Stream(&rdb))
+        }
         Value::Int(_) | Value::Str(_) => {
             let bytes = value.as_bytes(&mut text).expect("a string");
             writer.entry(key, deadline, RdbValueRef::String(bytes))

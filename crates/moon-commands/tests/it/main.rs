@@ -1,8 +1,12 @@
 //! Commands from the outside: requests in, replies and effects out.
 
 mod compared_with_redis;
+mod dumped_values;
 mod effects_of_commands;
+mod effects_of_values;
+mod field_deadlines;
 mod harness;
+mod hyperloglogs;
 mod keyspace_commands;
 mod loaded_dumps;
 mod redis;

@@ -81,11 +81,23 @@ fn show(value: &Value) -> String {
             format!("set {}", members.join(","))
         }
         Value::Hash(hash) => {
-            let pair = |(field, value)| format!("{}={}", text(field), text(value));
-            let mut fields: Vec<String> = hash.iter().map(pair).collect();
+            let mut fields: Vec<String> = (hash.fields())
+                .map(|field| {
+                    let at = field
+                        .deadline
+                        .map_or(String::new(), |at| format!("@{}", at.0));
+                    format!("{}={}{at}", text(field.name), text(field.value))
+                })
+                .collect();
             fields.sort();
             format!("hash {}", fields.join(","))
         }
+        Value::ZSet(zset) => {
+            let pair = |(member, score)| format!("{}={score:?}", text(member));
+            let members: Vec<String> = zset.iter().map(pair).collect();
+            format!("zset {}", members.join(","))
+        }
+        Value::Stream(stream) => format!("stream {:?}", stream.to_rdb()),
         string => {
             let mut scratch = IntText::new();
             format!("string {}", text(string.as_bytes(&mut scratch).unwrap()))

@@ -327,22 +327,23 @@ fn a_log_of_one_file_is_loaded_with_and_without_preamble() {
 }
 
 #[test]
-fn a_type_that_does_not_exist_here_stops_with_its_key_or_command_and_place() {
+fn what_does_not_exist_here_stops_with_its_name_and_place() {
     let dir = tempfile::tempdir().unwrap();
     let Some(mut redis) = Redis::start(dir.path(), LOG) else {
         return;
     };
     redis.run("SET a 1");
-    redis.run("ZADD scores 1 m");
+    let library = "#!lua name=mylib\nredis.register_function('f', function() return 1 end)";
+    redis.send(&["FUNCTION", "LOAD", library]);
     redis.run("SAVE");
     redis.stop();
     let log = load_into(&dir.path().join("appendonlydir"), 2, &options()).unwrap_err();
     let text = format!("{log}: {}", std::error::Error::source(&log).unwrap());
     assert!(
-        text.contains("appendonly.aof.1.incr.aof: the command 'ZADD' at byte "),
+        text.contains("appendonly.aof.1.incr.aof: the command 'FUNCTION' at byte "),
         "{text}"
     );
     let dump = load_into(&dir.path().join("dump.rdb"), 2, &options()).unwrap_err();
     let text = format!("{dump}: {}", std::error::Error::source(&dump).unwrap());
-    assert!(text.contains("dump.rdb: key \"scores\" is a "), "{text}");
+    assert!(text.contains("#!lua name=mylib"), "{text}");
 }

@@ -88,6 +88,21 @@ impl<R: Read> Input<R> {
         Ok(())
     }
 
+    /// A score in the form of Redis before 4.0: a length and as many digits, or a mark.
+    pub(super) fn spelled_score(&mut self) -> Result<f64, RdbFault> {
+        match self.byte()? {
+            255 => Ok(f64::NEG_INFINITY),
+            254 => Ok(f64::INFINITY),
+            253 => Err(RdbFault::BadScore),
+            len => {
+                let mut digits = [0; 252];
+                let digits = &mut digits[..usize::from(len)];
+                self.fill(digits)?;
+                parse_score(digits)
+            }
+        }
+    }
+
     fn compressed_into(&mut self, out: &mut Vec<u8>) -> Result<(), RdbFault> {
         let compressed_len = self.len()?;
         let expanded_len = self.len()?;
@@ -147,6 +162,12 @@ impl<R: Read> Input<R> {
         self.offset += bytes.len() as u64;
         Ok(())
     }
+}
+
+/// A score as text.
+pub(super) fn parse_score(text: &[u8]) -> Result<f64, RdbFault> {
+    let text = std::str::from_utf8(text).map_err(|_| RdbFault::BadScore)?;
+    text.parse().map_err(|_| RdbFault::BadScore)
 }
 
 /// A string that memory has no addresses for.

@@ -64,6 +64,17 @@ fn write_with(version: RdbVersion, compression: RdbCompression, entries: &[RdbEn
                 let mut fields = fields.iter().map(|(f, v)| (f.as_slice(), v.as_slice()));
                 writer.entry(key, deadline, RdbValueRef::Hash(&mut fields))
             }
+            RdbValue::VolatileHash(fields) => {
+                let first = fields.iter().filter_map(|(_, _, at)| *at).min();
+                let first = first.unwrap_or_default();
+                let fields = &mut fields.iter().map(|(f, v, at)| (&f[..], &v[..], *at));
+                writer.entry(key, deadline, RdbValueRef::VolatileHash { first, fields })
+            }
+            RdbValue::ZSet(members) => {
+                let mut members = members.iter().map(|(m, score)| (m.as_slice(), *score));
+                writer.entry(key, deadline, RdbValueRef::ZSet(&mut members))
+            }
+            RdbValue::Stream(stream) => writer.entry(key, deadline, RdbValueRef::Stream(stream)),
         }
         .unwrap();
     }
@@ -115,6 +126,25 @@ fn sample() -> Vec<RdbEntry> {
             Some(-1),
             RdbValue::Hash(vec![(b"field".to_vec(), b"300".to_vec())]),
         ),
+        entry(
+            9,
+            b"volatile",
+            None,
+            RdbValue::VolatileHash(vec![
+                (b"stays".to_vec(), b"1".to_vec(), None),
+                (b"goes".to_vec(), b"2".to_vec(), Some(1_900_000_000_000)),
+                (b"first".to_vec(), b"3".to_vec(), Some(1_800_000_000_000)),
+            ]),
+        ),
+        entry(
+            9,
+            b"zset",
+            None,
+            RdbValue::ZSet(vec![
+                (b"low".to_vec(), -0.5),
+                (b"7".to_vec(), f64::INFINITY),
+            ]),
+        ),
     ]
 }
 
@@ -137,7 +167,7 @@ fn what_is_written_is_read_with_its_information() {
     }
     assert!(items.contains(&RdbItem::SelectDb(9)));
     assert!(items.contains(&RdbItem::ResizeDb {
-        keys: 4,
+        keys: 6,
         expires: 0
     }));
     assert_eq!(entries(items), sample());
@@ -241,17 +271,98 @@ fn data_of_a_module_is_refused_with_the_module_named() {
     );
 }
 
+/// In the form of each version of Redis: scores as digits, as doubles, in a ziplist, in a listpack.
+#[test]
+fn sorted_sets_are_read_from_every_form() {
+    let digits = [
+        &[3, 1, b'z', 4, 1, b'a', 255, 1, b'b', 2][..],
+        b"-3",
+        &[1, b'c', 4],
+        b"2.75",
+    ];
+    let digits = [&digits.concat()[..], &[1, b'd', 254]].concat();
+    let mut doubles = vec![5, 1, b'z', 4];
+    for (member, score) in [
+        (b'a', f64::NEG_INFINITY),
+        (b'b', -3.0),
+        (b'c', 2.75),
+        (b'd', f64::INFINITY),
+    ] {
+        doubles.extend_from_slice(&[1, member]);
+        doubles.extend_from_slice(&score.to_le_bytes());
+    }
+    let texts: [&[u8]; 8] = [b"a", b"-inf", b"b", b"-3", b"c", b"2.75", b"d", b"inf"];
+    let listpack = |texts: &[&[u8]]| {
+        let mut body = Vec::new();
+        for text in texts {
+            let len = u8::try_from(text.len()).unwrap();
+            body.extend([0x80 | len].iter().chain(*text).chain(&[len + 1]));
+        }
+        let total = u32::try_from(body.len() + 7).unwrap();
+        let mut packed = total.to_le_bytes().to_vec();
+        packed.extend_from_slice(&u16::try_from(texts.len()).unwrap().to_le_bytes());
+        packed.extend_from_slice(&body);
+        packed.push(0xff);
+        [
+            &[17, 1, b'z', u8::try_from(packed.len()).unwrap()],
+            &packed[..],
+        ]
+        .concat()
+    };
+    let ziplist = {
+        let (mut body, mut before) = (Vec::new(), 0);
+        for text in texts {
+            let len = u8::try_from(text.len()).unwrap();
+            body.extend([before, len].iter().chain(text));
+            before = len + 2;
+        }
+        let total = u32::try_from(body.len() + 11).unwrap();
+        let tail = total - 1 - u32::from(before);
+        let mut packed = [total.to_le_bytes(), tail.to_le_bytes()].concat();
+        packed.extend_from_slice(&8_u16.to_le_bytes());
+        packed.extend_from_slice(&body);
+        packed.push(0xff);
+        [
+            &[12, 1, b'z', u8::try_from(packed.len()).unwrap()],
+            &packed[..],
+        ]
+        .concat()
+    };
+    let expected: Vec<_> = [
+        (b"a".to_vec(), f64::NEG_INFINITY),
+        (b"b".to_vec(), -3.0),
+        (b"c".to_vec(), 2.75),
+        (b"d".to_vec(), f64::INFINITY),
+    ]
+    .into();
+    for items in [digits, doubles, ziplist, listpack(&texts)] {
+        let read = entries(read(&sealed(&items)).unwrap());
+        assert_eq!(
+            read[0].value,
+            RdbValue::ZSet(expected.clone()),
+            "type {}",
+            items[0]
+        );
+    }
+    for bad in [
+        &[3, 1, b'z', 1, 1, b'a', 253][..],
+        &[3, 1, b'z', 1, 1, b'a', 1, b'x'],
+        &[3, 1, b'z', 1, 1, b'a', 3, b'n', b'a', b'n'],
+        &[&[5, 1, b'z', 1, 1, b'a'][..], &f64::NAN.to_le_bytes()].concat(),
+        &listpack(&[b"a", b"x"]),
+        &listpack(&[b"a", b"nan"]),
+    ] {
+        assert!(matches!(fault(&sealed(bad)), RdbFault::BadScore), "{bad:?}");
+    }
+    let odd = fault(&sealed(&listpack(&[b"a", b"1", b"b"])));
+    assert!(matches!(odd, RdbFault::BadCompact("listpack")), "{odd}");
+}
+
 #[test]
 fn types_that_are_not_read_are_named() {
     for (kind, name) in [
-        (3, "sorted set"),
-        (5, "sorted set"),
         (7, "module value"),
         (9, "hash in the form of Redis before 2.6"),
-        (17, "sorted set"),
-        (21, "stream"),
-        (24, "hash whose fields expire"),
-        (25, "hash whose fields expire"),
         (26, "value of unknown type"),
         (242, "value of unknown type"),
     ] {
@@ -262,6 +373,96 @@ fn types_that_are_not_read_are_named() {
             other => panic!("{kind}: {other}"),
         }
     }
+}
+
+fn volatile_fields(fields: &[(&str, &str, Option<i64>)]) -> RdbValue {
+    let field = |(name, value, at): &(&str, &str, Option<i64>)| {
+        (name.as_bytes().to_vec(), value.as_bytes().to_vec(), *at)
+    };
+    RdbValue::VolatileHash(fields.iter().map(field).collect())
+}
+
+/// The forms of Redis 7.4 and of its release candidates, as `src/rdb.c` there writes them.
+#[test]
+fn hashes_whose_fields_expire_are_read_in_every_form() {
+    const FIRST: i64 = 1_900_000_000_000;
+    let absolute = FIRST.to_le_bytes();
+    // A length of 64 bits.
+    let long = [&[0x81][..], &FIRST.to_be_bytes()].concat();
+    let expected = volatile_fields(&[
+        ("a", "1", Some(FIRST)),
+        ("b", "2", None),
+        ("c", "3", Some(FIRST + 4)),
+    ]);
+    let pairs: [&[u8]; 3] = [b"\x01a\x011", b"\x01b\x012", b"\x01c\x013"];
+    let relative = [
+        &absolute[..],
+        &[3],
+        &[1],
+        pairs[0],
+        &[0],
+        pairs[1],
+        &[5],
+        pairs[2],
+    ]
+    .concat();
+    let later = [&[0x81][..], &(FIRST + 4).to_be_bytes()].concat();
+    let without_first = [&[3][..], &long, pairs[0], &[0], pairs[1], &later, pairs[2]].concat();
+
+    // Field, value, 64-bit integer; field, value, 0; each with its length behind it.
+    let wide = |number: i64| [&[0xf4][..], &number.to_le_bytes(), &[9]].concat();
+    let body = [
+        &b"\x81b\x02\x02\x01\x00\x01"[..],
+        b"\x81a\x02\x01\x01",
+        &wide(FIRST),
+        b"\x81c\x02\x03\x01",
+        &wide(FIRST + 4),
+    ]
+    .concat();
+    let total = u32::try_from(body.len() + 7).unwrap();
+    let listpack = [&total.to_le_bytes()[..], &[9, 0], &body, &[0xff]].concat();
+    let packed = [&[u8::try_from(listpack.len()).unwrap()][..], &listpack].concat();
+    let in_order_of_deadlines = volatile_fields(&[
+        ("b", "2", None),
+        ("a", "1", Some(FIRST)),
+        ("c", "3", Some(FIRST + 4)),
+    ]);
+
+    for (kind, value, expected) in [
+        (24, relative, &expected),
+        (22, without_first, &expected),
+        (
+            25,
+            [&absolute[..], &packed].concat(),
+            &in_order_of_deadlines,
+        ),
+        (23, packed, &in_order_of_deadlines),
+    ] {
+        let items = [&[kind, 1, b'k'][..], &value].concat();
+        let found = entries(read(&sealed(&items)).unwrap());
+        assert_eq!(
+            found,
+            [entry(0, b"k", None, expected.clone())],
+            "type {kind}"
+        );
+    }
+}
+
+#[test]
+fn deadlines_of_fields_that_are_no_times_are_refused() {
+    let first = 5_i64.to_le_bytes();
+    let far = [&[0x81][..], &u64::MAX.to_be_bytes(), b"\x01a\x011"].concat();
+    for value in [
+        [&u64::MAX.to_le_bytes()[..], &[1, 1], b"\x01a\x011"].concat(),
+        [&first[..], &[1], &far].concat(),
+    ] {
+        let items = [&[24, 1, b'k'][..], &value].concat();
+        let found = fault(&sealed(&items));
+        assert!(matches!(found, RdbFault::BadFieldDeadline(_)), "{found}");
+    }
+    let items = [&[22, 1, b'k', 1][..], &far].concat();
+    let found = fault(&sealed(&items));
+    assert!(matches!(found, RdbFault::BadFieldDeadline(_)), "{found}");
 }
 
 #[test]
@@ -467,6 +668,9 @@ fn values() -> impl Strategy<Value = RdbValue> {
         elements().prop_map(RdbValue::List),
         elements().prop_map(RdbValue::Set),
         prop::collection::vec((bytes(), bytes()), 1..80).prop_map(RdbValue::Hash),
+        prop::collection::vec((bytes(), bytes(), prop::option::of(0..1_i64 << 48)), 1..80)
+            .prop_map(RdbValue::VolatileHash),
+        prop::collection::vec((bytes(), -1e300..1e300), 1..80).prop_map(RdbValue::ZSet),
     ]
 }
 
@@ -493,7 +697,7 @@ proptest! {
     #[test]
     fn no_bytes_make_the_reader_panic(
         kind in prop::sample::select(vec![
-            0u8, 1, 2, 4, 10, 11, 13, 14, 16, 18, 20, opcode::SLOT_INFO, opcode::FUNCTION2,
+            0u8, 1, 2, 4, 10, 11, 13, 14, 16, 18, 20, 22, 23, 24, 25, opcode::SLOT_INFO, opcode::FUNCTION2,
             opcode::MODULE_AUX, opcode::IDLE, opcode::AUX, opcode::RESIZEDB,
         ]),
         head in prop::sample::select(vec![&[1_u8, b'k'][..], &[], &[1, b'k', 0xc3, 20, 200]]),

@@ -72,6 +72,21 @@ pub enum PipelineOrder {
 /// The words of [`PipelineOrder`], in its order.
 pub const PIPELINE_ORDER_WORDS: &[&str] = &["relaxed", "strict"];
 
+/// Who may use DEBUG.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum DebugCommand {
+    /// Nobody.
+    No = 0,
+    /// Everybody.
+    Yes = 1,
+    /// Clients on this machine: of the loopback addresses, or of the Unix socket.
+    Local = 2,
+}
+
+/// The words of [`DebugCommand`], in its order.
+pub const DEBUG_COMMAND_WORDS: &[&str] = &["no", "yes", "local"];
+
 /// How much is logged: a level prints itself and everything after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -168,8 +183,8 @@ pub struct Config {
     pub timeout_s: u32,
     /// Refuse clients from other hosts while there is no password and no explicit `bind`.
     pub protected_mode: bool,
-    /// Allow DEBUG.
-    pub enable_debug_command: bool,
+    /// Who may use DEBUG.
+    pub enable_debug_command: DebugCommand,
     /// Password of the default user; empty means none.
     pub requirepass: String,
     /// Directory of all data; `./data` unless set.
@@ -229,6 +244,10 @@ pub struct Config {
     pub set_max_listpack_entries: u64,
     /// Set: longest member in the compact form.
     pub set_max_listpack_value: u64,
+    /// Sorted set: members in the compact form.
+    pub zset_max_listpack_entries: u64,
+    /// Sorted set: longest member in the compact form.
+    pub zset_max_listpack_value: u64,
     /// Bytes that the instance may use; 0 means no limit.
     pub maxmemory: u64,
     /// What goes when they are used up.
@@ -251,6 +270,8 @@ pub struct Config {
     pub lazyfree_lazy_user_del: bool,
     /// Accepted, as above: FLUSHALL and FLUSHDB.
     pub lazyfree_lazy_user_flush: bool,
+    /// HyperLogLog: longest string in the sparse encoding, header included.
+    pub hll_sparse_max_bytes: u64,
     /// Background work per second.
     pub hz: u32,
     /// Share of time for active expiry, 1 to 10.
@@ -283,7 +304,7 @@ impl Default for Config {
             maxclients: 10_000,
             timeout_s: 0,
             protected_mode: true,
-            enable_debug_command: false,
+            enable_debug_command: DebugCommand::No,
             requirepass: String::new(),
             dir: PathBuf::from("./data"),
             shards: None,
@@ -313,6 +334,8 @@ impl Default for Config {
             set_max_intset_entries: 512,
             set_max_listpack_entries: 128,
             set_max_listpack_value: 64,
+            zset_max_listpack_entries: 128,
+            zset_max_listpack_value: 64,
             maxmemory: 0,
             maxmemory_policy: EvictionPolicy::NoEviction,
             maxmemory_samples: 5,
@@ -324,6 +347,7 @@ impl Default for Config {
             lazyfree_lazy_server_del: false,
             lazyfree_lazy_user_del: false,
             lazyfree_lazy_user_flush: false,
+            hll_sparse_max_bytes: 3000,
             hz: 10,
             active_expire_effort: 1,
             metrics_port: None,

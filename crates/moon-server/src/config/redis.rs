@@ -473,17 +473,6 @@ static RULES: &[(&str, &str, Rule)] = &[
         "",
         Ignored("lists are not compressed"),
     ),
-    (
-        "zset-max-listpack-entries",
-        "zset-max-ziplist-entries",
-        Ignored(NO_TYPE),
-    ),
-    (
-        "zset-max-listpack-value",
-        "zset-max-ziplist-value",
-        Ignored(NO_TYPE),
-    ),
-    ("hll-sparse-max-bytes", "", Ignored(NO_TYPE)),
     ("stream-node-max-bytes", "", Ignored(NO_TYPE)),
     ("stream-node-max-entries", "", Ignored(NO_TYPE)),
     (

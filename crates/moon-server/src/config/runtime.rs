@@ -32,6 +32,9 @@ pub struct Settings {
     pub set_max_intset_entries: AtomicU64,
     pub set_max_listpack_entries: AtomicU64,
     pub set_max_listpack_value: AtomicU64,
+    pub zset_max_listpack_entries: AtomicU64,
+    pub zset_max_listpack_value: AtomicU64,
+    pub hll_sparse_max_bytes: AtomicU64,
     pub hz: AtomicU32,
     pub active_expire_effort: AtomicU32,
     appendfsync: AtomicU8,
@@ -68,6 +71,12 @@ impl Settings {
             .store(config.set_max_listpack_entries, Relaxed);
         self.set_max_listpack_value
             .store(config.set_max_listpack_value, Relaxed);
+        self.zset_max_listpack_entries
+            .store(config.zset_max_listpack_entries, Relaxed);
+        self.zset_max_listpack_value
+            .store(config.zset_max_listpack_value, Relaxed);
+        self.hll_sparse_max_bytes
+            .store(config.hll_sparse_max_bytes, Relaxed);
         self.hz.store(config.hz, Relaxed);
         self.active_expire_effort
             .store(config.active_expire_effort, Relaxed);

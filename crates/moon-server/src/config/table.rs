@@ -4,8 +4,9 @@
 use super::value::{Invalid, integer, memory, octal_mode, one_of, optional_text, path};
 use super::value::{show_yes_no, yes_no};
 use super::{
-    APPENDFSYNC_WORDS, AppendFsync, Config, LOGLEVEL_WORDS, LogLevel, MAXMEMORY_POLICIES,
-    MAXMEMORY_POLICY_WORDS, PIPELINE_ORDER_WORDS, PipelineOrder, SavePoint, maxmemory_policy_word,
+    APPENDFSYNC_WORDS, AppendFsync, Config, DEBUG_COMMAND_WORDS, DebugCommand, LOGLEVEL_WORDS,
+    LogLevel, MAXMEMORY_POLICIES, MAXMEMORY_POLICY_WORDS, PIPELINE_ORDER_WORDS, PipelineOrder,
+    SavePoint, maxmemory_policy_word,
 };
 use moon_core::ShardCount;
 
@@ -217,8 +218,10 @@ pub static DIRECTIVES: &[Directive] = &[
         "",
         "no",
         Immutable,
-        switch!(enable_debug_command),
-        "Allow DEBUG, which tests of clients use; never in production",
+        (set_debug_command, |c| {
+            DEBUG_COMMAND_WORDS[c.enable_debug_command as usize].to_owned()
+        }),
+        "Allow DEBUG, which tests of clients use: no, yes, or local clients only",
     ),
     row(
         "requirepass",
@@ -465,6 +468,22 @@ pub static DIRECTIVES: &[Directive] = &[
         "Set: longest member in the compact form",
     ),
     row(
+        "zset-max-listpack-entries",
+        "zset-max-ziplist-entries",
+        "128",
+        Runtime,
+        number!(zset_max_listpack_entries: u64, 0, SIZE_MAX),
+        "Sorted set: members up to which the compact form is kept",
+    ),
+    row(
+        "zset-max-listpack-value",
+        "zset-max-ziplist-value",
+        "64",
+        Runtime,
+        size!(zset_max_listpack_value, 0, 1 << 40),
+        "Sorted set: longest member in the compact form",
+    ),
+    row(
         "maxmemory",
         "",
         "0",
@@ -553,6 +572,14 @@ pub static DIRECTIVES: &[Directive] = &[
         Runtime,
         switch!(lazyfree_lazy_user_flush),
         "Without effect: databases emptied by FLUSHALL and FLUSHDB are always freed lazily if they are large",
+    ),
+    row(
+        "hll-sparse-max-bytes",
+        "",
+        "3000",
+        Runtime,
+        size!(hll_sparse_max_bytes, 0, 1 << 40),
+        "HyperLogLog: longest string in the sparse encoding",
     ),
     row(
         "hz",
@@ -754,6 +781,15 @@ fn set_pipeline_order(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
     c.pipeline_order = match one_of(single(words)?, PIPELINE_ORDER_WORDS)? {
         0 => PipelineOrder::Relaxed,
         _ => PipelineOrder::Strict,
+    };
+    Ok(())
+}
+
+fn set_debug_command(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
+    c.enable_debug_command = match one_of(single(words)?, DEBUG_COMMAND_WORDS)? {
+        0 => DebugCommand::No,
+        1 => DebugCommand::Yes,
+        _ => DebugCommand::Local,
     };
     Ok(())
 }

@@ -8,10 +8,14 @@
 //! * [`transaction`]: MULTI, EXEC, WATCH.
 //! * [`commands`]: the commands that the server itself runs: CONFIG, INFO, HELLO and the like.
 //! * [`client_command`]: CLIENT and its subcommands; [`memory_command`]: MEMORY.
+//! * [`debug`]: DEBUG and its subcommands.
+//! * [`migrate`]: MIGRATE.
 
 mod client_command;
 mod commands;
+mod debug;
 mod memory_command;
+mod migrate;
 mod pipeline;
 mod read_buffer;
 mod session;

@@ -74,10 +74,10 @@ pub(super) struct Connection {
     outgoing: Vec<Outgoing>,
 }
 
-/// How often a connection that waits for the durable mark looks at it: first, and then less and
-/// less often. Only CONFIG SET waits so.
-const DURABLE_PAUSE_MIN: Duration = Duration::from_millis(1);
-const DURABLE_PAUSE_MAX: Duration = Duration::from_millis(64);
+/// How often a connection that waits for a mark of the clock looks at it: first, and then less and
+/// less often. Only CONFIG SET and MIGRATE wait so.
+const MARK_PAUSE_MIN: Duration = Duration::from_millis(1);
+const MARK_PAUSE_MAX: Duration = Duration::from_millis(64);
 /// What a connection keeps from one read buffer to the next: enough for usual pipelines, and
 /// little enough for thousands of connections that each sent a long one some time.
 const SPANS_KEPT_MAX: usize = 1024;
@@ -551,22 +551,31 @@ impl Connection {
     pub(super) async fn durable_first(&mut self) -> Result<(), Close> {
         let target = std::mem::replace(&mut self.state.durable_first, Lsn::ZERO);
         let clock = Arc::clone(self.shard.clock());
-        let is_durable = || clock.durable() >= target;
-        if is_durable() {
+        self.passed(|| clock.durable() >= target).await
+    }
+
+    /// Waits until what is below `target` is committed: what shows it may leave for another server.
+    pub(super) async fn committed(&mut self, target: Lsn) -> Result<(), Close> {
+        let clock = Arc::clone(self.shard.clock());
+        self.passed(|| clock.committed() >= target).await
+    }
+
+    /// Waits until a mark of the clock has passed what the present command needs.
+    async fn passed(&mut self, is_passed: impl Fn() -> bool) -> Result<(), Close> {
+        if is_passed() {
             return Ok(());
         }
         self.flush();
-        let mut pause = DURABLE_PAUSE_MIN;
-        while !is_durable() {
+        let mut pause = MARK_PAUSE_MIN;
+        while !is_passed() {
             if self.client.is_killed() {
                 return Err(Close::Now);
             }
-            let waited =
-                tokio::time::timeout(pause, self.outlet.wait_until(|_| is_durable())).await;
+            let waited = tokio::time::timeout(pause, self.outlet.wait_until(|_| is_passed())).await;
             if waited == Ok(false) {
                 return Err(Close::Now);
             }
-            pause = (pause * 2).min(DURABLE_PAUSE_MAX);
+            pause = (pause * 2).min(MARK_PAUSE_MAX);
         }
         Ok(())
     }

@@ -73,11 +73,18 @@ pub(super) fn discard(connection: &mut Connection) {
     connection.write_reply(|reply| reply.ok());
 }
 
-/// Forgets all watches. Those of other shards go by message, which nobody waits for.
+/// Forgets all watches.
 pub(super) fn unwatch(connection: &mut Connection) {
+    let watches = std::mem::take(&mut connection.state.watches);
+    forget(connection, watches.into_iter());
+    connection.client.watch.store(0, Relaxed);
+}
+
+/// Ends watches. Those of each shard go by message, which nobody waits for.
+pub(super) fn forget(connection: &Connection, watches: impl Iterator<Item = Watch>) {
     type OfShard = (ShardId, Vec<(DbIndex, Box<[u8]>)>);
     let mut by_shard: Vec<OfShard> = Vec::new();
-    for watch in connection.state.watches.drain(..) {
+    for watch in watches {
         match by_shard.iter_mut().find(|(shard, _)| *shard == watch.shard) {
             Some((_, keys)) => keys.push((watch.db, watch.key)),
             None => by_shard.push((watch.shard, vec![(watch.db, watch.key)])),
@@ -95,7 +102,6 @@ pub(super) fn unwatch(connection: &mut Connection) {
             .of(shard)
             .send_data(DataMessage::Visit(Box::new(visit)));
     }
-    connection.client.watch.store(0, Relaxed);
 }
 
 /// WATCH.
@@ -156,7 +162,8 @@ pub(super) async fn watch(connection: &mut Connection, args: Args<'_>) -> Result
     Ok(())
 }
 
-fn begin_watch(data: &mut ShardData, db: DbIndex, key: &[u8], now: UnixMs) -> Watch {
+/// Begins to watch a key.
+pub(super) fn begin_watch(data: &mut ShardData, db: DbIndex, key: &[u8], now: UnixMs) -> Watch {
     Watch {
         db,
         key: key.into(),
@@ -173,7 +180,8 @@ fn is_expired(data: &ShardData, db: DbIndex, key: &[u8], now: UnixMs) -> bool {
         .is_some_and(|deadline| deadline <= now)
 }
 
-fn is_unchanged(watch: &Watch, data: &ShardData, now: UnixMs) -> bool {
+/// Whether a key is as it was when the watch began.
+pub(super) fn is_unchanged(watch: &Watch, data: &ShardData, now: UnixMs) -> bool {
     data.watches.version(watch.db, &watch.key) == Some(watch.version)
         && (watch.was_expired || !is_expired(data, watch.db, &watch.key, now))
 }

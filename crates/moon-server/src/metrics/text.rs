@@ -32,6 +32,7 @@ fn describe() {
     describe_counter!("moon_commands_total", "Commands executed, by name");
     describe_gauge!("moon_keys", "Keys per database");
     describe_counter!("moon_expired_keys_total", "Keys that expired");
+    describe_counter!("moon_expired_fields_total", "Fields of hashes that expired");
     describe_counter!("moon_keyspace_hits_total", "Look-ups that found a key");
     describe_counter!("moon_keyspace_misses_total", "Look-ups that found none");
     describe_counter!(
@@ -146,6 +147,7 @@ fn publish(source: &dyn Source) {
     counter!("moon_connections_total").absolute(stats.connections_received());
     counter!("moon_rejected_connections_total").absolute(stats.rejected_connections());
     counter!("moon_expired_keys_total").absolute(stats.sum(|s| &s.expired_keys));
+    counter!("moon_expired_fields_total").absolute(stats.sum(|s| &s.expired_subkeys));
     counter!("moon_keyspace_hits_total").absolute(stats.sum(|s| &s.keyspace_hits));
     counter!("moon_keyspace_misses_total").absolute(stats.sum(|s| &s.keyspace_misses));
     counter!("moon_aof_bytes_total").absolute(stats.sum(|s| &s.aof_bytes));

@@ -1,14 +1,47 @@
-//! The large form of hashes and sets: entries in an array, found by hash.
+//! The large form of collections: entries found by name, packed, growing in small steps.
 //!
-//! The array gives what a bare hash table cannot: an entry at a random position in constant time,
-//! and an order that only changes where something is removed (the last entry takes its place). A
-//! scan that walks from the end to the start therefore returns every entry that stays.
+//! Entries lie in *buckets* of some dozens, each one buffer ([`bucket`]). The number of buckets
+//! follows the number of entries by linear hashing: they are numbered, the low bits of a hash say
+//! which bucket an entry is in, and growing means that the next bucket in turn is split in two,
+//! the new one at the end. Shrinking merges the last one back into where it came from. So no step
+//! touches more than two buckets, whatever the size, and there is no directory.
+//!
+//! ```text
+//! 5 buckets:   00|0   1   10   11   00|1        bucket 0 was split last: it looks at three bits,
+//!               0      1    2    3     4         1 to 3 at two
+//! ```
+//!
+//! The *position* of an entry is its hash with the bits in reverse, so a bucket owns a range of
+//! positions and a split cuts the range in half. Positions never change: whoever goes through the
+//! entries by position meets every one that stays, however the buckets change meanwhile.
 
+mod bucket;
+
+use self::bucket::{Bucket, Entries};
+use super::{Cursor, scaled};
 use crate::key::Key;
 use crate::memory::allocated;
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry as Slot;
 use std::marker::PhantomData;
+
+/// A bucket is split when there are more entries than this per bucket. Those that wait for their
+/// turn have up to twice as many.
+const SPLIT_MEAN: usize = 32;
+
+/// A bucket is merged when there are fewer entries than this per bucket. Well below the above, so
+/// that an entry that comes and goes does not split and merge each time.
+const MERGE_MEAN: usize = 20;
+
+/// The array of buckets is in parts of this many, so that it never grows as a whole.
+const CHUNK: usize = 1 << CHUNK_BITS;
+const CHUNK_BITS: u32 = 9;
+
+/// Bits of a scan cursor.
+const CURSOR_BITS: u32 = 48;
+const CURSOR_SHIFT: u32 = 64 - CURSOR_BITS;
+const CURSOR_END: u64 = 1 << CURSOR_BITS;
+
+/// How often [`Dict::random`] tries before it takes what it can get.
+const TRIES_MAX: usize = 128;
 
 /// What the entries of a [`Dict`] look like.
 pub trait Entry {
@@ -16,305 +49,467 @@ pub trait Entry {
     fn name(entry: &[u8]) -> &[u8];
 }
 
-/// Where an entry is, with half of its hash, so that growing never has to look at entries.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    hash: u32,
-    index: u32,
-}
-
 /// Entries with distinct names.
 ///
 /// # Invariants
-/// `places` has exactly one place per index of `entries`, under the hash of the entry's name.
-///
-/// Limit: 2³² entries.
-#[derive(Debug)]
+/// * Every entry is in the bucket that its hash says, with the tag that its hash says.
+/// * `len` and `heap` are the sums over the buckets; `buckets` is their number. All chunks but the
+///   last are full.
 pub struct Dict<E> {
-    entries: Vec<Box<[u8]>>,
-    places: HashTable<Place>,
-    /// What the entries take on the heap, rounded as the allocator does.
-    entry_bytes: usize,
-    kind: PhantomData<E>,
+    chunks: Vec<Vec<Bucket>>,
+    buckets: usize,
+    len: usize,
+    /// Bytes on the heap below `chunks`.
+    heap: usize,
+    kind: PhantomData<fn() -> E>,
 }
 
 impl<E> Clone for Dict<E> {
     fn clone(&self) -> Self {
-        Dict {
-            entries: self.entries.clone(),
-            places: self.places.clone(),
-            entry_bytes: self.entry_bytes,
-            kind: PhantomData,
-        }
+        let mut clone = Dict {
+            chunks: self.chunks.clone(),
+            heap: 0,
+            ..*self
+        };
+        // A clone has no spare room in its vectors.
+        clone.heap = clone.count_heap();
+        clone
+    }
+}
+
+impl<E> std::fmt::Debug for Dict<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 
 impl<E> Default for Dict<E> {
     fn default() -> Self {
         Dict {
-            entries: Vec::new(),
-            places: HashTable::new(),
-            entry_bytes: 0,
+            chunks: Vec::new(),
+            buckets: 0,
+            len: 0,
+            heap: 0,
             kind: PhantomData,
         }
     }
 }
 
-impl<E: Entry> Dict<E> {
+impl<E> Dict<E> {
     /// Number of entries.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.len
     }
 
     /// Whether there are no entries.
+    #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len == 0
     }
 
-    /// Bytes on the heap.
+    /// Bytes on the heap. O(1).
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.entry_bytes
-            + self.entries.capacity() * size_of::<Box<[u8]>>()
-            + self.places.allocation_size()
+        self.heap + allocated(self.chunks.capacity() * size_of::<Vec<Bucket>>())
     }
 
+    /// All entries. The order means nothing, and is the same until the next change.
+    #[must_use]
+    pub fn iter(&self) -> Iter<'_> {
+        Iter {
+            chunks: self.chunks.iter(),
+            buckets: [].iter(),
+            entries: Entries::default(),
+            left: self.len,
+        }
+    }
+
+    /// The entry at the cursor, which moves on; `None` at the end. In the order of
+    /// [`Dict::iter`], in constant time.
+    #[must_use]
+    pub fn next_from(&self, cursor: &mut Cursor) -> Option<&[u8]> {
+        while cursor.node < self.buckets {
+            let bucket = self.bucket(cursor.node);
+            if cursor.at < bucket.len() {
+                let entry = bucket.entry(bucket.at(cursor.at));
+                cursor.at += 1;
+                return Some(entry);
+            }
+            *cursor = Cursor {
+                node: cursor.node + 1,
+                at: 0,
+            };
+        }
+        None
+    }
+
+    /// An entry chosen by the random number `r`, each as likely as any other.
+    #[must_use]
+    pub fn random(&self, r: u64) -> Option<&[u8]> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut r = r;
+        if self.buckets == 1 {
+            let bucket = self.bucket(0);
+            return Some(bucket.entry(bucket.at(scaled(r, bucket.len()))));
+        }
+        // Choosing a place among as many as any bucket uses, and trying again where the bucket is
+        // shorter, makes up for the differences in length.
+        let places = 3 * (self.len / self.buckets) + 16;
+        for _ in 0..TRIES_MAX {
+            let bucket = self.bucket(scaled(r, self.buckets));
+            r = mixed(r);
+            let place = scaled(r, places.max(bucket.len()));
+            if place < bucket.len() {
+                return Some(bucket.entry(bucket.at(place)));
+            }
+            r = mixed(r);
+        }
+        self.iter().next()
+    }
+
+    #[inline]
+    fn bucket(&self, index: usize) -> &Bucket {
+        &self.chunks[index >> CHUNK_BITS][index & (CHUNK - 1)]
+    }
+
+    #[inline]
+    fn bucket_mut(&mut self, index: usize) -> &mut Bucket {
+        &mut self.chunks[index >> CHUNK_BITS][index & (CHUNK - 1)]
+    }
+
+    /// The bucket of a hash. There must be buckets.
+    #[inline]
+    fn bucket_of(&self, hash: u64) -> usize {
+        let mask = usize::MAX >> ((self.buckets - 1) | 1).leading_zeros();
+        let mut index = low_bits(hash) & mask;
+        if index >= self.buckets {
+            index &= mask >> 1;
+        }
+        index
+    }
+
+    /// How many bits of the hash decide whether an entry is in this bucket.
+    fn bits_of(&self, index: usize) -> u32 {
+        let level = self.buckets.ilog2();
+        let split = self.buckets - (1 << level);
+        let is_split = index < split || index >= 1 << level;
+        level + u32::from(is_split)
+    }
+
+    fn count_heap(&self) -> usize {
+        let own = |chunk: &Vec<Bucket>| allocated(chunk.capacity() * size_of::<Bucket>());
+        let below = |chunk: &Vec<Bucket>| chunk.iter().map(Bucket::heap).sum::<usize>();
+        self.chunks
+            .iter()
+            .map(|chunk| own(chunk) + below(chunk))
+            .sum()
+    }
+
+    /// Appends a bucket.
+    fn push_bucket(&mut self, bucket: Bucket) {
+        if self.buckets.is_multiple_of(CHUNK) {
+            self.chunks.push(Vec::new());
+        }
+        self.heap += bucket.heap();
+        let chunk = &mut self.chunks[self.buckets >> CHUNK_BITS];
+        self.heap -= allocated(chunk.capacity() * size_of::<Bucket>());
+        if chunk.len() == chunk.capacity() {
+            chunk.reserve_exact((chunk.len() / 4 + 1).min(CHUNK - chunk.len()));
+        }
+        chunk.push(bucket);
+        self.heap += allocated(chunk.capacity() * size_of::<Bucket>());
+        self.buckets += 1;
+    }
+
+    /// Takes the last bucket away.
+    fn pop_bucket(&mut self) -> Bucket {
+        self.buckets -= 1;
+        let chunk = &mut self.chunks[self.buckets >> CHUNK_BITS];
+        let bucket = chunk.pop().expect("the last bucket is in the last chunk");
+        self.heap -= bucket.heap() + allocated(chunk.capacity() * size_of::<Bucket>());
+        if chunk.len() <= chunk.capacity() / 2 {
+            chunk.shrink_to(chunk.len() + chunk.len() / 4);
+        }
+        if chunk.is_empty() {
+            self.chunks.pop();
+            if self.chunks.len() <= self.chunks.capacity() / 4 {
+                self.chunks.shrink_to(self.chunks.len() * 2);
+            }
+        } else {
+            self.heap += allocated(chunk.capacity() * size_of::<Bucket>());
+        }
+        bucket
+    }
+}
+
+impl<E: Entry> Dict<E> {
     /// The entry called `name`.
     #[inline]
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        if self.is_empty() {
+            return None;
+        }
         let hash = hash_of(name);
-        let place = self.places.find(spread(hash), |place| {
-            place.hash == hash && E::name(&self.entries[place.index as usize]) == name
-        })?;
-        Some(&self.entries[place.index as usize])
+        let bucket = self.bucket(self.bucket_of(hash));
+        let at = bucket.find(tag_of(hash), |entry| E::name(entry) == name)?;
+        Some(bucket.entry(at))
     }
 
-    /// The entry at `index` of the present order.
-    #[must_use]
-    pub fn nth(&self, index: usize) -> Option<&[u8]> {
-        self.entries.get(index).map(AsRef::as_ref)
+    /// Stores an entry in place of the one with the same name; whether there was none. One of the
+    /// same length is overwritten where it is.
+    pub fn put(&mut self, entry: &[u8]) -> bool {
+        self.store::<true>(entry, |_| {})
     }
 
-    /// All entries, in the present order.
-    pub fn iter(&self) -> std::slice::Iter<'_, Box<[u8]>> {
-        self.entries.iter()
+    /// As [`Dict::put`]; shows the entry that is replaced.
+    #[inline]
+    pub fn swap(&mut self, entry: &[u8], replaced: impl FnOnce(&[u8])) -> bool {
+        self.store::<true>(entry, replaced)
     }
 
-    /// Stores an entry in place of the one with the same name; whether there was none.
-    ///
-    /// # Panics
-    /// At 2³² entries.
-    pub fn put(&mut self, entry: Box<[u8]>) -> bool {
-        let hash = hash_of(E::name(&entry));
-        match self.slot(hash, E::name(&entry)) {
-            Some(index) => {
-                let old = std::mem::replace(&mut self.entries[index], entry);
-                self.entry_bytes -= allocated(old.len());
-                self.entry_bytes += allocated(self.entries[index].len());
-                false
-            }
-            None => {
-                self.entry_bytes += allocated(entry.len());
-                self.entries.push(entry);
-                true
+    /// Stores an entry unless there is one with the same name; whether there was none.
+    pub fn add(&mut self, entry: &[u8]) -> bool {
+        self.store::<false>(entry, |_| {})
+    }
+
+    #[inline]
+    fn store<const REPLACE: bool>(&mut self, entry: &[u8], replaced: impl FnOnce(&[u8])) -> bool {
+        if self.buckets == 0 {
+            self.push_bucket(Bucket::default());
+        }
+        let name = E::name(entry);
+        let hash = hash_of(name);
+        let index = self.bucket_of(hash);
+        let bucket = self.bucket_mut(index);
+        let found = bucket.find(tag_of(hash), |entry| E::name(entry) == name);
+        if let Some(at) = found {
+            replaced(bucket.entry(at));
+            if !REPLACE || bucket.overwrite(at, entry) {
+                return false;
             }
         }
-    }
-
-    /// Stores the entry that `make` returns, which is called `name`, unless there is one with
-    /// that name; whether there was none.
-    ///
-    /// # Panics
-    /// At 2³² entries.
-    pub fn add(&mut self, name: &[u8], make: impl FnOnce() -> Box<[u8]>) -> bool {
-        if self.slot(hash_of(name), name).is_some() {
+        let before = bucket.heap();
+        if let Some(at) = found {
+            bucket.remove(at);
+        }
+        bucket.push(tag_of(hash), entry);
+        let after = bucket.heap();
+        self.heap = self.heap - before + after;
+        if found.is_some() {
             return false;
         }
-        let entry = make();
-        debug_assert_eq!(E::name(&entry), name, "the entry has another name");
-        self.entry_bytes += allocated(entry.len());
-        self.entries.push(entry);
+        self.len += 1;
+        if self.len > self.buckets * SPLIT_MEAN {
+            self.split();
+        }
         true
     }
 
-    /// The index of the entry called `name`. If there is none, makes the place of the entry that
-    /// the caller has to push.
-    fn slot(&mut self, hash: u32, name: &[u8]) -> Option<usize> {
-        let entries = &self.entries;
-        let slot = self.places.entry(
-            spread(hash),
-            |place| place.hash == hash && E::name(&entries[place.index as usize]) == name,
-            |place| spread(place.hash),
-        );
-        match slot {
-            Slot::Occupied(place) => Some(place.get().index as usize),
-            Slot::Vacant(place) => {
-                let index = u32::try_from(entries.len()).expect("fewer than 2^32 entries");
-                place.insert(Place { hash, index });
-                None
-            }
-        }
+    /// Removes the entry called `name`. Returns whether it was there.
+    pub fn remove(&mut self, name: &[u8]) -> bool {
+        self.take(name, |_| {})
     }
 
-    /// Removes the entry called `name`; the last one takes its position. Returns whether it was
-    /// there.
-    pub fn remove(&mut self, name: &[u8]) -> bool {
+    /// As [`Dict::remove`]; shows the entry before it goes.
+    #[inline]
+    pub fn take(&mut self, name: &[u8], taken: impl FnOnce(&[u8])) -> bool {
+        if self.is_empty() {
+            return false;
+        }
         let hash = hash_of(name);
-        let entries = &self.entries;
-        let Ok(found) = self.places.find_entry(spread(hash), |place| {
-            place.hash == hash && E::name(&entries[place.index as usize]) == name
-        }) else {
+        let index = self.bucket_of(hash);
+        let bucket = self.bucket_mut(index);
+        let Some(at) = bucket.find(tag_of(hash), |entry| E::name(entry) == name) else {
             return false;
         };
-        let index = found.remove().0.index;
-        let last = u32::try_from(self.entries.len() - 1).expect("fewer than 2^32 entries");
-        if index != last {
-            let moved = hash_of(E::name(&self.entries[last as usize]));
-            self.places
-                .find_mut(spread(moved), |place| place.index == last)
-                .expect("every entry has a place")
-                .index = index;
+        taken(bucket.entry(at));
+        let before = bucket.heap();
+        bucket.remove(at);
+        let after = bucket.heap();
+        self.heap = self.heap - before + after;
+        self.len -= 1;
+        if self.len < (self.buckets - 1) * MERGE_MEAN {
+            self.merge();
         }
-        let removed = self.entries.swap_remove(index as usize);
-        self.entry_bytes -= allocated(removed.len());
-        self.give_back();
         true
     }
 
-    /// Gives memory back when less than a quarter is in use, and keeps room to grow to a half.
-    fn give_back(&mut self) {
-        let used = self.entries.len();
-        if self.entries.capacity() > 64 && used < self.entries.capacity() / 4 {
-            self.entries.shrink_to(used * 2);
+    /// Splits the bucket whose turn it is; the new one comes last.
+    fn split(&mut self) {
+        let level = self.buckets.ilog2();
+        let low = self.buckets - (1 << level);
+        let old = std::mem::take(self.bucket_mut(low));
+        self.heap -= old.heap();
+        let entries: Vec<(u64, &[u8])> = old.iter().map(|e| (hash_of(E::name(e)), e)).collect();
+        let goes = |hash: u64| hash >> level & 1 == 1;
+        let half = |high: bool| {
+            let part = || entries.iter().filter(|e| goes(e.0) == high);
+            let used = part().map(|e| Bucket::bytes_of(e.1)).sum();
+            let mut bucket = Bucket::with_room(part().count(), used);
+            part().for_each(|(hash, entry)| bucket.push(tag_of(*hash), entry));
+            bucket
+        };
+        let (stays, moves) = (half(false), half(true));
+        self.heap += stays.heap();
+        *self.bucket_mut(low) = stays;
+        self.push_bucket(moves);
+    }
+
+    /// Merges the last bucket into the one that it was split from.
+    fn merge(&mut self) {
+        let high = self.pop_bucket();
+        let low = self.buckets - (1 << self.buckets.ilog2());
+        let old = std::mem::take(self.bucket_mut(low));
+        self.heap -= old.heap();
+        let used = |bucket: &Bucket| bucket.iter().map(Bucket::bytes_of).sum::<usize>();
+        let mut merged = Bucket::with_room(old.len() + high.len(), used(&old) + used(&high));
+        for entry in old.iter().chain(high.iter()) {
+            merged.push(tag_of(hash_of(E::name(entry))), entry);
         }
-        if self.places.num_buckets() > 64 && used < self.places.num_buckets() / 8 {
-            self.places.shrink_to(used * 2, |place| spread(place.hash));
+        self.heap += merged.heap();
+        *self.bucket_mut(low) = merged;
+    }
+
+    /// Visits entries from a cursor on and returns the cursor to go on with; 0 begins, and 0 says
+    /// that the end was reached. An entry that is there throughout is visited at least once
+    /// between the two. About `count` entries are visited per call: fewer where many buckets are
+    /// empty, more only where entries share a hash.
+    pub fn scan(&self, cursor: u64, count: usize, visit: &mut dyn FnMut(&[u8])) -> u64 {
+        if self.is_empty() {
+            return 0;
+        }
+        let mut wanted = count.max(1);
+        let mut buckets_left = 16 + wanted / 16;
+        let mut from = cursor;
+        while from < CURSOR_END && wanted > 0 && buckets_left > 0 {
+            let index = self.bucket_of((from << CURSOR_SHIFT).reverse_bits());
+            let bucket = self.bucket(index);
+            let start = (index as u64).reverse_bits() >> CURSOR_SHIFT;
+            if from == start && bucket.len() <= wanted {
+                bucket.iter().for_each(&mut *visit);
+                wanted -= bucket.len();
+            } else {
+                let mut part: Vec<(u64, &[u8])> = (bucket.iter())
+                    .map(|entry| (position(hash_of(E::name(entry))), entry))
+                    .filter(|(at, _)| *at >= from)
+                    .collect();
+                part.sort_unstable_by_key(|(at, _)| *at);
+                if part.len() > wanted {
+                    // All that share the last position, or the next call would miss some of them.
+                    let last = part[wanted - 1].0;
+                    part.iter()
+                        .take_while(|e| e.0 <= last)
+                        .for_each(|e| visit(e.1));
+                    return (last + 1) % CURSOR_END;
+                }
+                part.iter().for_each(|e| visit(e.1));
+                wanted -= part.len();
+            }
+            from = start + (CURSOR_END >> self.bits_of(index));
+            buckets_left -= 1;
+        }
+        if from < CURSOR_END { from } else { 0 }
+    }
+
+    /// # Panics
+    /// When an invariant does not hold.
+    pub fn self_check(&self) {
+        let len: usize = self.chunks.iter().flatten().map(Bucket::len).sum();
+        assert_eq!(self.len, len, "number of entries");
+        assert_eq!(self.heap, self.count_heap(), "memory");
+        assert_eq!(self.iter().count(), len, "entries on the way");
+        for (number, chunk) in self.chunks.iter().enumerate() {
+            let full = number + 1 < self.chunks.len();
+            assert!(chunk.len() == CHUNK || !full && !chunk.is_empty(), "chunks");
+        }
+        assert_eq!(
+            self.chunks.iter().map(Vec::len).sum::<usize>(),
+            self.buckets
+        );
+        for index in 0..self.buckets {
+            let bucket = self.bucket(index);
+            bucket.self_check(|entry| tag_of(hash_of(E::name(entry))));
+            for entry in bucket.iter() {
+                let hash = hash_of(E::name(entry));
+                assert_eq!(self.bucket_of(hash), index, "bucket");
+                let mask = (1 << self.bits_of(index)) - 1;
+                assert_eq!(low_bits(hash) & mask, index, "bits of a bucket");
+            }
         }
     }
 }
 
-/// Half of the seeded hash of keys; collisions in it only cost a comparison.
-#[inline]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "half of the hash is wanted"
-)]
-fn hash_of(name: &[u8]) -> u32 {
-    Key::new(name).hash as u32
+/// The entries of a [`Dict`].
+#[derive(Clone, Debug)]
+pub struct Iter<'a> {
+    chunks: std::slice::Iter<'a, Vec<Bucket>>,
+    buckets: std::slice::Iter<'a, Bucket>,
+    entries: Entries<'a>,
+    left: usize,
 }
 
-/// The table looks at the lowest and the highest bits, so the half must reach both.
+impl<'a> Iterator for Iter<'a> {
+    type Item = &'a [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        loop {
+            if let Some(entry) = self.entries.next() {
+                self.left -= 1;
+                return Some(entry);
+            }
+            match self.buckets.next() {
+                Some(bucket) => self.entries = bucket.iter(),
+                None => self.buckets = self.chunks.next()?.iter(),
+            }
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Iter<'_> {}
+
 #[inline]
-fn spread(hash: u32) -> u64 {
-    u64::from(hash) | u64::from(hash.wrapping_mul(0x9E37_79B1)) << 32
+fn hash_of(name: &[u8]) -> u64 {
+    Key::new(name).hash
+}
+
+/// The bits that choose the bucket.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the low bits are wanted")]
+fn low_bits(hash: u64) -> usize {
+    hash as usize
+}
+
+/// Bits of the hash that have no part in choosing the bucket.
+#[inline]
+fn tag_of(hash: u64) -> u8 {
+    hash.to_be_bytes()[0]
+}
+
+/// The position as a cursor has it.
+#[inline]
+fn position(hash: u64) -> u64 {
+    hash.reverse_bits() >> CURSOR_SHIFT
+}
+
+/// The next of a row of random numbers.
+#[inline]
+fn mixed(r: u64) -> u64 {
+    let r = r.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let r = (r ^ (r >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let r = (r ^ (r >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    r ^ (r >> 31)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::BTreeMap;
-
-    /// Entries whose first two bytes are their name.
-    #[derive(Clone, Debug)]
-    struct TwoBytes;
-
-    impl Entry for TwoBytes {
-        fn name(entry: &[u8]) -> &[u8] {
-            &entry[..2]
-        }
-    }
-
-    impl Dict<TwoBytes> {
-        fn self_check(&self) {
-            assert_eq!(self.places.len(), self.entries.len());
-            assert_eq!(
-                self.entry_bytes,
-                self.entries
-                    .iter()
-                    .map(|e| allocated(e.len()))
-                    .sum::<usize>()
-            );
-            for (index, entry) in self.entries.iter().enumerate() {
-                let hash = hash_of(&entry[..2]);
-                let place = self
-                    .places
-                    .find(spread(hash), |p| p.index as usize == index)
-                    .expect("every entry has a place");
-                assert_eq!(place.hash, hash);
-            }
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
-        #[test]
-        fn dict_behaves_like_a_map(
-            steps in proptest::collection::vec((any::<bool>(), 0_u16..200, any::<u8>()), 0..600)
-        ) {
-            let mut dict = Dict::<TwoBytes>::default();
-            let mut model = BTreeMap::new();
-            for (put, name, value) in steps {
-                let name = name.to_le_bytes();
-                if put {
-                    let entry = vec![name[0], name[1], value];
-                    prop_assert_eq!(
-                        dict.put(entry.clone().into()),
-                        model.insert(name, entry).is_none()
-                    );
-                } else {
-                    prop_assert_eq!(dict.remove(&name), model.remove(&name).is_some());
-                }
-            }
-            dict.self_check();
-            prop_assert_eq!(dict.len(), model.len());
-            for (name, entry) in &model {
-                prop_assert_eq!(dict.get(name), Some(entry.as_slice()));
-            }
-        }
-    }
-
-    #[test]
-    fn a_walk_from_the_end_sees_everything_that_stays() {
-        let mut dict = Dict::<TwoBytes>::default();
-        for name in 0..100_u16 {
-            dict.put(name.to_le_bytes().into());
-        }
-        let mut seen = Vec::new();
-        let mut cursor = dict.len();
-        while cursor > 0 {
-            cursor = cursor.min(dict.len());
-            let Some(entry) = cursor.checked_sub(1).and_then(|at| dict.nth(at)) else {
-                break;
-            };
-            seen.push(u16::from_le_bytes([entry[0], entry[1]]));
-            cursor -= 1;
-            // Removes one not seen yet and one seen, and adds one.
-            let step = u16::try_from(seen.len()).expect("small");
-            dict.remove(&(step * 2 + 1).to_le_bytes());
-            dict.put((1000 + step).to_le_bytes().into());
-        }
-        for stays in (0..100).step_by(2) {
-            assert!(seen.contains(&stays), "{stays} was skipped");
-        }
-    }
-
-    #[test]
-    fn what_is_removed_gives_its_memory_back() {
-        let mut dict = Dict::<TwoBytes>::default();
-        for name in 0..10_000_u16 {
-            dict.put(name.to_le_bytes().into());
-        }
-        let full = dict.memory();
-        for name in 10..10_000_u16 {
-            dict.remove(&name.to_le_bytes());
-        }
-        assert!(dict.memory() < full / 20, "{} of {full}", dict.memory());
-        dict.self_check();
-    }
-}
+mod tests;

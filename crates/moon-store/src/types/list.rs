@@ -1,4 +1,9 @@
 //! Lists: elements in order, cheap at both ends.
+//!
+//! The elements lie in short packs, the *nodes*. What changes the middle ([`middle`]) changes one
+//! node, splits it, or moves the few bytes that stand for a node in the row of nodes.
+
+mod middle;
 
 use super::pack::Pack;
 use super::{Cursor, Encoding};
@@ -47,7 +52,12 @@ impl NodeLimit {
     }
 
     fn covers(self, node: &Pack) -> bool {
-        node.len() <= self.entries && node.bytes() <= self.bytes
+        self.covers_with(node, 0, 0)
+    }
+
+    /// Whether a node with so many more elements and bytes is covered.
+    fn covers_with(self, node: &Pack, entries: usize, bytes: usize) -> bool {
+        node.len() + entries <= self.entries && node.bytes() + bytes <= self.bytes
     }
 }
 
@@ -155,10 +165,20 @@ impl List {
                 End::Left => self.nodes.pop_front(),
                 End::Right => self.nodes.pop_back(),
             };
-            if self.nodes.capacity() > 8 && self.nodes.len() < self.nodes.capacity() / 4 {
-                self.nodes.shrink_to(self.nodes.len() * 2);
-            }
+            self.give_back();
         }
+        self.shrunk(limit);
+    }
+
+    /// The row of nodes became shorter.
+    fn give_back(&mut self) {
+        if self.nodes.capacity() > 8 && self.nodes.len() < self.nodes.capacity() / 4 {
+            self.nodes.shrink_to(self.nodes.len() * 2);
+        }
+    }
+
+    /// Elements went away: the list may return to its small form.
+    fn shrunk(&mut self, limit: NodeLimit) {
         if self.chained && self.nodes.len() <= 1 {
             self.chained = self.nodes.iter().any(|node| !limit.half().covers(node));
         }
@@ -183,7 +203,7 @@ impl List {
     }
 
     /// All elements in order.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
         self.nodes.iter().flat_map(Pack::iter)
     }
 
@@ -248,7 +268,7 @@ mod tests {
     use proptest::prelude::*;
 
     impl List {
-        fn self_check(&self) {
+        pub(super) fn self_check(&self) {
             assert!(self.nodes.iter().all(|node| !node.is_empty()));
             assert_eq!(self.len, self.nodes.iter().map(Pack::len).sum::<usize>());
             let node_bytes: usize = self.nodes.iter().map(Pack::memory).sum();

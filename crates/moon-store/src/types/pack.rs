@@ -8,6 +8,8 @@
 //! both ends. A length below 128 takes one byte; a longer one takes two or four bytes and a mark,
 //! which stands outside: before the number in front of an entry, after the number behind it.
 
+mod middle;
+
 const MARK_U16: u8 = 0xFE;
 const MARK_U32: u8 = 0xFF;
 const SHORT_MAX: usize = 0x7F;

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::image::encode_entry;
-use crate::types::{End, Hash, List, NodeLimit, PackLimits, Set, SetLimits};
+use crate::types::stream::{BlockLimits, Pending, Stream, StreamId};
+use crate::types::{End, Hash, List, NodeLimit, PackLimits, Set, SetLimits, ZSet};
 use crate::value::{IntText, Value};
 use moon_core::{ShardId, UnixMs};
 use moon_rdb::{RdbItem, RdbReader, RdbValue, RdbVersion, RdbWriter};
@@ -29,7 +30,10 @@ enum Plain {
     String(Vec<u8>),
     List(Vec<Vec<u8>>),
     Set(Vec<Vec<u8>>),
-    Hash(BTreeMap<Vec<u8>, Vec<u8>>),
+    Hash(BTreeMap<Vec<u8>, (Vec<u8>, Option<i64>)>),
+    /// Members and the bits of their scores.
+    ZSet(BTreeMap<Vec<u8>, u64>),
+    Stream(Box<moon_rdb::RdbStream>),
 }
 
 /// Keys by database number.
@@ -47,9 +51,17 @@ fn plain(value: &Value) -> Plain {
             Plain::Set(members)
         }
         Value::Hash(hash) => {
-            let fields = hash.iter().map(|(f, v)| (f.to_vec(), v.to_vec()));
+            let fields = hash.fields().map(|field| {
+                let deadline = field.deadline.map(|at| at.0);
+                (field.name.to_vec(), (field.value.to_vec(), deadline))
+            });
             Plain::Hash(fields.collect())
         }
+        Value::ZSet(zset) => {
+            let members = zset.iter().map(|(m, score)| (m.to_vec(), score.to_bits()));
+            Plain::ZSet(members.collect())
+        }
+        Value::Stream(stream) => Plain::Stream(Box::new(stream.to_rdb())),
     }
 }
 
@@ -119,7 +131,19 @@ impl Receiver {
                     members.sort();
                     Plain::Set(members)
                 }
-                RdbValue::Hash(fields) => Plain::Hash(fields.into_iter().collect()),
+                RdbValue::Hash(fields) => {
+                    let fields = fields.into_iter().map(|(f, v)| (f, (v, None)));
+                    Plain::Hash(fields.collect())
+                }
+                RdbValue::VolatileHash(fields) => {
+                    let fields = fields.into_iter().map(|(f, v, at)| (f, (v, at)));
+                    Plain::Hash(fields.collect())
+                }
+                RdbValue::ZSet(members) => {
+                    let members = members.into_iter().map(|(m, score)| (m, score.to_bits()));
+                    Plain::ZSet(members.collect())
+                }
+                RdbValue::Stream(stream) => Plain::Stream(stream),
             };
             let at = (entry.db, entry.key);
             let old = state.insert(at, (value, entry.deadline));
@@ -156,6 +180,8 @@ fn value_len(value: &Value) -> usize {
         Value::List(list) => list.len(),
         Value::Set(set) => set.len(),
         Value::Hash(hash) => hash.len(),
+        Value::ZSet(zset) => zset.len(),
+        Value::Stream(stream) => stream.len(),
         string => string.str_len().unwrap(),
     }
 }
@@ -174,17 +200,46 @@ fn grow(value: &mut Value, n: usize) {
                 set.add(element.as_bytes(), SET);
             }
             Value::Hash(hash) => {
-                hash.set(
-                    format!("{}", i * 7 % 50_021).as_bytes(),
-                    element.as_bytes(),
-                    PACK,
-                );
+                let field = format!("{}", i * 7 % 50_021);
+                hash.set(field.as_bytes(), element.as_bytes(), PACK);
+                if i % 5 == 4 {
+                    let deadline = UnixMs(1_700_000_000_000 + i as i64 * 977 % 10_007);
+                    hash.set_deadline(field.as_bytes(), Some(deadline));
+                }
             }
+            Value::ZSet(zset) => {
+                let member = format!("{}", i * 7 % 50_021);
+                zset.set(member.as_bytes(), i as f64 / 3.0, PACK);
+            }
+            Value::Stream(stream) => grow_stream(stream, element.as_bytes()),
             Value::Int(_) | Value::Str(_) => {
                 value.append(b"+");
             }
         }
     }
+}
+
+/// Adds an entry, pending for one of some consumers of a group.
+fn grow_stream(stream: &mut Stream, value: &[u8]) {
+    let last = stream.last_id();
+    let id = StreamId::new(last.ms + 1, 0);
+    let limits = BlockLimits {
+        bytes: 4096,
+        entries: 100,
+    };
+    stream.append(id, [(&b"field"[..], value)].into_iter(), limits);
+    stream.create_group(b"group", StreamId::MIN, None);
+    stream.change_group(b"group", |group| {
+        let name = (id.ms % 50).to_string();
+        let (consumer, _) = group.create_consumer(name.as_bytes(), 7);
+        group.active(consumer, 7);
+        let pending = Pending {
+            consumer,
+            delivered_ms: 7,
+            deliveries: 1,
+        };
+        group.set_pending(id, pending);
+    });
 }
 
 fn list(n: usize) -> Value {
@@ -209,6 +264,12 @@ fn hash(n: usize) -> Value {
     value
 }
 
+fn zset(n: usize) -> Value {
+    let mut value = Value::ZSet(Box::default());
+    grow(&mut value, n);
+    value
+}
+
 mod huge;
 mod random;
 
@@ -227,9 +288,18 @@ fn the_image_of_a_quiet_shard_is_its_state() {
     let mut shard = shard();
     fill(&mut shard, 0, 0..5000);
     fill(&mut shard, 2, 0..50);
-    for (i, value) in [list(3), list(90), set(5), set(90), hash(4), hash(90)]
-        .into_iter()
-        .enumerate()
+    for (i, value) in [
+        list(3),
+        list(90),
+        set(5),
+        set(90),
+        hash(4),
+        hash(90),
+        zset(4),
+        zset(90),
+    ]
+    .into_iter()
+    .enumerate()
     {
         shard.db(3).insert(Key::new(&[i as u8]), value, None);
     }
@@ -237,7 +307,7 @@ fn the_image_of_a_quiet_shard_is_its_state() {
     shard.begin_walk(Compression::Off);
     assert!(in_small_steps(&mut shard) == expected);
     let progress = shard.walk_progress();
-    assert_eq!((progress.keys_done, progress.keys_total), (5056, 5056));
+    assert_eq!((progress.keys_done, progress.keys_total), (5058, 5058));
     shard.end_walk();
     assert!(!shard.is_walking());
     assert_eq!(shard.walk_progress(), WalkProgress::default());

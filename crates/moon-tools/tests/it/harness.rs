@@ -14,6 +14,7 @@ use moon_commands::load::{LoadExpired, load_rdb};
 use moon_commands::{Limits, ShardSet, replay};
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
 use moon_rdb::encode::{self, ValueKind};
+use moon_rdb::stream::StreamForm;
 use moon_rdb::{RdbLimits, RdbValue};
 use moon_repl::{Clock, CommitLog, CommitOn, FrameKind};
 use moon_store::{ShardData, Value};
@@ -134,12 +135,26 @@ fn owned(value: &Value) -> RdbValue {
             members.sort();
             RdbValue::Set(members)
         }
+        Value::Hash(hash) if hash.next_deadline().is_some() => {
+            let fields = hash.fields().map(|field| {
+                let deadline = field.deadline.map(|at| at.0);
+                (field.name.to_vec(), field.value.to_vec(), deadline)
+            });
+            let mut fields: Vec<_> = fields.collect();
+            fields.sort();
+            RdbValue::VolatileHash(fields)
+        }
         Value::Hash(hash) => {
             let fields = hash.iter().map(|(f, v)| (f.to_vec(), v.to_vec()));
             let mut fields: Vec<_> = fields.collect();
             fields.sort();
             RdbValue::Hash(fields)
         }
+        Value::ZSet(zset) => {
+            let members = zset.iter().map(|(m, score)| (m.to_vec(), score));
+            RdbValue::ZSet(members.collect())
+        }
+        Value::Stream(stream) => RdbValue::Stream(Box::new(stream.to_rdb())),
     }
 }
 
@@ -165,6 +180,29 @@ fn encode_key(out: &mut Vec<u8>, key: &[u8], value: &RdbValue, deadline: Option<
                 encode::string(out, field);
                 encode::string(out, value);
             }
+        }
+        RdbValue::VolatileHash(fields) => {
+            let first = fields.iter().filter_map(|(_, _, at)| *at).min().unwrap();
+            encode::entry_head(out, ValueKind::VolatileHash, key, deadline);
+            encode::millis(out, first);
+            encode::len(out, fields.len() as u64);
+            for (field, value, deadline) in fields {
+                encode::field_deadline(out, *deadline, first);
+                encode::string(out, field);
+                encode::string(out, value);
+            }
+        }
+        RdbValue::ZSet(members) => {
+            encode::entry_head(out, ValueKind::ZSet, key, deadline);
+            encode::len(out, members.len() as u64);
+            for (member, score) in members {
+                encode::string(out, member);
+                encode::score(out, *score);
+            }
+        }
+        RdbValue::Stream(stream) => {
+            encode::entry_head(out, ValueKind::Stream, key, deadline);
+            moon_rdb::stream::encode(out, stream, StreamForm::of_images(), None);
         }
     }
 }

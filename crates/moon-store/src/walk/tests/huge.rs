@@ -4,8 +4,9 @@ use super::*;
 
 const KEY: &[u8] = b"the huge one";
 
-/// A string, a list, a set of integers, a set of strings, a hash, a hash with one huge field; all
-/// huge under the limits that are in force outside of tests.
+/// A string, a list, a set of integers, a set of strings, hashes, some with one huge field, some
+/// with fields that expire, sorted sets; all huge under the limits that are in force outside of
+/// tests.
 fn huge_values() -> Vec<Value> {
     let text = |i: usize| format!("element number {i}").into_bytes();
     let mut chained = List::default();
@@ -31,13 +32,31 @@ fn huge_values() -> Vec<Value> {
     for i in 0..5000 {
         in_one_buffer.set(&[b'f', i as u8, (i >> 8) as u8], &[b'v'; 60], packed);
     }
+    let (mut scored, mut scored_in_one_buffer) = (ZSet::default(), ZSet::default());
+    for i in 0..20_000 {
+        scored.set(&text(i), i as f64 / 7.0, PACK);
+        if i < 5000 {
+            scored_in_one_buffer.set(&[i as u8, (i >> 8) as u8, 0].repeat(20), 1.5, packed);
+        }
+    }
+    scored.set(&vec![b'z'; 300_000], 0.5, PACK);
     let mut one_field = Hash::default();
     one_field.set(b"small", b"1", PACK);
     one_field.set(b"large", &vec![b'l'; 400_000], PACK);
+    let mut expiring = one_field.clone();
+    expiring.set_deadline(b"large", Some(UnixMs(40_000)));
+    let mut expiring_in_one_buffer = in_one_buffer.clone();
+    for i in (0..5000).step_by(3) {
+        let field = [b'f', i as u8, (i >> 8) as u8];
+        expiring_in_one_buffer.set_deadline(&field, Some(UnixMs(i)));
+    }
     let mut big_pack = List::default();
     big_pack.push(End::Left, &vec![b'e'; 500_000], NodeLimit::from_setting(-2));
     big_pack.push(End::Left, b"short", NodeLimit::from_setting(-2));
+    let mut stream = Value::Stream(Box::default());
+    grow(&mut stream, 10_000);
     vec![
+        stream,
         Value::string(&vec![b's'; 400_000]),
         Value::List(Box::new(chained)),
         Value::List(Box::new(big_pack)),
@@ -46,6 +65,10 @@ fn huge_values() -> Vec<Value> {
         Value::Hash(Box::new(fields)),
         Value::Hash(Box::new(in_one_buffer)),
         Value::Hash(Box::new(one_field)),
+        Value::Hash(Box::new(expiring)),
+        Value::Hash(Box::new(expiring_in_one_buffer)),
+        Value::ZSet(Box::new(scored)),
+        Value::ZSet(Box::new(scored_in_one_buffer)),
     ]
 }
 

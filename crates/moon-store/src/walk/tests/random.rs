@@ -38,7 +38,7 @@ fn op() -> impl Strategy<Value = Op> {
     let deadline = || prop::option::of(0..100i64);
     let len = || prop_oneof![3 => 0..20usize, 1 => 20..150usize];
     prop_oneof![
-        8 => (db(), key(), 0..5u8, len(), deadline())
+        8 => (db(), key(), 0..6u8, len(), deadline())
             .prop_map(|(d, k, kind, n, at)| Op::Insert(d, k, kind, n, at)),
         2 => (db(), key(), len()).prop_map(|(d, k, n)| Op::InsertString(d, k, n)),
         6 => (db(), key(), len()).prop_map(|(d, k, n)| Op::Grow(d, k, n)),
@@ -65,7 +65,8 @@ fn value(kind: u8, n: usize) -> Value {
         1 => Value::string(&vec![b's'; n * 5]),
         2 => list(n + 1),
         3 => set(n + 1),
-        _ => hash(n + 1),
+        4 => hash(n + 1),
+        _ => zset(n + 1),
     }
 }
 
@@ -90,7 +91,7 @@ fn apply(shard: &mut ShardData, op: &Op) {
             }
         }
         Op::GrowOrCreate(d, k, n) => {
-            let kind = (k % 5) as u8;
+            let kind = (k % 6) as u8;
             let there = shard
                 .db(d)
                 .get_or_insert_with(Key::new(&key(k)), || value(kind, 0));

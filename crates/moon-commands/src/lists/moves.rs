@@ -1,0 +1,91 @@
+//! What takes from one list and gives elsewhere: LMOVE, RPOPLPUSH, LMPOP.
+
+use super::{node_limit, take};
+use crate::collection::{shrink, write};
+use crate::context::{CommandResult, Cx};
+use crate::error::CommandError;
+use crate::parse::{at_least, is, next_option, option_value};
+use moon_resp::Args;
+use moon_store::{End, Key, List, Value};
+
+fn end(arg: &[u8]) -> Result<End, CommandError> {
+    if is(arg, "left") {
+        Ok(End::Left)
+    } else if is(arg, "right") {
+        Ok(End::Right)
+    } else {
+        Err(CommandError::Syntax)
+    }
+}
+
+pub(super) fn lmove(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    let (from, to) = (end(args.at(3))?, end(args.at(4))?);
+    move_element(cx, args, from, to)
+}
+
+pub(super) fn rpoplpush(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    move_element(cx, args, End::Right, End::Left)
+}
+
+fn move_element(cx: &mut Cx<'_>, args: Args<'_>, from: End, to: End) -> CommandResult {
+    let (source, destination) = (Key::new(args.at(1)), Key::new(args.at(2)));
+    let limit = node_limit(cx);
+    let Some(list) = write::<List>(cx, source)? else {
+        cx.reply.null();
+        return Ok(());
+    };
+    let element = list.peek(from).unwrap_or_default().to_vec();
+    // Nothing is taken before the type of the destination is known. With one list at both keys it
+    // is the same look-up, and the list stays although it may be empty in between.
+    match write::<List>(cx, destination)? {
+        Some(list) if source.bytes == destination.bytes => {
+            list.drop(from, limit);
+            list.push(to, &element, limit);
+        }
+        Some(list) => list.push(to, &element, limit),
+        None => {
+            let mut list = List::default();
+            list.push(to, &element, limit);
+            cx.store(destination, Value::List(Box::new(list)), None);
+        }
+    }
+    if source.bytes != destination.bytes {
+        shrink(cx, source, |list: &mut List| list.drop(from, limit))?;
+    }
+    cx.changed_as_sent(&[source, destination], args);
+    cx.reply.bulk(&element);
+    Ok(())
+}
+
+pub(super) fn lmpop(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    let number = "ERR numkeys should be greater than 0";
+    let keys = at_least(1, args.at(1), number)?;
+    let mut at = keys.saturating_add(2);
+    let from = end(option_value(args, &mut at)?)?;
+    let mut count = None;
+    while let Some(option) = next_option(args, &mut at) {
+        if count.is_some() || !is(option, "count") {
+            return Err(CommandError::Syntax);
+        }
+        let value = option_value(args, &mut at)?;
+        count = Some(at_least(1, value, "ERR count should be greater than 0")?);
+    }
+    for key in args.from(2).iter().take(keys).map(Key::new) {
+        let Some((taken, elements)) = take(cx, key, from, count.unwrap_or(1))? else {
+            continue;
+        };
+        cx.reply.array(2);
+        cx.reply.bulk(key.bytes);
+        cx.reply.array(taken);
+        cx.reply.raw(&elements);
+        let name: &[u8] = match from {
+            End::Left => b"LPOP",
+            End::Right => b"RPOP",
+        };
+        let mut text = itoa::Buffer::new();
+        cx.changed(&[key], &[name, key.bytes, text.format(taken).as_bytes()]);
+        return Ok(());
+    }
+    cx.reply.null_array();
+    Ok(())
+}

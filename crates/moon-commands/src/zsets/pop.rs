@@ -1,0 +1,134 @@
+//! ZPOPMIN, ZPOPMAX, ZMPOP.
+
+use super::range::remove_ranks;
+use crate::collection::{pop_count, write};
+use crate::context::{CommandResult, Cx};
+use crate::error::CommandError;
+use crate::parse::{at_least, is, next_option, option_value};
+use moon_resp::{Args, Protocol, Reply};
+use moon_store::types::zset::Direction;
+use moon_store::{Key, ZSet};
+
+/// What was taken out of a sorted set.
+struct Popped {
+    /// How many members.
+    count: usize,
+    /// Each member with its score, encoded.
+    reply: Vec<u8>,
+}
+
+/// How members and scores stand in a reply.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// Member, score, member, score, ...
+    Flat,
+    /// Pairs.
+    Nested,
+}
+
+/// Takes up to `count` members off one end. `None` if there is no such set.
+fn pop(
+    cx: &mut Cx<'_>,
+    key: Key<'_>,
+    from: Direction,
+    count: usize,
+    layout: Layout,
+) -> Result<Option<Popped>, CommandError> {
+    let protocol = cx.reply.protocol();
+    let Some(zset) = write::<ZSet>(cx, key)? else {
+        return Ok(None);
+    };
+    let len = zset.len();
+    let mut popped = Popped {
+        count: count.min(len),
+        reply: Vec::new(),
+    };
+    let mut reply = Reply::new(&mut popped.reply, protocol);
+    let mut write = |(member, score): (&[u8], f64)| {
+        if layout == Layout::Nested {
+            reply.array(2);
+        }
+        reply.bulk(member);
+        reply.double(score);
+    };
+    let ranks = match from {
+        Direction::Up => 0..popped.count,
+        Direction::Down => len - popped.count..len,
+    };
+    let entries = zset.range(ranks.clone());
+    match from {
+        Direction::Up => entries.for_each(&mut write),
+        Direction::Down => entries.rev().for_each(&mut write),
+    }
+    remove_ranks(cx, key, ranks)?;
+    Ok(Some(popped))
+}
+
+pub(super) fn zpopmin(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    pop_one_set(cx, args, Direction::Up)
+}
+
+pub(super) fn zpopmax(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    pop_one_set(cx, args, Direction::Down)
+}
+
+fn pop_one_set(cx: &mut Cx<'_>, args: Args<'_>, from: Direction) -> CommandResult {
+    if args.len() > 3 {
+        return Err(CommandError::Syntax);
+    }
+    let key = Key::new(args.at(1));
+    let count = pop_count(args, 2)?;
+    let layout = match (cx.reply.protocol(), count) {
+        (Protocol::Resp3, Some(_)) => Layout::Nested,
+        _ => Layout::Flat,
+    };
+    let Some(popped) = pop(cx, key, from, count.unwrap_or(1), layout)? else {
+        cx.reply.array(0);
+        return Ok(());
+    };
+    if popped.count > 0 {
+        cx.changed_as_sent(&[key], args);
+    }
+    cx.reply.array(match layout {
+        Layout::Flat => popped.count * 2,
+        Layout::Nested => popped.count,
+    });
+    cx.reply.raw(&popped.reply);
+    Ok(())
+}
+
+pub(super) fn zmpop(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    let keys = at_least(1, args.at(1), "ERR numkeys should be greater than 0")?;
+    let mut at = keys.saturating_add(2);
+    let end = option_value(args, &mut at)?;
+    let (from, name) = if is(end, "min") {
+        (Direction::Up, b"ZPOPMIN")
+    } else if is(end, "max") {
+        (Direction::Down, b"ZPOPMAX")
+    } else {
+        return Err(CommandError::Syntax);
+    };
+    let mut count = None;
+    while let Some(option) = next_option(args, &mut at) {
+        if count.is_some() || !is(option, "count") {
+            return Err(CommandError::Syntax);
+        }
+        let value = option_value(args, &mut at)?;
+        count = Some(at_least(1, value, "ERR count should be greater than 0")?);
+    }
+    for key in args.from(2).iter().take(keys).map(Key::new) {
+        let Some(popped) = pop(cx, key, from, count.unwrap_or(1), Layout::Nested)? else {
+            continue;
+        };
+        cx.reply.array(2);
+        cx.reply.bulk(key.bytes);
+        cx.reply.array(popped.count);
+        cx.reply.raw(&popped.reply);
+        let mut text = itoa::Buffer::new();
+        let count = text.format(popped.count).as_bytes();
+        cx.changed(&[key], &[name, key.bytes, count]);
+        return Ok(());
+    }
+    cx.reply.null_array();
+    Ok(())
+}

@@ -1,0 +1,357 @@
+//! DUMP and RESTORE: both directions with a real `redis-server`, effects, and hostile payloads.
+
+use crate::harness::{Instance, START};
+use crate::redis::Redis;
+use moon_core::UnixMs;
+use moon_rdb::payload;
+use moon_resp::{OwnedArgs, ReplyParser};
+use proptest::prelude::*;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+/// A key of each type and form.
+const MAKERS: &[&str] = &[
+    "set k 10",
+    "set k -2147483649",
+    "set k plain",
+    "set k abcabcabcabcabcabcabcabcabcabcabcabc",
+    "rpush k a",
+    "rpush k a b 1 -5 70000 5000000000 a",
+    "sadd k 1 2 3 -40000",
+    "sadd k 9000000000 1",
+    "sadd k b a 1",
+    "hset k f v 1 2 long 5000000000",
+    "zadd k 1 a 2.5 b -inf c 3.14 d 5 7",
+];
+
+fn run(moon: &mut Instance, parts: &[&[u8]]) -> Vec<u8> {
+    moon.run_args(&OwnedArgs::new(parts.iter()))
+}
+
+fn words(command: &str) -> Vec<&[u8]> {
+    command.split(' ').map(str::as_bytes).collect()
+}
+
+/// The bytes of a bulk reply.
+fn bulk(reply: &[u8]) -> Vec<u8> {
+    let start = reply.iter().position(|b| *b == b'\n').expect("a line") + 1;
+    assert_eq!(reply[0], b'$', "{}", reply.escape_ascii());
+    reply[start..reply.len() - 2].to_vec()
+}
+
+fn dump(moon: &mut Instance, key: &[u8]) -> Vec<u8> {
+    bulk(&run(moon, &[b"DUMP", key]))
+}
+
+/// As the other server has it: a list of commands that make `k` anew, larger than small forms hold.
+fn large(kind: &str) -> Vec<String> {
+    (0..700)
+        .map(|n| match kind {
+            "rpush" => format!("rpush k element-{n} {n}"),
+            "sadd" => format!("sadd k member-{n} {n}"),
+            "hset" => format!("hset k field-{n} {n} {n} value-{n}"),
+            "zadd" => format!("zadd k {n} member-{n} {n}.25 {n}"),
+            _ => format!("append k {n}-and-some-more-that-repeats-itself"),
+        })
+        .collect()
+}
+
+fn ordered(mut reply: Vec<u8>, is_ordered: bool) -> Vec<u8> {
+    if !is_ordered {
+        // Members and pairs come in any order; their lines sorted are the same.
+        let mut lines: Vec<&[u8]> = reply.split(|b| *b == b'\n').collect();
+        lines.sort_unstable();
+        reply = lines.join(&b'\n');
+    }
+    reply
+}
+
+/// Both servers make the same key, and each takes what the other dumped.
+fn exchange(redis: &mut Redis, commands: &[String], read: &str, is_ordered: bool) {
+    let mut moon = Instance::new(2);
+    redis.run(&["FLUSHALL"]);
+    for command in commands {
+        redis.run(&words(command));
+        moon.run(command);
+    }
+    let expected = redis.run(&words(read));
+    let theirs = bulk(&redis.run(&[b"DUMP", &b"k"[..]]));
+    let ours = dump(&mut moon, b"k");
+    if commands[0].starts_with("set") || commands[0].starts_with("append") {
+        assert_eq!(ours, theirs, "{commands:?}");
+    }
+    let what = &commands[0];
+    let reply = run(&mut moon, &[b"RESTORE", b"k", b"0", &theirs, b"REPLACE"]);
+    assert_eq!(reply, b"+OK\r\n", "{what}: what Redis dumped");
+    let found = run(&mut moon, &words(read));
+    assert_eq!(
+        ordered(found, is_ordered).escape_ascii().to_string(),
+        ordered(expected.clone(), is_ordered)
+            .escape_ascii()
+            .to_string(),
+        "{what}"
+    );
+    let parts: [&[u8]; 5] = [b"RESTORE", b"k", b"0", &ours, b"REPLACE"];
+    assert_eq!(redis.run(&parts), b"+OK\r\n", "{what}: what is dumped here");
+    let found = redis.run(&words(read));
+    assert_eq!(
+        ordered(found, is_ordered),
+        ordered(expected, is_ordered),
+        "{what}"
+    );
+}
+
+#[test]
+fn each_server_restores_what_the_other_dumped() {
+    let Some(mut redis) = Redis::start(&[]) else {
+        return;
+    };
+    for make in MAKERS {
+        let (read, is_ordered) = reader_of(make);
+        exchange(&mut redis, &[(*make).to_owned()], read, is_ordered);
+    }
+    for kind in ["append", "rpush", "sadd", "hset", "zadd"] {
+        let (read, is_ordered) = reader_of(kind);
+        exchange(&mut redis, &large(kind), read, is_ordered);
+    }
+}
+
+fn reader_of(command: &str) -> (&'static str, bool) {
+    match command.split(' ').next() {
+        Some("rpush") => ("lrange k 0 -1", true),
+        Some("sadd") => ("smembers k", false),
+        Some("hset") => ("hgetall k", false),
+        Some("zadd") => ("zrange k 0 -1 WITHSCORES", true),
+        _ => ("get k", true),
+    }
+}
+
+#[test]
+fn dumped_strings_are_the_bytes_of_redis() {
+    let Some(mut redis) = Redis::start(&[]) else {
+        return;
+    };
+    let seed = 7;
+    println!("seed {seed}");
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut moon = Instance::new(1);
+    for round in 0..3000 {
+        let alphabet = rng.random_range(1..40);
+        let len = rng.random_range(0..if round % 50 == 0 { 40_000 } else { 300 });
+        let mut text: Vec<u8> = Vec::new();
+        while text.len() < len {
+            if rng.random_range(0..4) == 0 && !text.is_empty() {
+                let from = rng.random_range(0..text.len());
+                let to = (from + rng.random_range(1..300)).min(text.len());
+                text.extend_from_within(from..to);
+            } else {
+                text.push(rng.random_range(0..alphabet));
+            }
+        }
+        redis.run(&[b"SET", &b"k"[..], &text]);
+        run(&mut moon, &[b"SET", b"k", &text]);
+        let theirs = bulk(&redis.run(&[b"DUMP", &b"k"[..]]));
+        let ours = dump(&mut moon, b"k");
+        assert_eq!(ours, theirs, "round {round}: {}", text.escape_ascii());
+    }
+}
+
+#[test]
+fn the_effect_of_restore_is_absolute_and_repeats_the_value() {
+    let mut moon = Instance::new(2);
+    moon.run("hset h f v");
+    moon.run("set s old");
+    let payload = dump(&mut moon, b"h");
+    moon.effects();
+    let cases: [(&[&[u8]], i64); 4] = [
+        (&[b"0", &payload], 0),
+        (&[b"5000", &payload, b"REPLACE"], START.0 + 5000),
+        (
+            &[b"4102444800000", &payload, b"ABSTTL", b"IDLETIME", b"9"],
+            4_102_444_800_000,
+        ),
+        (&[b"0", &payload, b"FREQ", b"7", b"REPLACE"], 0),
+    ];
+    for (rest, at) in cases {
+        run(&mut moon, &[b"DEL", b"copy"]);
+        moon.effects();
+        let mut parts: Vec<&[u8]> = vec![b"restore", b"copy"];
+        parts.extend(rest);
+        assert_eq!(run(&mut moon, &parts), b"+OK\r\n");
+        let effect = moon.effects.take();
+        let at = at.to_string();
+        let mut expected = Vec::new();
+        let parts: [&[u8]; 6] = [
+            b"RESTORE",
+            b"copy",
+            at.as_bytes(),
+            &payload,
+            b"REPLACE",
+            b"ABSTTL",
+        ];
+        moon_resp::write_request(&mut expected, &parts);
+        assert_eq!(
+            effect.escape_ascii().to_string(),
+            expected.escape_ascii().to_string()
+        );
+        let mut other = Instance::new(1);
+        other.replay(&effect).expect("an effect");
+        assert_eq!(
+            other.dump()[&(0, b"copy".to_vec())],
+            moon.dump()[&(0, b"copy".to_vec())]
+        );
+    }
+}
+
+#[test]
+fn idle_time_comes_back_and_what_has_expired_does_not() {
+    let mut moon = Instance::new(1);
+    moon.run("set s v");
+    let payload = dump(&mut moon, b"s");
+    run(
+        &mut moon,
+        &[b"RESTORE", b"i", b"0", &payload, b"IDLETIME", b"1000"],
+    );
+    moon.expect("object idletime i", ":1000\r\n");
+    moon.effects();
+    let past: [&[u8]; 5] = [b"RESTORE", b"gone", b"1000", &payload, b"ABSTTL"];
+    assert_eq!(run(&mut moon, &past), b"+OK\r\n");
+    moon.expect("exists gone", ":0\r\n");
+    assert!(moon.effects().is_empty());
+    let past: [&[u8]; 6] = [b"RESTORE", b"i", b"1000", &payload, b"ABSTTL", b"REPLACE"];
+    assert_eq!(run(&mut moon, &past), b"+OK\r\n");
+    moon.expect("exists i", ":0\r\n");
+    assert_eq!(moon.effects(), ["DEL i"]);
+    // A key past its deadline is no key.
+    moon.run("psetex s 5 v");
+    moon.now = UnixMs(START.0 + 10);
+    assert_eq!(
+        run(&mut moon, &[b"RESTORE", b"s", b"0", &payload]),
+        b"+OK\r\n"
+    );
+    moon.expect("ttl s", ":-1\r\n");
+}
+
+/// Type and value with a footer that fits.
+fn sealed(value: &[u8]) -> Vec<u8> {
+    let mut out = value.to_vec();
+    payload::seal(&mut out, 0);
+    out
+}
+
+#[test]
+fn values_that_no_command_makes_are_refused() {
+    let mut moon = Instance::new(1);
+    let cases: &[(&str, &[u8])] = &[
+        ("nothing", b""),
+        ("an unknown type", b"\x63\x01a"),
+        ("an opcode", b"\xff"),
+        ("an empty list", b"\x01\x00"),
+        ("an empty set", b"\x02\x00"),
+        ("an empty hash", b"\x04\x00"),
+        ("a quicklist without nodes", b"\x12\x00"),
+        ("an empty listpack", b"\x10\x07\x07\x00\x00\x00\x00\x00\xff"),
+        ("a member twice", b"\x02\x02\x01a\x01a"),
+        ("a field twice", b"\x04\x02\x01a\x01b\x01a\x01c"),
+        ("a list of 2^32 elements", b"\x01\x80\xff\xff\xff\xff\x01a"),
+        (
+            "a list of 2^60 elements",
+            b"\x01\x81\x10\x00\x00\x00\x00\x00\x00\x00\x01a",
+        ),
+        (
+            "a string of 2^60 bytes",
+            b"\x00\x81\x10\x00\x00\x00\x00\x00\x00\x00a",
+        ),
+        (
+            "a string that expands too far",
+            b"\x00\xc3\x01\x80\x0f\xff\xff\xff\x00",
+        ),
+        ("bytes behind the value", b"\x00\x01ab"),
+    ];
+    for (what, value) in cases {
+        let reply = run(&mut moon, &[b"RESTORE", b"k", b"0", &sealed(value)]);
+        assert_eq!(reply, b"-ERR Bad data format\r\n", "{what}");
+    }
+    assert!(moon.dump().is_empty() && moon.effects().is_empty());
+}
+
+/// Dumps of every type and form, from the command that makes each.
+fn dumps() -> Vec<Vec<u8>> {
+    let mut dumps: Vec<Vec<u8>> = MAKERS
+        .iter()
+        .map(|make| {
+            let mut moon = Instance::new(1);
+            moon.run(make);
+            dump(&mut moon, b"k")
+        })
+        .collect();
+    if let Some(mut redis) = Redis::start(&[]) {
+        // The compact forms too, which are not written here.
+        for make in MAKERS {
+            redis.run(&["DEL", "k"]);
+            redis.run(&words(make));
+            dumps.push(bulk(&redis.run(&["DUMP", "k"])));
+        }
+    }
+    dumps
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 20,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn no_forged_payload_panics_or_makes_what_cannot_be_read(
+        seed: u64,
+    ) {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let mut moon = Instance::new(1);
+        let dumps = DUMPS.with(Clone::clone);
+        for _ in 0..500 {
+            let from = &dumps[rng.random_range(0..dumps.len())];
+            let mut value = payload::open(from).expect("a dump").to_vec();
+            for _ in 0..rng.random_range(1..4) {
+                damage(&mut value, &mut rng);
+            }
+            let parts: [&[u8]; 5] = [b"RESTORE", b"k", b"0", &sealed(&value), b"REPLACE"];
+            let reply = run(&mut moon, &parts);
+            if reply == b"+OK\r\n" {
+                // What was taken is a value like any other: it can be dumped and restored.
+                let again = dump(&mut moon, b"k");
+                let parts: [&[u8]; 4] = [b"RESTORE", b"again", b"0", &again];
+                prop_assert_eq!(run(&mut moon, &parts), b"+OK\r\n");
+                run(&mut moon, &[b"DEL", b"again"]);
+                moon.shard(moon_core::ShardId(0)).db(0).self_check();
+            } else {
+                prop_assert_eq!(reply.as_slice(), b"-ERR Bad data format\r\n");
+            }
+            moon.effects.clear();
+        }
+    }
+}
+
+thread_local! {
+    static DUMPS: Vec<Vec<u8>> = dumps();
+}
+
+fn damage(value: &mut Vec<u8>, rng: &mut SmallRng) {
+    let at = rng.random_range(0..=value.len());
+    match rng.random_range(0..4) {
+        0 if at < value.len() => value[at] ^= 1 << rng.random_range(0..8),
+        1 if at < value.len() => value[at] = rng.random(),
+        2 => value.truncate(at),
+        _ => value.insert(at, rng.random()),
+    }
+}
+
+#[test]
+fn replies_are_whole() {
+    let mut moon = Instance::new(1);
+    moon.run("rpush k a b");
+    let reply = run(&mut moon, &[b"DUMP", b"k"]);
+    let parsed = ReplyParser::new().parse(&reply).expect("a reply");
+    assert_eq!(parsed.map(|(_, len)| len), Some(reply.len()));
+}
