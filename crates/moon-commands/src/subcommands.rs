@@ -262,52 +262,6 @@ static OBJECT_SUBCOMMANDS: &[CommandSpec] = &[
     },
 ];
 
-static MEMORY_SUBCOMMANDS: &[CommandSpec] = &[
-    CommandSpec {
-        name: "memory|doctor",
-        summary: "Says what is unusual about the use of memory.",
-        ..MEMORY
-    },
-    CommandSpec {
-        name: "memory|help",
-        flags: SUBCOMMAND.flags,
-        summary: "Lists the subcommands.",
-        ..MEMORY
-    },
-    CommandSpec {
-        name: "memory|malloc-stats",
-        complexity: "That of the allocator.",
-        summary: "Answers what the allocator tells about itself.",
-        ..MEMORY
-    },
-    CommandSpec {
-        name: "memory|purge",
-        complexity: "That of the allocator.",
-        summary: "Asks the allocator to give free memory back to the operating system.",
-        ..MEMORY
-    },
-    CommandSpec {
-        name: "memory|stats",
-        summary: "Answers what memory is used for.",
-        ..MEMORY
-    },
-    CommandSpec {
-        name: "memory|usage",
-        arity: -3,
-        flags: Flags::READONLY,
-        keys: Keys::Range {
-            first: 2,
-            last: 2,
-            step: 1,
-        },
-        scope: Scope::Keys,
-        run: Run::Data(crate::memory::usage),
-        acl: "read slow",
-        summary: "Answers how many bytes a key takes with its value.",
-        ..MEMORY
-    },
-];
-
 const XGROUP: CommandSpec = CommandSpec {
     flags: Flags::WRITE,
     keys: OBJECT.keys,
@@ -396,6 +350,52 @@ static XINFO_SUBCOMMANDS: &[CommandSpec] = &[
         complexity: "O(N) for N entries, groups and consumers described.",
         summary: "Describes a stream.",
         ..XINFO
+    },
+];
+
+static MEMORY_SUBCOMMANDS: &[CommandSpec] = &[
+    CommandSpec {
+        name: "memory|doctor",
+        summary: "Says what is unusual about the use of memory.",
+        ..MEMORY
+    },
+    CommandSpec {
+        name: "memory|help",
+        flags: SUBCOMMAND.flags,
+        summary: "Lists the subcommands.",
+        ..MEMORY
+    },
+    CommandSpec {
+        name: "memory|malloc-stats",
+        complexity: "That of the allocator.",
+        summary: "Answers what the allocator tells about itself.",
+        ..MEMORY
+    },
+    CommandSpec {
+        name: "memory|purge",
+        complexity: "That of the allocator.",
+        summary: "Asks the allocator to give free memory back to the operating system.",
+        ..MEMORY
+    },
+    CommandSpec {
+        name: "memory|stats",
+        summary: "Answers what memory is used for.",
+        ..MEMORY
+    },
+    CommandSpec {
+        name: "memory|usage",
+        arity: -3,
+        flags: Flags::READONLY,
+        keys: Keys::Range {
+            first: 2,
+            last: 2,
+            step: 1,
+        },
+        scope: Scope::Keys,
+        run: Run::Data(crate::memory::usage),
+        acl: "read slow",
+        summary: "Answers how many bytes a key takes with its value.",
+        ..MEMORY
     },
 ];
 

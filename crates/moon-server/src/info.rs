@@ -788,7 +788,9 @@ mod tests {
             errors: vec![("ERR".to_owned(), 3)],
             databases: vec![DbTotals {
                 keys: 1,
+                expires: 0,
                 subexpiry: 2,
+                avg_ttl_ms: 0,
                 ..DbTotals::default()
             }],
             ..InfoSource::default()

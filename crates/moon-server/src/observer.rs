@@ -83,9 +83,9 @@ impl Observer for StatsObserver {
             if let Some(block) = stats.db(index) {
                 block.keys.set(db.len() as u64);
                 block.expires.set(db.volatile_len() as u64);
+                block.subexpiry.set(db.volatile_hashes() as u64);
                 block.keyspace_bytes.set(bytes.keyspace as u64);
                 block.expiry_bytes.set(bytes.expiry as u64);
-                block.subexpiry.set(db.volatile_hashes() as u64);
             }
         }
         stats.keyspace_bytes.set(all.keyspace as u64);

@@ -504,9 +504,9 @@ impl ServerStats {
                     let expires = block.expires.get();
                     sum.keys += block.keys.get();
                     sum.expires += expires;
+                    sum.subexpiry += block.subexpiry.get();
                     sum.keyspace_bytes += block.keyspace_bytes.get();
                     sum.expiry_bytes += block.expiry_bytes.get();
-                    sum.subexpiry += block.subexpiry.get();
                     ttl += u128::from(block.avg_ttl_ms.get()) * u128::from(expires);
                 }
                 let mean = ttl / u128::from(sum.expires.max(1));

@@ -201,6 +201,11 @@ impl Shard {
 }
 
 impl Borrowed {
+    /// What is executed from here on is a transaction of a client, in which no command waits.
+    pub fn begin_transaction(&mut self) {
+        self.effects.set_in_transaction(true);
+    }
+
     /// Runs one data command against the shards in hand and writes its reply behind `replies`.
     /// Returns what the reply depends on; [`THIS_TURN`] stands for what [`Borrowed::commit`]
     /// returns.

@@ -210,11 +210,13 @@ impl<'a> Running<'a> {
     /// history.
     pub fn begin_transaction(&mut self) {
         self.core.effects.begin_unit();
+        self.core.effects.set_in_transaction(true);
         self.in_transaction = true;
     }
 
     /// Ends the transaction.
     pub fn end_transaction(&mut self) {
+        self.core.effects.set_in_transaction(false);
         self.core.effects.end_unit();
         self.in_transaction = false;
     }

@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: side by side with `redis-server`, in one run on one machine.
 //!
-//! Measurements, each with a table of its own:
+//! Five measurements, each with a table of its own:
 //! * [`throughput`] (no subcommand): requests per second, CPU per request, the cost of idling;
 //! * [`recovery`]: how long a start takes that has data to load;
 //! * [`types`]: CPU per request of one command of each type;
@@ -57,14 +57,14 @@ enum Measurement {
     Recovery(recovery::Options),
     /// Watch memory, latency and throughput while the log is rewritten
     Rewrite(rewrite::Options),
-    /// Watch a memory limit, and how well keys are chosen to go
-    Maxmemory(maxmemory::Options),
-    /// Time the requests of one client while another makes the server do something large
-    Pauses(pauses::Options),
     /// Compare the CPU per request of one command of each type
     Types(types::Options),
     /// Compare the memory per entry of each type
     Memory(memory::Options),
+    /// Watch a memory limit, and how well keys are chosen to go
+    Maxmemory(maxmemory::Options),
+    /// Time the requests of one client while another makes the server do something large
+    Pauses(pauses::Options),
 }
 
 /// Runs one measurement and writes its table.
@@ -73,10 +73,10 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         None => throughput::run(&options.throughput),
         Some(Measurement::Recovery(options)) => recovery::run(options),
         Some(Measurement::Rewrite(options)) => rewrite::run(options),
-        Some(Measurement::Maxmemory(options)) => maxmemory::run(options),
-        Some(Measurement::Pauses(options)) => pauses::run(options),
         Some(Measurement::Types(options)) => types::run(options),
         Some(Measurement::Memory(options)) => memory::run(options),
+        Some(Measurement::Maxmemory(options)) => maxmemory::run(options),
+        Some(Measurement::Pauses(options)) => pauses::run(options),
     }
 }
 

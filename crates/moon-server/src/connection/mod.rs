@@ -9,7 +9,7 @@
 //! * [`commands`]: the commands that the server itself runs: CONFIG, INFO, HELLO and the like.
 //! * [`client_command`]: CLIENT and its subcommands; [`memory_command`]: MEMORY.
 //! * [`debug`]: DEBUG and its subcommands.
-//! * [`migrate`]: MIGRATE.
+//! * [`migrate`]: MIGRATE, and the servers it talks to.
 
 mod client_command;
 mod commands;

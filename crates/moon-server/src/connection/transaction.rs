@@ -342,6 +342,7 @@ async fn exec_borrowed(
     }
     let mut replies = Vec::new();
     Reply::new(&mut replies, connection.state.protocol).array(transaction.queue.len());
+    borrowed.begin_transaction();
     for queued in &transaction.queue {
         let args = queued.args.as_args();
         let dependency = match commands::data_spec(queued.id, args) {
