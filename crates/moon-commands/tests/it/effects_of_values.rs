@@ -1,6 +1,7 @@
-//! What writes of lists, bitmaps, HyperLogLogs and positions add to the stream.
+//! What writes of lists, sets, bitmaps, HyperLogLogs and positions add to the stream.
 
 use crate::effects_of_commands::check;
+use crate::harness::{Instance, START};
 
 /// Scenario 18.
 #[test]
@@ -63,4 +64,84 @@ fn bits_tell_what_was_asked_if_it_changed_something() {
         ("bitcount b", &[]),
         ("pexpireat b 1700000000001", &["PEXPIREAT b 1700000000001"]),
     ]);
+}
+
+/// Scenarios 18 and 28.
+#[test]
+fn sets_tell_which_members_came_and_went() {
+    check(&[
+        ("sadd s a b a", &["sadd s a b a"]),
+        ("sadd s a", &[]),
+        ("srem s x", &[]),
+        ("smove s t x", &[]),
+        ("smove s s a", &[]),
+        ("smove s t a", &["smove s t a"]),
+        ("smove s t b", &["smove s t b"]),
+        ("sunionstore u t none", &["sunionstore u t none"]),
+        ("sinterstore u t none", &["sinterstore u t none"]),
+        ("sinterstore u t none", &[]),
+        ("sdiffstore u none t", &[]),
+        ("sunion t u", &[]),
+        ("srandmember t 1", &[]),
+        ("sscan t 0", &[]),
+        ("srem t a", &["srem t a"]),
+        ("spop t 0", &[]),
+        ("spop t 5", &["DEL t"]),
+        ("spop t", &[]),
+    ]);
+    let mut instance = Instance::new(1);
+    instance.run("sadd s a b c");
+    instance.effects();
+    let popped = instance.run("spop s");
+    let member = popped.split("\r\n").nth(1).expect("a member");
+    assert_eq!(instance.effects(), [format!("SREM s {member}")]);
+}
+
+/// A store replayed later, when nothing expires by itself, must not find what was past its
+/// deadline. Scenario 141.
+#[test]
+fn expired_sources_are_deleted_before_what_is_made_of_the_others() {
+    for (command, result) in [
+        ("sinterstore d old s", ":0\r\n"),
+        ("sunionstore d old s", ":2\r\n"),
+        ("sdiffstore d s old", ":2\r\n"),
+    ] {
+        let (mut live, mut copy) = (Instance::new(3), Instance::new(2));
+        live.run("sadd d was-here");
+        live.run("sadd old a b");
+        live.run("sadd s a c");
+        live.run(&format!("pexpireat old {}", START.0 + 100));
+        live.now.0 += 100;
+        live.expect(command, result);
+        let payload = live.effects.take();
+        copy.replay(&payload).expect("replayed");
+        assert_eq!(live.dump(), copy.dump(), "{command}");
+        let effects = crate::harness::requests(&payload);
+        let deleted = effects.iter().position(|effect| effect == "DEL old");
+        let stored = effects.iter().position(|effect| effect == command);
+        assert!(deleted.is_some() && deleted < stored, "{effects:?}");
+    }
+}
+
+/// The key of the last member goes with it, and its deadline does not come back. Scenario 142.
+#[test]
+fn a_set_that_was_emptied_begins_without_a_deadline() {
+    let mut live = Instance::new(2);
+    let mut copy = Instance::new(2);
+    for command in [
+        "sadd s a b",
+        "pexpireat s 1700000000500",
+        "spop s 2",
+        "sadd s c",
+        "sadd t d",
+        "pexpireat t 1700000000500",
+        "sunionstore t s",
+    ] {
+        live.run(command);
+    }
+    copy.replay(&live.effects.take()).expect("replayed");
+    live.now.0 += 1000;
+    live.expect("scard s", ":1\r\n");
+    live.expect("scard t", ":1\r\n");
+    assert_eq!(live.dump(), copy.dump());
 }
