@@ -319,6 +319,8 @@ pub fn limits_of(config: &Config) -> Limits {
         set_max_intset_entries: size(config.set_max_intset_entries),
         set_max_listpack_entries: size(config.set_max_listpack_entries),
         set_max_listpack_value: size(config.set_max_listpack_value),
+        stream_node_max_bytes: size(config.stream_node_max_bytes),
+        stream_node_max_entries: size(config.stream_node_max_entries),
         zset_max_listpack_entries: size(config.zset_max_listpack_entries),
         zset_max_listpack_value: size(config.zset_max_listpack_value),
         maxmemory: config.maxmemory,

@@ -16,7 +16,7 @@ use crate::running::Meter;
 use crate::shard::{Shard, unix_now};
 use bytes::Bytes;
 use moon_commands::context::{Counts, Origin};
-use moon_commands::{CommandId, Cx, Effects, Limits, ShardSet, by_id, execute};
+use moon_commands::{CommandId, CommandSpec, Cx, Effects, Limits, ShardSet, by_id, execute};
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
 use moon_repl::{CommitLog, FrameKind};
 use moon_resp::{Args, Protocol, Reply};
@@ -201,11 +201,29 @@ impl Shard {
 }
 
 impl Borrowed {
+    /// What is executed from here on is a transaction of a client, in which no command waits.
+    pub fn begin_transaction(&mut self) {
+        self.effects.set_in_transaction(true);
+    }
+
     /// Runs one data command against the shards in hand and writes its reply behind `replies`.
     /// Returns what the reply depends on; [`THIS_TURN`] stands for what [`Borrowed::commit`]
     /// returns.
     pub fn execute(
         &mut self,
+        id: CommandId,
+        args: Args<'_>,
+        db: DbIndex,
+        protocol: Protocol,
+        replies: &mut Vec<u8>,
+    ) -> Lsn {
+        self.execute_as(by_id(id), id, args, db, protocol, replies)
+    }
+
+    /// As [`Borrowed::execute`], where `spec` is a subcommand of the command `id`.
+    pub fn execute_as(
+        &mut self,
+        spec: &CommandSpec,
         id: CommandId,
         args: Args<'_>,
         db: DbIndex,
@@ -232,7 +250,7 @@ impl Borrowed {
             counts: Counts::default(),
             keep_expired: self.shard.log_fails(),
         };
-        let outcome = execute(&mut cx, by_id(id), args);
+        let outcome = execute(&mut cx, spec, args);
         let (depends_on, counts) = (cx.depends_on, cx.counts);
         meter.ran(id, outcome, counts, &replies[reply_start..]);
         if self.effects.len() == before {

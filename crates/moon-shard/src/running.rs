@@ -6,7 +6,7 @@ use crate::shard::{Core, Shard};
 use moon_commands::context::{Counts, Origin};
 use moon_commands::evict::OUT_OF_MEMORY;
 use moon_commands::execute::Outcome;
-use moon_commands::{CommandId, Cx, Flags, Scope, ShardSet, by_id, execute};
+use moon_commands::{CommandId, CommandSpec, Cx, Flags, Scope, ShardSet, by_id, execute};
 use moon_core::{Lsn, UnixMs};
 use moon_resp::{Args, Protocol, Reply};
 use moon_store::{DbIndex, Key, ShardData, THIS_TURN};
@@ -127,7 +127,20 @@ impl<'a> Running<'a> {
         protocol: Protocol,
         replies: &mut Vec<u8>,
     ) -> Lsn {
-        let spec = by_id(id);
+        self.execute_as(by_id(id), id, args, db, protocol, replies)
+    }
+
+    /// As [`Running::execute`], where `spec` is a subcommand of the command `id`.
+    #[inline]
+    pub fn execute_as(
+        &mut self,
+        spec: &CommandSpec,
+        id: CommandId,
+        args: Args<'_>,
+        db: DbIndex,
+        protocol: Protocol,
+        replies: &mut Vec<u8>,
+    ) -> Lsn {
         let reply_start = replies.len();
         let misconf = self
             .refuses_writes
@@ -197,11 +210,13 @@ impl<'a> Running<'a> {
     /// history.
     pub fn begin_transaction(&mut self) {
         self.core.effects.begin_unit();
+        self.core.effects.set_in_transaction(true);
         self.in_transaction = true;
     }
 
     /// Ends the transaction.
     pub fn end_transaction(&mut self) {
+        self.core.effects.set_in_transaction(false);
         self.core.effects.end_unit();
         self.in_transaction = false;
     }

@@ -248,6 +248,10 @@ pub struct Config {
     pub zset_max_listpack_entries: u64,
     /// Sorted set: longest member in the compact form.
     pub zset_max_listpack_value: u64,
+    /// Stream: bytes that a block of entries stays below.
+    pub stream_node_max_bytes: u64,
+    /// Stream: entries of a block.
+    pub stream_node_max_entries: u64,
     /// Bytes that the instance may use; 0 means no limit.
     pub maxmemory: u64,
     /// What goes when they are used up.
@@ -336,6 +340,8 @@ impl Default for Config {
             set_max_listpack_value: 64,
             zset_max_listpack_entries: 128,
             zset_max_listpack_value: 64,
+            stream_node_max_bytes: 4096,
+            stream_node_max_entries: 100,
             maxmemory: 0,
             maxmemory_policy: EvictionPolicy::NoEviction,
             maxmemory_samples: 5,

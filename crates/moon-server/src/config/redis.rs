@@ -38,7 +38,6 @@ const TLS_OFF: &str = "TLS is not available and tls-port must be 0";
 const NO_FORK: &str = "nothing forks here";
 const SYNCED_IN_STEPS: &str = "bases and snapshots are always synced in steps";
 const NO_DEFRAG: &str = "active defragmentation does not exist here; use: activedefrag no";
-const NO_TYPE: &str = "the data type it tunes is not available yet";
 const NO_SYSLOG: &str = "syslog is not available; use: syslog-enabled no, and logfile";
 const NO_ACL: &str =
     "users other than default are not available yet; remove it and use requirepass";
@@ -473,8 +472,6 @@ static RULES: &[(&str, &str, Rule)] = &[
         "",
         Ignored("lists are not compressed"),
     ),
-    ("stream-node-max-bytes", "", Ignored(NO_TYPE)),
-    ("stream-node-max-entries", "", Ignored(NO_TYPE)),
     (
         "list-max-ziplist-entries",
         "",

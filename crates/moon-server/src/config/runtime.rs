@@ -34,6 +34,8 @@ pub struct Settings {
     pub set_max_listpack_value: AtomicU64,
     pub zset_max_listpack_entries: AtomicU64,
     pub zset_max_listpack_value: AtomicU64,
+    pub stream_node_max_bytes: AtomicU64,
+    pub stream_node_max_entries: AtomicU64,
     pub hll_sparse_max_bytes: AtomicU64,
     pub hz: AtomicU32,
     pub active_expire_effort: AtomicU32,
@@ -75,6 +77,10 @@ impl Settings {
             .store(config.zset_max_listpack_entries, Relaxed);
         self.zset_max_listpack_value
             .store(config.zset_max_listpack_value, Relaxed);
+        self.stream_node_max_bytes
+            .store(config.stream_node_max_bytes, Relaxed);
+        self.stream_node_max_entries
+            .store(config.stream_node_max_entries, Relaxed);
         self.hll_sparse_max_bytes
             .store(config.hll_sparse_max_bytes, Relaxed);
         self.hz.store(config.hz, Relaxed);

@@ -484,6 +484,22 @@ pub static DIRECTIVES: &[Directive] = &[
         "Sorted set: longest member in the compact form",
     ),
     row(
+        "stream-node-max-bytes",
+        "",
+        "4096",
+        Runtime,
+        size!(stream_node_max_bytes, 0, 1 << 40),
+        "Stream: bytes that a block of entries stays below; 0 means no limit",
+    ),
+    row(
+        "stream-node-max-entries",
+        "",
+        "100",
+        Runtime,
+        number!(stream_node_max_entries: u64, 0, SIZE_MAX),
+        "Stream: entries of a block; 0 means no limit",
+    ),
+    row(
         "maxmemory",
         "",
         "0",
