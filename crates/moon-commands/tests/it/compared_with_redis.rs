@@ -9,13 +9,13 @@ use rand::{RngExt, SeedableRng};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Both servers, given the same commands.
-struct Pair {
-    redis: Redis,
-    moon: Instance,
+pub(crate) struct Pair {
+    pub(crate) redis: Redis,
+    pub(crate) moon: Instance,
 }
 
 impl Pair {
-    fn start(shards: u16) -> Option<Pair> {
+    pub(crate) fn start(shards: u16) -> Option<Pair> {
         Some(Pair {
             redis: Redis::start(&[])?,
             moon: Instance::new(shards),
@@ -29,7 +29,7 @@ impl Pair {
 
     /// Runs a command on both and returns the reply; `''` stands for an empty argument.
     #[track_caller]
-    fn compare(&mut self, command: &str) {
+    pub(crate) fn compare(&mut self, command: &str) {
         let (found, expected) = self.run(command);
         assert_same(command, &found, &expected);
     }
