@@ -32,6 +32,7 @@ pub mod error;
 pub mod evict;
 pub mod execute;
 pub mod expire;
+pub mod geo;
 pub mod glob;
 pub mod hashes;
 pub mod hyperloglog;
