@@ -13,7 +13,12 @@ pub(super) fn sadd(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let limits = set_limits(cx);
     let added = match write::<Set>(cx, key)? {
         Some(set) => {
-            set.expect(members.len(), limits);
+            // Only if a member is new: without an effect nothing may change.
+            if set.is_outgrown_by(members.len(), limits)
+                && members.iter().any(|member| !set.contains(member))
+            {
+                set.use_table();
+            }
             members.iter().filter(|m| set.add(m, limits)).count()
         }
         None => {

@@ -124,15 +124,13 @@ impl Set {
         }
     }
 
-    /// Takes the form that suits about `more` members that are going to be added.
-    pub fn expect(&mut self, more: usize, limits: SetLimits) {
-        let max = match &self.form {
-            Form::Ints(_) => limits.intset_entries,
-            Form::Packed(_) => limits.pack.entries,
-            Form::Table(_) => return,
-        };
-        if more > max {
-            self.use_table();
+    /// Whether the form is too small for `more` members that are going to be added.
+    #[must_use]
+    pub fn is_outgrown_by(&self, more: usize, limits: SetLimits) -> bool {
+        match &self.form {
+            Form::Ints(_) => more > limits.intset_entries,
+            Form::Packed(_) => more > limits.pack.entries,
+            Form::Table(_) => false,
         }
     }
 
@@ -304,7 +302,11 @@ impl Set {
         }
     }
 
-    fn use_table(&mut self) {
+    /// Takes the large form, for good.
+    pub fn use_table(&mut self) {
+        if let Form::Table(_) = self.form {
+            return;
+        }
         let mut dict = Dict::default();
         for member in self.iter() {
             member.with_bytes(|bytes| dict.add(bytes));
@@ -482,7 +484,8 @@ mod tests {
         set.use_ints(LIMITS);
         assert_eq!(set.encoding(), Encoding::Intset);
         assert_eq!(set.iter().next(), Some(Member::Int(1)));
-        set.expect(5, LIMITS);
+        assert!(!set.is_outgrown_by(4, LIMITS) && set.is_outgrown_by(5, LIMITS));
+        set.use_table();
         assert_eq!(set.encoding(), Encoding::Hashtable);
     }
 
