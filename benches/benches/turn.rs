@@ -7,7 +7,8 @@ use moon_repl::{Clock, CommitOn, Lane, MemoryLog};
 use moon_resp::{OwnedArgs, Protocol};
 use moon_shard::shard::Shared;
 use moon_shard::{
-    Directory, Gate, NoObserver, Session, SessionId, Shard, ShardConfig, ShardSeed, spawn,
+    Directory, Gate, LazyFree, Memory, NoObserver, Session, SessionId, Shard, ShardConfig,
+    ShardSeed, spawn,
 };
 use moon_store::ShardData;
 use std::cell::RefCell;
@@ -59,7 +60,7 @@ fn on_shard<T: Send + 'static>(
             directory: Directory::new(count),
             clock,
             failing_logs: Arc::default(),
-            lazy_free: moon_shard::LazyFree::start().expect("a thread"),
+            memory: Memory::new(count, LazyFree::start().expect("a thread")),
         },
         data: Box::new(ShardData::new(ShardId(0), 1, gated)),
         log: Box::new(MemoryLog::new(lane)),

@@ -13,9 +13,12 @@ mod support;
 
 mod clients;
 mod deadlines;
+mod debug;
 mod disk;
 mod documents;
+mod memory;
 mod migrate;
+mod move_keys;
 mod oracle;
 mod oracle_cases;
 mod protocol;

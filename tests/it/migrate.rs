@@ -126,10 +126,10 @@ fn what_cannot_be_migrated_is_refused_as_a_whole() {
     refused("./redis", "cannot read ./redis");
     fs::create_dir(dir.path().join("redis")).unwrap();
     refused("./redis", "nothing in ./redis can be loaded");
-    redis_directory(dir.path(), &log(&["SET a 1", "ZADD z 1 m"]));
+    redis_directory(dir.path(), &log(&["SET a 1", "NONE z 1 m"]));
     refused(
         "./redis",
-        "appendonly.aof.1.incr.aof: the command 'ZADD' at byte 27 cannot be replayed",
+        "appendonly.aof.1.incr.aof: the command 'NONE' at byte 27 cannot be replayed",
     );
     fs::write(dir.path().join("redis/dump.rdb"), "").unwrap();
     refused("./redis", "are both there; name the one");

@@ -2,6 +2,7 @@
 //!
 //! * [`test`](mod@test): sets up what the tests need and runs them all.
 //! * [`crash_matrix`]: kills real servers and proves that they keep what they acknowledged.
+//! * [`differential`]: compares replies and contents with those of `redis-server`.
 //! * [`bench`](mod@bench): measures against `redis-server`, side by side.
 //! * [`tidy`]: checks of the sources that neither compiler nor clippy makes.
 //! * [`binary`]: which server program the others run.
@@ -9,6 +10,7 @@
 mod bench;
 mod binary;
 mod crash_matrix;
+mod differential;
 mod test;
 mod tidy;
 
@@ -28,6 +30,8 @@ enum Command {
     Test(test::Options),
     /// Kill servers at random moments and fail points, and verify what they recover
     CrashMatrix(Box<crash_matrix::Options>),
+    /// Run the same commands on redis-server and moon-server, and compare everything
+    Differential(Box<differential::Options>),
     /// Measure side by side with redis-server
     Bench(Box<bench::Options>),
     /// Check the sources: file heads, sizes, crate floors
@@ -38,6 +42,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Test(options) => test::run(&options),
         Command::CrashMatrix(options) => crash_matrix::run(&options),
+        Command::Differential(options) => differential::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Tidy => tidy::run(),
     };

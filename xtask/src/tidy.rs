@@ -29,7 +29,7 @@ const FLOORS: &[(&str, u32)] = &[
 ];
 
 /// Test support: no crate of the server may depend on it, except for its tests.
-const TEST_SUPPORT: &[&str] = &["moon-harness", "moon-faultfs"];
+const TEST_SUPPORT: &[&str] = &["moon-harness", "moon-faultfs", "moon-oracle"];
 
 /// Checks everything and prints what is wrong; true if nothing is.
 pub(crate) fn run() -> Result<bool> {

@@ -3,7 +3,7 @@
 use crate::context::Cx;
 use crate::error::CommandError;
 use moon_resp::{Args, Reply};
-use moon_store::{Hash, Key, List, Set, Value, ZSet};
+use moon_store::{Hash, Key, List, Set, Stream, Value, ZSet};
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
 use std::collections::HashSet;
@@ -48,6 +48,27 @@ collection!(List);
 collection!(Set);
 collection!(ZSet);
 
+/// A stream stays when its last entry goes: its ids go on, and its groups have a place in it.
+impl Collection for Stream {
+    fn of(value: &Value) -> Option<&Self> {
+        match value {
+            Value::Stream(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    fn of_mut(value: &mut Value) -> Option<&mut Self> {
+        match value {
+            Value::Stream(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        false
+    }
+}
+
 /// The collection at `key` for a command that only reads, and the reply to write it to.
 pub(crate) fn read<'c, 'a, T: Collection>(
     cx: &'c mut Cx<'a>,
@@ -89,6 +110,28 @@ pub(crate) fn shrink<T: Collection, R>(
         cx.remove(key);
     }
     Ok(Some(result))
+}
+
+/// Makes the result of a command, which has `len` elements, the value of a key, whatever that
+/// held; an empty result removes the key. The effect is the command as sent, which is exact if the
+/// command has looked all its sources up as a write does. Answers the length.
+pub(crate) fn store_result(
+    cx: &mut Cx<'_>,
+    key: Key<'_>,
+    result: Value,
+    len: usize,
+    args: Args<'_>,
+) {
+    let was_there = cx.live(cx.db, key).is_some();
+    if len > 0 {
+        cx.store(key, result, None);
+    } else if was_there {
+        cx.remove(key);
+    }
+    if len > 0 || was_there {
+        cx.changed_as_sent(&[key], args);
+    }
+    cx.reply.count(len);
 }
 
 /// The optional count of pops, at `index`: not negative.

@@ -49,10 +49,13 @@ pub(crate) fn key_specs(spec: &CommandSpec) -> Vec<KeySpec> {
     match spec.keys {
         _ if !subcommands::of(spec.name).is_empty() => Vec::new(),
         Keys::None => Vec::new(),
-        Keys::Found(_) => vec![KeySpec {
-            flags: groups[0],
-            place: None,
-        }],
+        Keys::Found(_) => (0..)
+            .zip(groups)
+            .map(|(nth, flags)| KeySpec {
+                flags,
+                place: usual_place(spec.name).filter(|_| nth == 0),
+            })
+            .collect(),
         Keys::FirstAndFound(_) => groups
             .iter()
             .enumerate()
@@ -97,6 +100,19 @@ pub(crate) fn key_specs(spec: &CommandSpec) -> Vec<KeySpec> {
     }
 }
 
+/// Where the first group of keys usually is, of a command whose keys take more to find.
+fn usual_place(name: &str) -> Option<KeyPlace> {
+    let first = match name {
+        "migrate" => 3,
+        _ => return None,
+    };
+    Some(KeyPlace::Range(KeyRange {
+        first,
+        last: 0,
+        step: 1,
+    }))
+}
+
 /// What `request` does to its `nth` key.
 pub(crate) fn flags_in_request(
     spec: &CommandSpec,
@@ -132,12 +148,13 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "rename" => &[&["RW", "access", "delete"], &["OW", "update"]],
         "renamenx" => &[&["RW", "access", "delete"], &["OW", "insert"]],
         "del" | "unlink" => &[&["RM", "delete"]],
-        "exists" | "hexists" | "hlen" | "hstrlen" | "llen" | "object|encoding" | "object|freq"
-        | "object|idletime" | "object|refcount" | "scard" | "sismember" | "strlen" | "touch"
-        | "type" | "watch" => &[&["RO"]],
-        "expire" | "expireat" | "pexpire" | "pexpireat" | "persist" | "geoadd" | "hmset"
-        | "hset" | "lset" | "setrange" => &[&["RW", "update"]],
-        "getdel" | "lmpop" | "lpop" | "rpop" | "spop" => &[&["RW", "access", "delete"]],
+        "exists" | "hexists" | "hlen" | "hstrlen" | "llen" | "memory|usage" | "object|encoding"
+        | "object|freq" | "object|idletime" | "object|refcount" | "scard" | "sismember"
+        | "strlen" | "touch" | "type" | "watch" => &[&["RO"]],
+        "expire" | "expireat" | "geoadd" | "hexpire" | "hexpireat" | "hmset" | "hpersist"
+        | "hpexpire" | "hpexpireat" | "hset" | "hsetex" | "lset" | "persist" | "pexpire"
+        | "pexpireat" | "setrange" => &[&["RW", "update"]],
+        "getdel" | "hgetdel" | "lmpop" | "lpop" | "rpop" | "spop" => &[&["RW", "access", "delete"]],
         "bitfield" => &[&["RW", "access", "update", "variable_flags"]],
         "bitop" => &[&["OW", "update"], &["RO", "access"]],
         "pfcount" | "pfdebug" => &[&["RW", "access"]],
@@ -148,9 +165,13 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         }
         "sort" => &[&["RO", "access"], &["RO", "access"], &["OW", "update"]],
         "sort_ro" => &[&["RO", "access"], &["RO", "access"]],
-        "lmove" | "rpoplpush" => &[&["RW", "access", "delete"], &["RW", "insert"]],
+        "lmove" | "rpoplpush" | "smove" => &[&["RW", "access", "delete"], &["RW", "insert"]],
         "hdel" | "lrem" | "ltrim" | "srem" => &[&["RW", "delete"]],
         "mset" | "psetex" | "restore" | "setex" => &[&["OW", "update"]],
+        "migrate" => &[
+            &["RW", "access", "delete"],
+            &["RW", "access", "delete", "incomplete"],
+        ],
         "zadd" => &[&["RW", "update"]],
         "zcard" => &[&["RO"]],
         "zdiffstore" | "zinterstore" | "zrangestore" | "zunionstore" => {
@@ -159,7 +180,15 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "zmpop" | "zpopmax" | "zpopmin" => &[&["RW", "access", "delete"]],
         "zrem" | "zremrangebylex" | "zremrangebyrank" | "zremrangebyscore" => &[&["RW", "delete"]],
         "msetnx" | "setnx" => &[&["OW", "insert"]],
+        "sdiffstore" | "sunionstore" => &[&["OW", "update"], &["RO", "access"]],
         "set" => &[&["RW", "access", "update", "variable_flags"]],
+        "sinterstore" => &[&["RW", "update"], &["RO", "access"]],
+        "xack" | "xadd" | "xclaim" | "xgroup|setid" | "xsetid" => &[&["RW", "update"]],
+        "xackdel" | "xautoclaim" | "xdel" | "xdelex" | "xgroup|delconsumer" | "xgroup|destroy"
+        | "xtrim" => &[&["RW", "delete"]],
+        "xgroup|create" | "xgroup|createconsumer" => &[&["RW", "insert"]],
+        "xlen" => &[&["RO"]],
+        "xreadgroup" => &[&["RO", "access"]],
         _ if spec.flags.contains(Flags::READONLY) => &[&["RO", "access"]],
         _ => &[&["RW", "access", "update"]],
     }

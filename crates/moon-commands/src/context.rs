@@ -2,10 +2,13 @@
 
 use crate::effects::Effects;
 use crate::error::CommandError;
+use crate::hashes;
 use crate::shard_set::ShardSet;
 use moon_core::{Lsn, ShardCount, UnixMs};
 use moon_resp::{Args, Reply};
-use moon_store::{AccessClock, DbIndex, Deadline, Key, PackLimits, ShardData, Value};
+use moon_store::{
+    AccessClock, AccessRule, DbIndex, Deadline, EvictionPolicy, Key, PackLimits, ShardData, Value,
+};
 use rand::rngs::SmallRng;
 
 /// Bounds and thresholds that CONFIG SET can change.
@@ -31,6 +34,22 @@ pub struct Limits {
     pub zset_max_listpack_entries: usize,
     /// `zset-max-listpack-value` in bytes.
     pub zset_max_listpack_value: usize,
+    /// `maxmemory` in bytes, for the whole instance; 0 means none.
+    pub maxmemory: u64,
+    /// `maxmemory-policy`.
+    pub maxmemory_policy: EvictionPolicy,
+    /// `maxmemory-samples`: keys looked at for each that goes.
+    pub maxmemory_samples: usize,
+    /// `maxmemory-eviction-tenacity`, 0 to 100: how long a command may be held up.
+    pub maxmemory_eviction_tenacity: u32,
+    /// `lfu-log-factor`.
+    pub lfu_log_factor: u32,
+    /// `lfu-decay-time` in minutes.
+    pub lfu_decay_time: u32,
+    /// `stream-node-max-bytes`: bytes that a block of entries stays below; 0 for any number.
+    pub stream_node_max_bytes: usize,
+    /// `stream-node-max-entries`: entries of a block; 0 for any number.
+    pub stream_node_max_entries: usize,
 }
 
 impl Limits {
@@ -40,6 +59,21 @@ impl Limits {
         PackLimits {
             entries: self.zset_max_listpack_entries,
             value_bytes: self.zset_max_listpack_value,
+        }
+    }
+
+    /// How uses of keys are remembered at `now`.
+    #[must_use]
+    pub fn access_rule(&self, now: UnixMs) -> AccessRule {
+        if self.maxmemory_policy.is_lfu() {
+            AccessRule::Frequency {
+                minutes: minutes(now),
+                decay_minutes: self.lfu_decay_time,
+                log_factor: self.lfu_log_factor,
+            }
+        } else {
+            let now = access_clock(now);
+            AccessRule::Recency { now }
         }
     }
 }
@@ -57,6 +91,14 @@ impl Default for Limits {
             hll_sparse_max_bytes: 3000,
             zset_max_listpack_entries: 128,
             zset_max_listpack_value: 64,
+            maxmemory: 0,
+            maxmemory_policy: EvictionPolicy::NoEviction,
+            maxmemory_samples: 5,
+            maxmemory_eviction_tenacity: 10,
+            lfu_log_factor: 10,
+            lfu_decay_time: 1,
+            stream_node_max_bytes: 4096,
+            stream_node_max_entries: 100,
         }
     }
 }
@@ -79,6 +121,8 @@ pub struct Counts {
     pub misses: u64,
     /// Keys removed because their deadline had passed.
     pub expired: u64,
+    /// Fields of hashes removed because their deadline had passed.
+    pub expired_fields: u64,
     /// Keys changed, once per command and key: what `save` counts.
     pub changes: u64,
 }
@@ -165,13 +209,16 @@ impl<'a> Cx<'a> {
         let shard = self.shards.of_key(key.bytes);
         self.depends_on = self.depends_on.max(shard.dirty.dependency(db, key.hash));
         let found = if TOUCH {
-            shard.db(db).get_and_touch(key, access_clock(now))
+            shard.db(db).get_and_touch(key)
         } else {
             shard.db(db).get(key)
         };
         let found = match found {
-            Some((value, deadline)) if deadline.is_none_or(|at| at > now) => {
+            Some((value, deadline)) if !has_expired(value, deadline, now) => {
                 self.counts.hits += 1;
+                if value.next_field_deadline().is_some_and(|at| at <= now) && !self.keep_expired {
+                    self.effects.lapsed(db, key.bytes);
+                }
                 Some((value, deadline))
             }
             past => {
@@ -191,13 +238,20 @@ impl<'a> Cx<'a> {
         self.shard(key).db(db).idle_seconds(key, clock)
     }
 
+    /// How often the key was used, on a logarithmic scale, under an LFU policy; `None` if it is
+    /// missing.
+    pub fn frequency(&mut self, key: Key<'_>) -> Option<u8> {
+        let (db, now, decay) = (self.db, minutes(self.now), self.limits.lfu_decay_time);
+        self.shard(key).db(db).freq(key, now, decay)
+    }
+
     /// Whether a key that was come across is there and not past its deadline; one that is past it
     /// is removed. For commands that name no keys: counts neither hit nor miss.
     pub fn is_live(&mut self, key: Key<'_>) -> bool {
         if self.keep_expired {
             let (db, now) = (self.db, self.now);
             let found = self.shard(key).db(db).get(key);
-            return found.is_some_and(|(_, deadline)| deadline.is_none_or(|at| at > now));
+            return found.is_some_and(|(value, deadline)| !has_expired(value, deadline, now));
         }
         self.live(self.db, key).is_some()
     }
@@ -216,18 +270,42 @@ impl<'a> Cx<'a> {
     }
 
     /// The deadline of a key for a command that may change it, after removing the key if that has
-    /// passed; `None` if there is no such key (any more).
+    /// passed; `None` if there is no such key (any more). A hash with nothing but fields past
+    /// their deadlines counts as past its own.
     #[inline]
     pub fn live(&mut self, db: DbIndex, key: Key<'_>) -> Option<Deadline> {
+        self.find_live(db, key).map(|found| found.deadline)
+    }
+
+    /// As [`Cx::live`], and says whether the key holds a hash with fields past their deadlines.
+    #[inline]
+    pub(crate) fn find_live(&mut self, db: DbIndex, key: Key<'_>) -> Option<FoundLive> {
         let now = self.now;
         let shard = self.shards.of_key(key.bytes);
         self.depends_on = self.depends_on.max(shard.dirty.dependency(db, key.hash));
-        let (_, deadline) = shard.db(db).get(key)?;
-        if deadline.is_some_and(|at| at <= now) {
+        let (value, deadline) = shard.db(db).get(key)?;
+        if has_expired(value, deadline, now) {
+            let fields = match value {
+                // Its fields were past their deadlines, and not the key.
+                Value::Hash(hash) if deadline.is_none_or(|at| at > now) => Some(hash.len() as u64),
+                _ => None,
+            };
+            self.counts.expired += u64::from(fields.is_none());
+            self.counts.expired_fields += fields.unwrap_or(0);
             self.remove_expired(db, key);
             return None;
         }
-        Some(deadline)
+        let has_expired_fields = value.next_field_deadline().is_some_and(|at| at <= now);
+        Some(FoundLive {
+            deadline,
+            has_expired_fields,
+        })
+    }
+
+    /// The value of a key that [`Cx::live`] has just found, to change it.
+    #[inline]
+    pub(crate) fn found_mut(&mut self, db: DbIndex, key: Key<'_>) -> Option<&mut Value> {
+        self.shard(key).db(db).get_mut(key)
     }
 
     /// The value of a key that [`Cx::live`] has just found. Counts nothing.
@@ -239,17 +317,23 @@ impl<'a> Cx<'a> {
     #[cold]
     fn remove_expired(&mut self, db: DbIndex, key: Key<'_>) {
         self.remove_in(db, key);
-        self.counts.expired += 1;
         self.mark(db, key);
         self.effects.push(db, &[b"DEL", key.bytes]);
     }
 
-    /// Removes the keys that reads of this command found past their deadline.
+    /// Removes the keys that reads of this command found past their deadline, and fields.
     #[cold]
     pub(crate) fn remove_lapsed(&mut self) {
         for (db, bytes) in self.effects.take_lapsed() {
             // Only what is still past its deadline: the command may have written the key since.
-            self.live(db, Key::new(&bytes));
+            let key = Key::new(&bytes);
+            let found = self.find_live(db, key);
+            // A huge hash that a snapshot still has to write would be written at once now.
+            if found.is_some_and(|found| found.has_expired_fields)
+                && !self.shard(key).is_held(db, key)
+            {
+                hashes::access::remove_expired(self, db, key, std::iter::empty());
+            }
         }
     }
 
@@ -355,10 +439,30 @@ impl<'a> Cx<'a> {
     }
 }
 
+/// What [`Cx::find_live`] found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FoundLive {
+    /// The key's deadline, which has not passed.
+    pub(crate) deadline: Deadline,
+    /// Whether it holds a hash with fields past their deadlines.
+    pub(crate) has_expired_fields: bool,
+}
+
+/// Whether a key with this value and deadline is not there any more.
+#[inline]
+pub(crate) fn has_expired(value: &Value, deadline: Deadline, now: UnixMs) -> bool {
+    deadline.is_some_and(|at| at <= now) || value.has_expired(now)
+}
+
 /// The access clock at `now`: its seconds.
 #[inline]
 fn access_clock(now: UnixMs) -> AccessClock {
     AccessClock::from_seconds((now.0 / 1000).cast_unsigned())
+}
+
+/// The minutes of `now`, as frequencies are dated.
+fn minutes(now: UnixMs) -> u64 {
+    (now.0 / 60_000).cast_unsigned()
 }
 
 /// What a command's code returns; an error leaves everything as it was.

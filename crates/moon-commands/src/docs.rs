@@ -109,6 +109,10 @@ fn key_range(spec: &CommandSpec) -> [i64; 3] {
         | Keys::Numkeys {
             destination: true, ..
         } => [1; 3],
+        Keys::Found(_) => match key_specs(spec).first().and_then(|keys| keys.place) {
+            Some(KeyPlace::Range(range)) => [range.first, range.first + range.last, range.step],
+            _ => [0; 3],
+        },
         _ => [0; 3],
     }
 }

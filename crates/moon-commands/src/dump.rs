@@ -17,7 +17,7 @@ use moon_core::UnixMs;
 use moon_rdb::encode::Compressor;
 use moon_rdb::{RdbLimits, RdbReader, payload};
 use moon_resp::Args;
-use moon_store::{AccessClock, Deadline, Key, Value, encode_value};
+use moon_store::{AccessClock, AccessRule, Deadline, Key, Value, encode_value};
 use std::cell::RefCell;
 
 commands! { "generic":
@@ -123,9 +123,7 @@ fn restore(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         return Ok(());
     }
     cx.store(key, value, deadline);
-    if let Some(idle_s) = options.idle_s {
-        set_idle(cx, key, idle_s);
-    }
+    set_use(cx, key, &options);
     let mut text = itoa::Buffer::new();
     let at = text.format(deadline.map_or(0, |at| at.0)).as_bytes();
     let effect = [b"RESTORE", key.bytes, at, args.at(3), b"REPLACE", b"ABSTTL"];
@@ -170,13 +168,20 @@ fn restored(cx: &Cx<'_>, sealed: &[u8]) -> Result<Value, CommandError> {
     read_value(value, cx.limits).map_err(|_| BAD_VALUE)
 }
 
-/// Puts the last use of a key back, as far as the clock remembers.
-fn set_idle(cx: &mut Cx<'_>, key: Key<'_>, idle_s: u64) {
+/// Puts back how the key was used, if the eviction policy of today counts that.
+fn set_use(cx: &mut Cx<'_>, key: Key<'_>, options: &Options) {
     /// What fits the 24 bits that a key has for it.
     const IDLE_S_MAX: u64 = (1 << 24) - 1;
-    let idle_s = idle_s.min(IDLE_S_MAX);
-    let now_s = u64::try_from(cx.now.0 / 1000).unwrap_or(0);
-    let clock = AccessClock::from_seconds(now_s.saturating_sub(idle_s));
+    let clock = match (cx.limits.access_rule(cx.now), options.idle_s, options.freq) {
+        (AccessRule::Recency { .. }, Some(idle_s), _) => {
+            let now_s = u64::try_from(cx.now.0 / 1000).unwrap_or(0);
+            AccessClock::from_seconds(now_s.saturating_sub(idle_s.min(IDLE_S_MAX)))
+        }
+        (AccessRule::Frequency { minutes, .. }, _, Some(freq)) => {
+            AccessClock::from_frequency(minutes, freq)
+        }
+        _ => return,
+    };
     let db = cx.db;
-    cx.shard(key).db(db).touch(key, clock);
+    cx.shard(key).db(db).set_access_clock(key, clock);
 }

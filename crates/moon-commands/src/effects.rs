@@ -21,6 +21,8 @@ pub struct Effects {
     unit_requests: usize,
     nested_units: usize,
     recording: bool,
+    /// Whether the commands that run are those of a transaction, in which nobody can wait.
+    in_transaction: bool,
     /// Keys that reads of the unit in progress found past their deadline.
     lapsed: Vec<(DbIndex, Box<[u8]>)>,
 }
@@ -34,6 +36,7 @@ impl Default for Effects {
             unit_requests: 0,
             nested_units: 0,
             recording: true,
+            in_transaction: false,
             lapsed: Vec::new(),
         }
     }
@@ -117,6 +120,17 @@ impl Effects {
             self.unit_requests = 0;
         }
         self.nested_units += 1;
+    }
+
+    /// Whether the command that runs is one of a transaction.
+    #[must_use]
+    pub fn is_in_transaction(&self) -> bool {
+        self.in_transaction
+    }
+
+    /// Says whether the commands that follow are those of a transaction.
+    pub fn set_in_transaction(&mut self, in_transaction: bool) {
+        self.in_transaction = in_transaction;
     }
 
     /// Ends the unit, wrapping it if it has several requests.

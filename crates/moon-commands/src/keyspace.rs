@@ -1,6 +1,6 @@
 //! Commands on whole databases: DBSIZE, KEYS, SCAN, RANDOMKEY, FLUSHDB, FLUSHALL, SWAPDB.
 
-use crate::context::{CommandResult, Cx};
+use crate::context::{CommandResult, Cx, has_expired};
 use crate::error::CommandError;
 use crate::glob::{self, Case};
 use crate::parse;
@@ -44,8 +44,8 @@ fn keys(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let (db, now, pattern) = (cx.db, cx.now, args.at(1));
     let mut found: Vec<Box<[u8]>> = Vec::new();
     for shard in cx.shards.iter() {
-        shard.db(db).for_each(&mut |key, _, deadline| {
-            let shown = deadline.is_none_or(|at| at > now);
+        shard.db(db).for_each(&mut |key, value, deadline| {
+            let shown = !has_expired(value, deadline, now);
             if shown && glob::matches(pattern, key, Case::Sensitive) {
                 found.push(key.into());
             }

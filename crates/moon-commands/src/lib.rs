@@ -12,20 +12,24 @@
 //! * [`server_commands`], [`subcommands`]: rows of what the server runs itself.
 //! * [`docs`]: what COMMAND answers.
 //! * the commands, one module per family: [`strings`], [`keys`], [`keyspace`] with [`scan`],
-//!   [`hashes`], [`lists`], [`sets`], [`zsets`], [`dump`].
+//!   [`hashes`], [`lists`], [`sets`], [`zsets`], [`streams`], [`dump`], `memory`.
+//! * [`debug`]: what DEBUG does with data.
 //! * [`requests`]: the requests in a payload and whose data they touch.
-//! * [`mod@replay`]: a payload applied again; [`expire`]: keys that expire unasked;
+//! * [`mod@replay`]: a payload applied again; [`expire`]: keys that expire unasked; [`evict`]: keys
+//!   that make room;
 //!   [`load`]: the keys of an RDB file.
 
 pub mod bitmaps;
 mod collection;
 mod command_keys;
 pub mod context;
+pub mod debug;
 pub mod docs;
 mod double;
 pub mod dump;
 pub mod effects;
 pub mod error;
+pub mod evict;
 pub mod execute;
 pub mod expire;
 pub mod geo;
@@ -37,6 +41,7 @@ pub mod keyspace;
 pub mod lists;
 pub mod load;
 pub mod long_double;
+mod memory;
 pub mod parse;
 pub mod replay;
 pub mod requests;
@@ -45,6 +50,7 @@ pub mod server_commands;
 pub mod sets;
 pub mod shard_set;
 pub mod spec;
+pub mod streams;
 pub mod strings;
 pub mod subcommands;
 pub mod table;

@@ -29,6 +29,20 @@ const TEXT_LEN_MAX: usize = 5 * 1024 - 1;
 const DECIMALS: usize = 17;
 
 impl LongDouble {
+    /// Zero.
+    pub const ZERO: LongDouble = LongDouble {
+        negative: false,
+        mantissa: 0,
+        exponent: 0,
+        infinite: false,
+    };
+
+    /// Whether it is one of the two infinities.
+    #[must_use]
+    pub fn is_infinite(self) -> bool {
+        self.infinite
+    }
+
     /// Reads what `strtold` reads: decimal and hexadecimal numbers, `inf` and `infinity`. `None`
     /// for anything else, NaN, and numbers too large or too small to be told from infinity or 0.
     #[must_use]
@@ -124,9 +138,7 @@ impl LongDouble {
     fn zero(negative: bool) -> LongDouble {
         LongDouble {
             negative,
-            mantissa: 0,
-            exponent: 0,
-            infinite: false,
+            ..Self::ZERO
         }
     }
 

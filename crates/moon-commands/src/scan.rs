@@ -1,16 +1,18 @@
-//! SCAN: one walk over all shards, one shard after the other.
+//! SCAN, one walk over all shards, one shard after the other; and what it shares with SSCAN, HSCAN
+//! and ZSCAN, which walk through one collection.
 //!
-//! A cursor is `position << 6 | shard`. The position is the shard's own, at most 58 bits, and 0
+//! A cursor of SCAN is `position << 6 | shard`. The position is the shard's own, at most 58 bits, and 0
 //! at its start; after a shard's last position comes the next shard's start, and after the last
 //! shard cursor 0. So any key that is there during the whole walk is returned.
 
-use crate::context::{CommandResult, Cx};
+use crate::collection::{Collection, read};
+use crate::context::{CommandResult, Cx, has_expired};
 use crate::error::CommandError;
 use crate::glob::{self, Case};
 use crate::parse;
 use moon_core::{ShardCount, ShardId};
-use moon_resp::Args;
-use moon_store::Kind;
+use moon_resp::{Args, Protocol, Reply};
+use moon_store::{Key, Kind};
 
 const SHARD_BITS: u32 = 6;
 const _: () = assert!(ShardCount::MAX == 1 << SHARD_BITS);
@@ -29,31 +31,48 @@ pub fn cursor_shard(cursor: &[u8], count: ShardCount) -> ShardId {
 
 /// Position and shard.
 fn parse_cursor(cursor: &[u8]) -> Option<(u64, ShardId)> {
-    let digits = !cursor.is_empty() && cursor.iter().all(u8::is_ascii_digit);
-    let cursor: u64 = str::from_utf8(cursor)
-        .ok()
-        .filter(|_| digits)?
-        .parse()
-        .ok()?;
+    let cursor = parse_number(cursor)?;
     let shard = u16::try_from(cursor % (1 << SHARD_BITS)).ok()?;
     Some((cursor >> SHARD_BITS, ShardId(shard)))
 }
 
-#[derive(Default)]
+fn parse_number(cursor: &[u8]) -> Option<u64> {
+    let digits = !cursor.is_empty() && cursor.iter().all(u8::is_ascii_digit);
+    str::from_utf8(cursor).ok().filter(|_| digits)?.parse().ok()
+}
+
+/// The option that a command has besides MATCH and COUNT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OwnOption {
+    /// There is none.
+    None,
+    /// TYPE, with the name of a type.
+    Type,
+    /// NOVALUES.
+    NoValues,
+}
+
 struct Options<'a> {
     pattern: Option<&'a [u8]>,
     count: usize,
     kind: Option<&'a [u8]>,
+    no_values: bool,
 }
 
 impl<'a> Options<'a> {
-    fn parse(args: Args<'a>) -> Result<Options<'a>, CommandError> {
+    /// The options from index `at` on.
+    fn parse(args: Args<'a>, mut at: usize, own: OwnOption) -> Result<Options<'a>, CommandError> {
         let mut options = Options {
+            pattern: None,
             count: 10,
-            ..Options::default()
+            kind: None,
+            no_values: false,
         };
-        let mut at = 2;
         while let Some(name) = parse::next_option(args, &mut at) {
+            if own == OwnOption::NoValues && parse::is(name, "novalues") {
+                options.no_values = true;
+                continue;
+            }
             let value = parse::option_value(args, &mut at)?;
             if parse::is(name, "count") {
                 let count = parse::integer(value)?;
@@ -63,7 +82,7 @@ impl<'a> Options<'a> {
                 options.count = usize::try_from(count).unwrap_or(usize::MAX);
             } else if parse::is(name, "match") {
                 options.pattern = Some(value);
-            } else if parse::is(name, "type") {
+            } else if own == OwnOption::Type && parse::is(name, "type") {
                 options.kind = Some(value);
             } else {
                 return Err(CommandError::Syntax);
@@ -72,19 +91,88 @@ impl<'a> Options<'a> {
         Ok(options)
     }
 
-    fn shows(&self, key: &[u8], kind: Kind) -> bool {
-        self.kind.is_none_or(|name| parse::is(name, kind.name()))
-            && self
-                .pattern
-                .is_none_or(|pattern| glob::matches(pattern, key, Case::Sensitive))
+    fn matches(&self, name: &[u8]) -> bool {
+        self.pattern
+            .is_none_or(|pattern| glob::matches(pattern, name, Case::Sensitive))
     }
+
+    fn is_kind(&self, kind: Kind) -> bool {
+        self.kind.is_none_or(|name| parse::is(name, kind.name()))
+    }
+}
+
+/// What a walk has found, encoded already: the cursor that stands before it in the reply is known
+/// only afterwards.
+struct Found {
+    bytes: Vec<u8>,
+    strings: usize,
+}
+
+impl Found {
+    fn new() -> Found {
+        Found {
+            bytes: Vec::new(),
+            strings: 0,
+        }
+    }
+
+    fn push(&mut self, string: &[u8]) {
+        // Strings look the same in all protocols.
+        Reply::new(&mut self.bytes, Protocol::Resp2).bulk(string);
+        self.strings += 1;
+    }
+
+    fn answer(&self, next: u64, reply: &mut Reply<'_>) {
+        let mut text = itoa::Buffer::new();
+        reply.array(2);
+        reply.bulk(text.format(next).as_bytes());
+        reply.array(self.strings);
+        reply.raw(&self.bytes);
+    }
+}
+
+/// Where [`collection_scan`] gets an element: its name, which MATCH looks at, and what is answered
+/// behind it, if anything.
+pub(crate) type Visit<'v> = &'v mut dyn FnMut(&[u8], Option<&[u8]>);
+
+/// SSCAN, HSCAN and ZSCAN: a walk through the collection at a key.
+///
+/// `walk` visits about as many elements from a cursor on as the count says, and returns the cursor
+/// to go on with. An element that is there from cursor 0 to cursor 0 must be visited; what fits in
+/// one reply may be visited all at once.
+pub(crate) fn collection_scan<T: Collection>(
+    cx: &mut Cx<'_>,
+    args: Args<'_>,
+    own: OwnOption,
+    walk: impl FnOnce(&T, u64, usize, Visit<'_>) -> u64,
+) -> CommandResult {
+    let cursor = parse_number(args.at(2)).ok_or(INVALID_CURSOR)?;
+    let mut found = Found::new();
+    let (collection, reply) = read::<T>(cx, Key::new(args.at(1)))?;
+    let next = match collection {
+        // The options are not even looked at, as in Redis.
+        None => 0,
+        Some(collection) => {
+            let options = Options::parse(args, 3, own)?;
+            walk(collection, cursor, options.count, &mut |name, value| {
+                if options.matches(name) {
+                    found.push(name);
+                    if let Some(value) = value.filter(|_| !options.no_values) {
+                        found.push(value);
+                    }
+                }
+            })
+        }
+    };
+    found.answer(next, reply);
+    Ok(())
 }
 
 pub(crate) fn scan(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let (position, id) = parse_cursor(args.at(1)).ok_or(INVALID_CURSOR)?;
-    let options = Options::parse(args)?;
+    let options = Options::parse(args, 2, OwnOption::Type)?;
     let (db, now, count) = (cx.db, cx.now, cx.shard_count);
-    let mut found: Vec<Box<[u8]>> = Vec::new();
+    let mut found = Found::new();
     let next = match cx.shards.get(id) {
         // A cursor that was never handed out ends the walk, as in Redis. That of a shard which
         // is there but not in hand must not: keys would be left out unseen.
@@ -95,21 +183,15 @@ pub(crate) fn scan(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
             let next = shard
                 .db(db)
                 .scan(position, options.count, &mut |key, value, deadline| {
-                    let live = deadline.is_none_or(|at| at > now);
-                    if live && options.shows(key, value.kind()) {
-                        found.push(key.into());
+                    let live = !has_expired(value, deadline, now);
+                    if live && options.is_kind(value.kind()) && options.matches(key) {
+                        found.push(key);
                     }
                 });
             next_cursor(next, id, count)
         }
     };
-    let mut text = itoa::Buffer::new();
-    cx.reply.array(2);
-    cx.reply.bulk(text.format(next).as_bytes());
-    cx.reply.array(found.len());
-    for key in found {
-        cx.reply.bulk(&key);
-    }
+    found.answer(next, &mut cx.reply);
     Ok(())
 }
 

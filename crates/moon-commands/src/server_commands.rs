@@ -2,6 +2,7 @@
 //! rows only. Their subcommands are in [`crate::subcommands`].
 
 use crate::spec::{ALL_KEYS, CommandSpec, Flags, Keys, Run, Scope};
+use moon_resp::Args;
 
 /// What all rows share; each names the rest.
 const SERVER: CommandSpec = CommandSpec {
@@ -46,6 +47,16 @@ const ADMIN: CommandSpec = CommandSpec {
     acl: "admin slow dangerous",
     ..SERVER
 };
+
+/// The key at index 3 unless that is empty: then the arguments behind the word KEYS, if there is
+/// one.
+fn migrate_keys(args: Args<'_>, positions: &mut Vec<usize>) {
+    if args.get(3).is_some_and(|key| !key.is_empty()) {
+        return positions.push(3);
+    }
+    let word = (6..args.len()).find(|at| args.at(*at).eq_ignore_ascii_case(b"keys"));
+    positions.extend(word.map_or(3, |at| at + 1)..word.map_or(4, |_| args.len()).min(args.len()));
+}
 
 /// The commands of this family.
 pub static COMMANDS: &[CommandSpec] = &[
@@ -174,6 +185,14 @@ pub static COMMANDS: &[CommandSpec] = &[
         ..SERVER
     },
     CommandSpec {
+        name: "memory",
+        arity: -2,
+        since: "4.0.0",
+        complexity: "That of the subcommand.",
+        summary: "Holds the subcommands on memory.",
+        ..SERVER
+    },
+    CommandSpec {
         name: "debug",
         arity: -2,
         flags: ANY_TIME.union(Flags::ADMIN).union(Flags::NOSCRIPT),
@@ -221,6 +240,19 @@ pub static COMMANDS: &[CommandSpec] = &[
         arity: -1,
         summary: "Starts to write a snapshot.",
         ..ADMIN
+    },
+    CommandSpec {
+        name: "migrate",
+        arity: -6,
+        flags: Flags::WRITE.union(Flags::MOVABLEKEYS),
+        keys: Keys::Found(migrate_keys),
+        scope: Scope::Keys,
+        acl: "keyspace write slow dangerous",
+        group: "generic",
+        since: "2.6.0",
+        complexity: "That of DUMP, RESTORE and DEL for each key.",
+        summary: "Moves or copies keys to another server.",
+        ..SERVER
     },
     CommandSpec {
         name: "shutdown",

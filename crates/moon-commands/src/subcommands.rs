@@ -54,6 +54,12 @@ const OBJECT: CommandSpec = CommandSpec {
     ..SUBCOMMAND
 };
 
+const MEMORY: CommandSpec = CommandSpec {
+    flags: Flags::empty(),
+    since: "4.0.0",
+    ..SUBCOMMAND
+};
+
 static CLIENT_SUBCOMMANDS: &[CommandSpec] = &[
     CommandSpec {
         name: "client|getname",
@@ -256,6 +262,143 @@ static OBJECT_SUBCOMMANDS: &[CommandSpec] = &[
     },
 ];
 
+const XGROUP: CommandSpec = CommandSpec {
+    flags: Flags::WRITE,
+    keys: OBJECT.keys,
+    scope: Scope::Keys,
+    acl: "write stream slow",
+    group: "stream",
+    since: "5.0.0",
+    ..SUBCOMMAND
+};
+const XINFO: CommandSpec = CommandSpec {
+    flags: Flags::READONLY,
+    acl: "read stream slow",
+    ..XGROUP
+};
+const STREAM_HELP: CommandSpec = CommandSpec {
+    acl: "stream slow",
+    group: "stream",
+    summary: "Lists the subcommands.",
+    ..SUBCOMMAND
+};
+
+static XGROUP_SUBCOMMANDS: &[CommandSpec] = &[
+    CommandSpec {
+        name: "xgroup|create",
+        arity: -5,
+        flags: XGROUP.flags.union(Flags::DENYOOM),
+        summary: "Creates a group of consumers.",
+        ..XGROUP
+    },
+    CommandSpec {
+        name: "xgroup|createconsumer",
+        arity: 5,
+        flags: XGROUP.flags.union(Flags::DENYOOM),
+        since: "6.2.0",
+        summary: "Creates a consumer in a group.",
+        ..XGROUP
+    },
+    CommandSpec {
+        name: "xgroup|delconsumer",
+        arity: 5,
+        complexity: "O(N) for N pending entries of the consumer.",
+        summary: "Deletes a consumer with its pending entries.",
+        ..XGROUP
+    },
+    CommandSpec {
+        name: "xgroup|destroy",
+        arity: 4,
+        complexity: "O(N) for N pending entries of the group.",
+        summary: "Deletes a group.",
+        ..XGROUP
+    },
+    CommandSpec {
+        name: "xgroup|help",
+        ..STREAM_HELP
+    },
+    CommandSpec {
+        name: "xgroup|setid",
+        arity: -5,
+        summary: "Says which entry a group has delivered last.",
+        ..XGROUP
+    },
+];
+
+static XINFO_SUBCOMMANDS: &[CommandSpec] = &[
+    CommandSpec {
+        name: "xinfo|consumers",
+        arity: 4,
+        complexity: "O(N) for N consumers.",
+        summary: "Describes the consumers of a group.",
+        ..XINFO
+    },
+    CommandSpec {
+        name: "xinfo|groups",
+        arity: 3,
+        complexity: "O(N) for N groups.",
+        summary: "Describes the groups of a stream.",
+        ..XINFO
+    },
+    CommandSpec {
+        name: "xinfo|help",
+        ..STREAM_HELP
+    },
+    CommandSpec {
+        name: "xinfo|stream",
+        arity: -3,
+        complexity: "O(N) for N entries, groups and consumers described.",
+        summary: "Describes a stream.",
+        ..XINFO
+    },
+];
+
+static MEMORY_SUBCOMMANDS: &[CommandSpec] = &[
+    CommandSpec {
+        name: "memory|doctor",
+        summary: "Says what is unusual about the use of memory.",
+        ..MEMORY
+    },
+    CommandSpec {
+        name: "memory|help",
+        flags: SUBCOMMAND.flags,
+        summary: "Lists the subcommands.",
+        ..MEMORY
+    },
+    CommandSpec {
+        name: "memory|malloc-stats",
+        complexity: "That of the allocator.",
+        summary: "Answers what the allocator tells about itself.",
+        ..MEMORY
+    },
+    CommandSpec {
+        name: "memory|purge",
+        complexity: "That of the allocator.",
+        summary: "Asks the allocator to give free memory back to the operating system.",
+        ..MEMORY
+    },
+    CommandSpec {
+        name: "memory|stats",
+        summary: "Answers what memory is used for.",
+        ..MEMORY
+    },
+    CommandSpec {
+        name: "memory|usage",
+        arity: -3,
+        flags: Flags::READONLY,
+        keys: Keys::Range {
+            first: 2,
+            last: 2,
+            step: 1,
+        },
+        scope: Scope::Keys,
+        run: Run::Data(crate::memory::usage),
+        acl: "read slow",
+        summary: "Answers how many bytes a key takes with its value.",
+        ..MEMORY
+    },
+];
+
 /// The subcommands of `container`; empty for a command without any.
 #[must_use]
 pub fn of(container: &str) -> &'static [CommandSpec] {
@@ -263,7 +406,10 @@ pub fn of(container: &str) -> &'static [CommandSpec] {
         "client" => CLIENT_SUBCOMMANDS,
         "command" => COMMAND_SUBCOMMANDS,
         "config" => CONFIG_SUBCOMMANDS,
+        "memory" => MEMORY_SUBCOMMANDS,
         "object" => OBJECT_SUBCOMMANDS,
+        "xgroup" => XGROUP_SUBCOMMANDS,
+        "xinfo" => XINFO_SUBCOMMANDS,
         _ => &[],
     }
 }

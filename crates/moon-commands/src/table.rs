@@ -5,8 +5,8 @@
 
 use crate::spec::{CommandId, CommandSpec};
 use crate::{
-    bitmaps, dump, geo, hashes, hyperloglog, keys, keyspace, lists, server_commands, sets, strings,
-    zsets,
+    bitmaps, dump, geo, hashes, hyperloglog, keys, keyspace, lists, server_commands, sets, streams,
+    strings, zsets,
 };
 use std::sync::LazyLock;
 
@@ -22,6 +22,7 @@ static FAMILIES: &[&[CommandSpec]] = &[
     geo::COMMANDS,
     zsets::COMMANDS,
     dump::COMMANDS,
+    streams::COMMANDS,
     server_commands::COMMANDS,
 ];
 

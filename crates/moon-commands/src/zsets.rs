@@ -6,7 +6,7 @@
 //! * [`range`]: ZRANGE and its kin, ZRANGESTORE, ZCOUNT, ZLEXCOUNT, ZREMRANGEBY*.
 //! * [`pop`]: ZPOPMIN, ZPOPMAX, ZMPOP.
 //! * [`algebra`]: ZUNION, ZINTER, ZDIFF, with and without STORE, ZINTERCARD.
-//! * [`pick`]: ZRANDMEMBER.
+//! * [`pick`]: ZRANDMEMBER, ZSCAN.
 
 mod add;
 mod algebra;
@@ -125,6 +125,9 @@ commands! { "sorted-set":
     "zrandmember" -2 [READONLY] FIRST_KEY, Keys, pick::zrandmember,
         "read sortedset slow", "6.2.0", "O(M*log(N)) for M members answered.",
         "Answers one or several members at random and leaves them.";
+    "zscan" -3 [READONLY] FIRST_KEY, Keys, pick::zscan,
+        "read sortedset slow", "2.8.0", "O(1) per call, O(N) for a whole iteration.",
+        "Iterates over the members of a sorted set and their scores.";
 }
 
 /// Whether scores follow the members in a reply.

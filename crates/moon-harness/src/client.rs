@@ -1,7 +1,7 @@
 //! A blocking connection that can pipeline.
 
 use crate::reply::Reply;
-use moon_resp::{ReplyParser, write_request};
+use moon_resp::{ReplyParser, Value, write_request};
 use std::io::{Error, ErrorKind, Read as _, Result, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -72,9 +72,17 @@ impl Client {
     /// `UnexpectedEof` when the server closed the connection, `InvalidData` when it does not
     /// speak RESP.
     pub fn read_reply(&mut self) -> Result<Reply> {
+        self.read_value().map(Reply::from)
+    }
+
+    /// As [`Client::read_reply`], with every detail of the wire.
+    ///
+    /// # Errors
+    /// As [`Client::read_reply`].
+    pub fn read_value(&mut self) -> Result<Value> {
         loop {
-            if let Some(reply) = self.buffered_reply()? {
-                return Ok(reply);
+            if let Some(value) = self.buffered_value()? {
+                return Ok(value);
             }
             self.fill()?;
         }
@@ -85,6 +93,10 @@ impl Client {
     /// # Errors
     /// `InvalidData` when the bytes are not RESP.
     pub fn buffered_reply(&mut self) -> Result<Option<Reply>> {
+        Ok(self.buffered_value()?.map(Reply::from))
+    }
+
+    fn buffered_value(&mut self) -> Result<Option<Value>> {
         let parsed = self
             .parser
             .parse(&self.input[self.parsed..])
@@ -97,7 +109,7 @@ impl Client {
             self.input.clear();
             self.parsed = 0;
         }
-        Ok(Some(value.into()))
+        Ok(Some(value))
     }
 
     /// Sends one request and waits for its reply. Nothing else may be outstanding.

@@ -72,9 +72,10 @@ fn content(value: &Value) -> u128 {
             hash(|hasher| member.hash(hasher))
         })),
         Value::Stream(stream) => hash(|hasher| stream_content(stream, hasher)),
-        Value::Hash(fields) => sum(fields
-            .iter()
-            .map(|(field, value)| hash(|hasher| (field, value).hash(hasher)))),
+        Value::Hash(fields) => sum(fields.fields().map(|field| {
+            let deadline = field.deadline.map(|at| at.0);
+            hash(|hasher| (field.name, field.value, deadline).hash(hasher))
+        })),
         Value::ZSet(members) => sum(members
             .iter()
             .map(|(member, score)| hash(|hasher| (member, score.to_bits()).hash(hasher)))),

@@ -24,6 +24,9 @@ pub enum ValueKind {
     Set,
     /// A length and as many pairs of strings.
     Hash,
+    /// [`millis`] with the earliest deadline of a field, a length, and for as many fields
+    /// [`field_deadline`] and two strings.
+    VolatileHash,
     /// A length and as many pairs of a string and a score.
     ZSet,
     /// What [`crate::stream::encode`] writes, in the form that Redis 7.0 reads.
@@ -37,6 +40,7 @@ impl ValueKind {
             ValueKind::List => kind::LIST,
             ValueKind::Set => kind::SET,
             ValueKind::Hash => kind::HASH,
+            ValueKind::VolatileHash => kind::HASH_METADATA,
             ValueKind::ZSet => kind::ZSET_2,
             ValueKind::Stream => StreamForm::of_images().kind(),
         }
@@ -51,6 +55,19 @@ pub fn entry_head(out: &mut Vec<u8>, kind: ValueKind, key: &[u8], deadline: Opti
     }
     out.push(kind.byte());
     string(out, key);
+}
+
+/// A time in Unix milliseconds.
+pub fn millis(out: &mut Vec<u8>, time_ms: i64) {
+    out.extend_from_slice(&time_ms.to_le_bytes());
+}
+
+/// The deadline of a field: 0 for none, else how much later it is than the earliest one, plus 1.
+pub fn field_deadline(out: &mut Vec<u8>, deadline: Option<i64>, first: i64) {
+    len(
+        out,
+        deadline.map_or(0, |at| at.abs_diff(first).saturating_add(1)),
+    );
 }
 
 /// Begins a value that stands alone: its kind. The value follows.

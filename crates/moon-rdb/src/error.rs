@@ -77,6 +77,9 @@ pub enum RdbFault {
     /// A listpack, ziplist or intset breaks its own rules.
     #[error("bad {0}")]
     BadCompact(&'static str),
+    /// A field of a hash expires at no time that there is.
+    #[error("a field expires at {0}, which is no time")]
+    BadFieldDeadline(u64),
     /// A score of a sorted set is no number.
     #[error("a score that is no number")]
     BadScore,

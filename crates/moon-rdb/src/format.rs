@@ -62,13 +62,21 @@ pub(crate) mod kind {
     pub(crate) const STREAM_2: u8 = 19;
     pub(crate) const SET_LISTPACK: u8 = 20;
     pub(crate) const STREAM_3: u8 = 21;
+    /// As [`HASH_METADATA`], with absolute deadlines and without the earliest one in front:
+    /// release candidates of Redis 7.4.
+    pub(crate) const HASH_METADATA_PRE_GA: u8 = 22;
+    /// As [`HASH_LISTPACK_EX`], without the earliest deadline in front.
+    pub(crate) const HASH_LISTPACK_EX_PRE_GA: u8 = 23;
+    /// A hash whose fields expire.
+    pub(crate) const HASH_METADATA: u8 = 24;
+    /// A hash whose fields expire: field, value, deadline or 0, ... in a listpack.
+    pub(crate) const HASH_LISTPACK_EX: u8 = 25;
 
     /// What a type that is not read stands for, in words for messages.
     pub(crate) fn name(kind: u8) -> &'static str {
         match kind {
             6 | 7 => "module value",
             9 => "hash in the form of Redis before 2.6",
-            22..=25 => "hash whose fields expire",
             _ => "value of unknown type",
         }
     }

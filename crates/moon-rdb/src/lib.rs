@@ -16,7 +16,6 @@
 //! * [`write`](mod@write): [`RdbWriter`].
 //! * [`read`](mod@read): [`RdbReader`].
 //! * [`payload`]: one value apart from a file.
-//! * `compact`: listpack, ziplist and intset, decode only.
 //! * [`listpack`]: small values in one string, made, read and changed.
 //! * [`stream`]: what a stream is in a file.
 //! * `compact`: listpack, ziplist and intset as elements, decode only.
@@ -55,5 +54,7 @@ pub use elements::Elements;
 pub use error::{RdbError, RdbFault};
 pub use read::{RdbLimits, RdbReader};
 pub use stream::{RdbStream, StreamId};
-pub use value::{RdbEntry, RdbEntryRef, RdbItem, RdbItemRef, RdbReadValue, RdbValue, RdbValueRef};
+pub use value::{
+    RdbEntry, RdbEntryRef, RdbItem, RdbItemRef, RdbReadValue, RdbValue, RdbValueRef, VolatileFields,
+};
 pub use write::{RdbCompression, RdbInfo, RdbVersion, RdbWriter};

@@ -5,13 +5,20 @@
 //! deadline.
 
 use crate::crc64;
-use crate::format::VERSION_NEWEST;
+use crate::format::{VERSION_NEWEST, kind};
 
 /// Version and checksum.
 pub const FOOTER_BYTES: usize = 10;
 
-/// The version that payloads carry: Redis 7.0 and everything later takes them.
-pub const VERSION: u16 = 10;
+/// The version that a payload carries: the oldest that has its type, and none below 10, that of
+/// Redis 7.0.
+fn version_of(kind: u8) -> u16 {
+    match kind {
+        ..=kind::STREAM_2 => 10,
+        kind::SET_LISTPACK | kind::STREAM_3 => 11,
+        _ => 12,
+    }
+}
 
 /// What [`open`] may find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +42,8 @@ pub enum PayloadError {
 
 /// Ends the payload that begins at `start`, where a type and a value of it stand.
 pub fn seal(out: &mut Vec<u8>, start: usize) {
-    out.extend_from_slice(&VERSION.to_le_bytes());
+    let version = version_of(out.get(start).copied().unwrap_or_default());
+    out.extend_from_slice(&version.to_le_bytes());
     let crc = crc64::update(0, &out[start..]);
     out.extend_from_slice(&crc.to_le_bytes());
 }

@@ -10,7 +10,7 @@ use crate::format::{
     MAGIC, MAGIC_VALKEY, VERSION_NEWEST, VERSION_WITH_CHECKSUM, kind, module_name, opcode,
 };
 use crate::stream::{RdbStream, StreamForm};
-use crate::value::{RdbEntryRef, RdbItem, RdbItemRef, RdbReadValue};
+use crate::value::{RdbEntryRef, RdbItem, RdbItemRef, RdbReadValue, VolatileFields};
 use input::{Input, check_len, parse_score};
 use std::io::Read;
 
@@ -71,6 +71,8 @@ pub struct RdbReader<R> {
     elements: Elements,
     /// Its stream.
     stream: RdbStream,
+    /// The deadlines of its fields, if it is a hash whose fields expire.
+    deadlines: Vec<Option<i64>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -108,6 +110,7 @@ enum ValueFound {
     List,
     Set,
     Hash,
+    VolatileHash,
     ZSet,
     Stream,
 }
@@ -129,6 +132,7 @@ impl<R: Read> RdbReader<R> {
             string: Vec::new(),
             elements: Elements::default(),
             stream: RdbStream::default(),
+            deadlines: Vec::new(),
         }
     }
 
@@ -198,6 +202,10 @@ impl<R: Read> RdbReader<R> {
             ValueFound::List => RdbReadValue::List(&self.elements),
             ValueFound::Set => RdbReadValue::Set(&self.elements),
             ValueFound::Hash => RdbReadValue::Hash(&self.elements),
+            ValueFound::VolatileHash => RdbReadValue::VolatileHash(VolatileFields {
+                pairs: &self.elements,
+                deadlines: &self.deadlines,
+            }),
             ValueFound::ZSet => RdbReadValue::ZSet(&self.elements),
             ValueFound::Stream => RdbReadValue::Stream(&self.stream),
         }
@@ -349,7 +357,7 @@ impl<R: Read> RdbReader<R> {
         };
         let count = self.elements.len() as u64;
         let count = match found {
-            ValueFound::Hash | ValueFound::ZSet => count / 2,
+            ValueFound::Hash | ValueFound::VolatileHash | ValueFound::ZSet => count / 2,
             _ => count,
         };
         check_len("a collection", count, self.input.limits.elements_max)?;
@@ -400,6 +408,14 @@ impl<R: Read> RdbReader<R> {
                 self.check_pairs("listpack")?;
                 ValueFound::Hash
             }
+            kind::HASH_METADATA | kind::HASH_METADATA_PRE_GA => {
+                self.volatile_hash(kind)?;
+                ValueFound::VolatileHash
+            }
+            kind::HASH_LISTPACK_EX | kind::HASH_LISTPACK_EX_PRE_GA => {
+                self.volatile_listpack(kind)?;
+                ValueFound::VolatileHash
+            }
             kind::ZSET | kind::ZSET_2 => {
                 self.members_with_scores(kind)?;
                 ValueFound::ZSet
@@ -423,6 +439,59 @@ impl<R: Read> RdbReader<R> {
         for _ in 0..count.saturating_mul(per_count) {
             let input = &mut self.input;
             self.elements.push_with(|out| input.string_into(out))?;
+        }
+        Ok(())
+    }
+
+    /// Fields with deadlines, which count from the earliest one, or are absolute.
+    fn volatile_hash(&mut self, kind: u8) -> Result<(), RdbFault> {
+        let first = match kind {
+            kind::HASH_METADATA => Some(field_time(u64::from_le_bytes(self.input.array()?))?),
+            _ => None,
+        };
+        let (count, reserve) = self.input.count()?;
+        self.elements.reserve(reserve);
+        self.deadlines.clear();
+        self.deadlines.reserve(reserve);
+        for _ in 0..count {
+            let deadline = match (self.input.len()?, first) {
+                (0, _) => None,
+                (number, None) => Some(field_time(number)?),
+                (number, Some(first)) => {
+                    Some(field_time(first.unsigned_abs().saturating_add(number - 1))?)
+                }
+            };
+            self.deadlines.push(deadline);
+            for _field_value in 0..2 {
+                let input = &mut self.input;
+                self.elements.push_with(|out| input.string_into(out))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fields with deadlines in one string: field, value, deadline or 0, ...
+    fn volatile_listpack(&mut self, kind: u8) -> Result<(), RdbFault> {
+        const FAULT: RdbFault = RdbFault::BadCompact("listpack of a hash whose fields expire");
+        if kind == kind::HASH_LISTPACK_EX {
+            // The earliest deadline, which the fields tell anyway.
+            self.input.array::<8>()?;
+        }
+        self.packed(compact::listpack)?;
+        let mixed = std::mem::take(&mut self.elements);
+        self.deadlines.clear();
+        let mut elements = mixed.iter();
+        while let Some(field) = elements.next() {
+            let (value, deadline) = elements.next().zip(elements.next()).ok_or(FAULT)?;
+            let number = std::str::from_utf8(deadline)
+                .ok()
+                .and_then(|d| d.parse().ok());
+            self.deadlines.push(match number.ok_or(FAULT)? {
+                0 => None,
+                number => Some(field_time(number)?),
+            });
+            self.elements.push(field);
+            self.elements.push(value);
         }
         Ok(())
     }
@@ -505,6 +574,15 @@ impl<R: Read> RdbReader<R> {
             }
         }
         Ok(())
+    }
+}
+
+/// A deadline of a field, which Redis keeps in 48 bits.
+fn field_time(found: u64) -> Result<i64, RdbFault> {
+    const MAX: u64 = (1 << 48) - 1;
+    match i64::try_from(found) {
+        Ok(time) if found <= MAX => Ok(time),
+        _ => Err(RdbFault::BadFieldDeadline(found)),
     }
 }
 

@@ -14,6 +14,14 @@ pub enum RdbValueRef<'a, 'b> {
     Set(&'b mut dyn ExactSizeIterator<Item = &'a [u8]>),
     /// Fields with their values in any order, no field twice.
     Hash(&'b mut dyn ExactSizeIterator<Item = (&'a [u8], &'a [u8])>),
+    /// Fields with their values and the Unix milliseconds at which they expire, in any order, no
+    /// field twice.
+    VolatileHash {
+        /// The earliest deadline.
+        first: i64,
+        /// The fields.
+        fields: &'b mut dyn ExactSizeIterator<Item = (&'a [u8], &'a [u8], Option<i64>)>,
+    },
     /// Members with their scores in any order, no member twice, no score NaN.
     ZSet(&'b mut dyn ExactSizeIterator<Item = (&'a [u8], f64)>),
     /// A stream, which may be empty.
@@ -32,6 +40,8 @@ pub enum RdbValue {
     Set(Vec<Vec<u8>>),
     /// Fields with their values.
     Hash(Vec<(Vec<u8>, Vec<u8>)>),
+    /// Fields with their values and the Unix milliseconds at which they expire.
+    VolatileHash(Vec<(Vec<u8>, Vec<u8>, Option<i64>)>),
     /// Members with their scores, none of which is NaN.
     ZSet(Vec<(Vec<u8>, f64)>),
     /// A stream. Its blocks are listpacks; what they hold is for whoever loads them to check.
@@ -66,10 +76,29 @@ pub enum RdbReadValue<'a> {
     Set(&'a Elements),
     /// Fields and their values in turns: [`Elements::pairs`].
     Hash(&'a Elements),
+    /// A hash whose fields expire.
+    VolatileHash(VolatileFields<'a>),
     /// Members and their scores, none of which is NaN, in turns: [`Elements::scored`].
     ZSet(&'a Elements),
     /// A stream.
     Stream(&'a RdbStream),
+}
+
+/// Fields with their values and deadlines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VolatileFields<'a> {
+    /// Fields and values in turns.
+    pub(crate) pairs: &'a Elements,
+    /// The deadline of each field.
+    pub(crate) deadlines: &'a [Option<i64>],
+}
+
+impl<'a> VolatileFields<'a> {
+    /// All of them: field, value, Unix milliseconds at which the field expires.
+    pub fn iter(self) -> impl ExactSizeIterator<Item = (&'a [u8], &'a [u8], Option<i64>)> + Clone {
+        let pairs = self.pairs.pairs().zip(self.deadlines);
+        pairs.map(|((field, value), deadline)| (field, value, *deadline))
+    }
 }
 
 impl RdbReadValue<'_> {
@@ -87,6 +116,10 @@ impl RdbReadValue<'_> {
             RdbReadValue::Hash(fields) => {
                 let fields = fields.pairs().map(|(f, v)| (f.to_vec(), v.to_vec()));
                 RdbValue::Hash(fields.collect())
+            }
+            RdbReadValue::VolatileHash(fields) => {
+                let fields = fields.iter().map(|(f, v, at)| (f.to_vec(), v.to_vec(), at));
+                RdbValue::VolatileHash(fields.collect())
             }
             RdbReadValue::ZSet(members) => {
                 let members = members.scored().map(|(m, score)| (m.to_vec(), score));

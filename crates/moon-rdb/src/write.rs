@@ -172,6 +172,18 @@ impl<W: Write> RdbWriter<W> {
                     writer.string(value)
                 })
             }
+            RdbValueRef::VolatileHash { first, fields } => {
+                self.put(&[kind::HASH_METADATA])?;
+                self.string(key)?;
+                self.put(&first.to_le_bytes())?;
+                self.elements(fields, |writer, (field, value, deadline)| {
+                    writer.scratch.clear();
+                    encode::field_deadline(&mut writer.scratch, deadline, first);
+                    writer.put_scratch()?;
+                    writer.string(field)?;
+                    writer.string(value)
+                })
+            }
             RdbValueRef::ZSet(members) => {
                 self.collection(kind::ZSET_2, key, members, |writer, (member, score)| {
                     writer.string(member)?;
@@ -227,14 +239,23 @@ impl<W: Write> RdbWriter<W> {
         kind: u8,
         key: &[u8],
         elements: &mut dyn ExactSizeIterator<Item = T>,
+        write: impl FnMut(&mut Self, T) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.put(&[kind])?;
+        self.string(key)?;
+        self.elements(elements, write)
+    }
+
+    /// What follows the key of a collection.
+    fn elements<T>(
+        &mut self,
+        elements: &mut dyn ExactSizeIterator<Item = T>,
         mut write: impl FnMut(&mut Self, T) -> io::Result<()>,
     ) -> io::Result<()> {
         let promised = elements.len() as u64;
         if promised == 0 {
             return Err(invalid("a collection without elements"));
         }
-        self.put(&[kind])?;
-        self.string(key)?;
         self.len(promised)?;
         let mut written = 0;
         for element in elements {

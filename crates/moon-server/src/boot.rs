@@ -26,7 +26,7 @@ use moon_repl::{CommitLog, Lane, MemoryLog};
 use moon_shard::mailbox::Directory;
 use moon_shard::replay::ReplayFailed;
 use moon_shard::shard::Shared;
-use moon_shard::{LazyFree, Shard, ShardConfig, ShardSeed, spawn};
+use moon_shard::{LazyFree, Memory, Shard, ShardConfig, ShardSeed, spawn};
 use moon_tools::ReshardError;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
@@ -135,6 +135,7 @@ pub fn run(config: Arc<RuntimeConfig>, default_shards: ShardCount) -> Result<(),
 }
 
 async fn serve(config: Arc<RuntimeConfig>, default_shards: ShardCount) -> Result<(), BootError> {
+    let startup_memory = moon_alloc::allocated();
     let listeners = Listeners::bind(&config.snapshot())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -171,6 +172,8 @@ async fn serve(config: Arc<RuntimeConfig>, default_shards: ShardCount) -> Result
     let started = recovered.expect("the recovery thread answers or aborts the process")?;
     log_recovery(&started);
     let running = Running::start(&config, started)?;
+    let stats = &running.server.stats;
+    stats.startup_memory.store(startup_memory, Relaxed);
     monitored.get_or_init(|| Arc::clone(&running.server) as _);
     door.open(Arc::clone(&running.server));
     log_ready(&config.snapshot(), &running.server);
@@ -342,13 +345,13 @@ impl Running {
             persistence,
             replication_id,
             failing_logs,
-            lazy_free: LazyFree::start()?,
+            memory: Memory::new(shards, LazyFree::start()?),
         });
         let shared = Shared {
             directory,
             clock: Arc::clone(&clock),
             failing_logs: Arc::clone(&server.failing_logs),
-            lazy_free: server.lazy_free.clone(),
+            memory: Arc::clone(&server.memory),
         };
         let limits = Arc::new(limits_of(&snapshot));
         let mut lent = lent.into_iter();
@@ -440,6 +443,7 @@ async fn watch_over(shard: Rc<Shard>, server: Arc<Server>) {
             _ = interval.tick() => {
                 let stats = server.stats.shard(shard.id().index());
                 stats.inflight_bytes.set(shard.inflight_bytes());
+                stats.client_bytes.set(shard.client_bytes());
                 if shard.id() == ShardId(0) {
                     server.close_idle_clients();
                 }

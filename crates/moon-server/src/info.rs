@@ -31,12 +31,7 @@ pub struct InfoSource {
     pub blocked_clients: u64,
     pub watching_clients: u64,
 
-    pub used_memory: u64,
-    pub used_memory_rss: u64,
-    pub used_memory_peak: u64,
-    pub used_memory_dataset: u64,
-    pub used_memory_clients: u64,
-    pub total_system_memory: u64,
+    pub memory: MemoryInfo,
     /// Bytes that shards have executed and not yet committed.
     pub aof_inflight_bytes: u64,
 
@@ -48,6 +43,8 @@ pub struct InfoSource {
     pub aof: Option<AofInfo>,
 
     pub totals: Totals,
+    /// Time beyond the memory limit, in milliseconds: in all, and without a break until now.
+    pub eviction_exceeded_ms: (u64, u64),
     pub rates: RatesNow,
     pub connections_received: u64,
     pub rejected_connections: u64,
@@ -247,22 +244,24 @@ fn clients(i: &InfoSource, s: &mut String) {
 }
 
 fn memory(i: &InfoSource, s: &mut String) {
-    let overhead = i.used_memory.saturating_sub(i.used_memory_dataset);
-    let fragmentation = i.used_memory_rss.saturating_sub(i.used_memory);
+    let m = &i.memory;
     fields!(s,
-        "used_memory": i.used_memory,
-        "used_memory_human": human(i.used_memory),
-        "used_memory_rss": i.used_memory_rss,
-        "used_memory_rss_human": human(i.used_memory_rss),
-        "used_memory_peak": i.used_memory_peak,
-        "used_memory_peak_human": human(i.used_memory_peak),
-        "used_memory_peak_perc": percent(i.used_memory, i.used_memory_peak),
-        "used_memory_overhead": overhead,
-        "used_memory_startup": 0,
-        "used_memory_dataset": i.used_memory_dataset,
-        "used_memory_dataset_perc": percent(i.used_memory_dataset, i.used_memory),
-        "total_system_memory": i.total_system_memory,
-        "total_system_memory_human": human(i.total_system_memory),
+        "used_memory": m.used,
+        "used_memory_human": human(m.used),
+        "used_memory_rss": m.rss,
+        "used_memory_rss_human": human(m.rss),
+        "used_memory_peak": m.peak,
+        "used_memory_peak_human": human(m.peak),
+        "used_memory_peak_perc": percent(m.used, m.peak),
+        "used_memory_overhead": m.overhead(),
+        "used_memory_startup": m.startup,
+        "used_memory_dataset": m.dataset(),
+        "used_memory_dataset_perc": percent(m.dataset(), m.used.saturating_sub(m.startup)),
+        "allocator_allocated": m.used,
+        "allocator_active": m.committed,
+        "allocator_resident": m.rss,
+        "total_system_memory": m.total_system,
+        "total_system_memory_human": human(m.total_system),
     );
     zeros(
         s,
@@ -277,26 +276,88 @@ fn memory(i: &InfoSource, s: &mut String) {
             "used_memory_vm_total",
             "used_memory_functions",
             "used_memory_scripts",
-            "maxmemory",
         ],
     );
     fields!(s,
-        "maxmemory_human": "0B",
-        "maxmemory_policy": "noeviction",
-        "mem_fragmentation_ratio": ratio(i.used_memory_rss, i.used_memory),
-        "mem_fragmentation_bytes": fragmentation,
-        "mem_not_counted_for_evict": 0,
+        "maxmemory": m.maxmemory,
+        "maxmemory_human": human(m.maxmemory),
+        "maxmemory_policy": m.policy,
+        "allocator_frag_ratio": ratio(m.committed, m.used),
+        "allocator_frag_bytes": m.committed.saturating_sub(m.used),
+        "allocator_rss_ratio": ratio(m.rss, m.committed),
+        "allocator_rss_bytes": difference(m.rss, m.committed),
+        "rss_overhead_ratio": "1.00",
+        "rss_overhead_bytes": 0,
+        "mem_fragmentation_ratio": ratio(m.rss, m.used),
+        "mem_fragmentation_bytes": difference(m.rss, m.used),
+        "mem_not_counted_for_evict": m.not_counted,
         "mem_replication_backlog": 0,
         "mem_total_replication_buffers": 0,
         "mem_clients_slaves": 0,
-        "mem_clients_normal": i.used_memory_clients,
+        "mem_clients_normal": m.clients,
         "mem_cluster_links": 0,
         "mem_aof_buffer": i.aof_inflight_bytes,
         "mem_allocator": "mimalloc",
         "active_defrag_running": 0,
-        "lazyfree_pending_objects": 0,
-        "lazyfreed_objects": 0,
+        "lazyfree_pending_objects": m.lazyfree_pending,
+        "lazyfreed_objects": m.lazyfreed,
     );
+}
+
+/// What is known about memory, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MemoryInfo {
+    /// Set aside by the allocator: all of it.
+    pub used: u64,
+    /// The highest `used` seen.
+    pub peak: u64,
+    /// `used` before any data was loaded.
+    pub startup: u64,
+    /// Resident, as the kernel counts.
+    pub rss: u64,
+    /// What the allocator has of the operating system.
+    pub committed: u64,
+    /// The machine's memory.
+    pub total_system: u64,
+    /// Tables of keys.
+    pub keyspace: u64,
+    /// What keys and values own outside the tables.
+    pub values: u64,
+    /// Tables of deadlines.
+    pub expiry: u64,
+    /// Buffers of clients.
+    pub clients: u64,
+    /// What the log has not written or made safe yet.
+    pub aof_in_flight: u64,
+    /// What does not count towards the limit.
+    pub not_counted: u64,
+    /// `maxmemory`; 0 means none.
+    pub maxmemory: u64,
+    /// `maxmemory-policy`.
+    pub policy: &'static str,
+    /// Values that wait to be dropped.
+    pub lazyfree_pending: u64,
+    /// Values that were dropped so.
+    pub lazyfreed: u64,
+}
+
+impl MemoryInfo {
+    /// What the server needs beside keys and values.
+    #[must_use]
+    pub fn overhead(&self) -> u64 {
+        self.startup + self.keyspace + self.expiry + self.clients + self.aof_in_flight
+    }
+
+    /// Keys and values.
+    #[must_use]
+    pub fn dataset(&self) -> u64 {
+        self.used.saturating_sub(self.overhead())
+    }
+}
+
+/// `a - b`, which may be negative.
+fn difference(a: u64, b: u64) -> i64 {
+    a.cast_signed().saturating_sub(b.cast_signed())
 }
 
 fn persistence(i: &InfoSource, s: &mut String) {
@@ -434,6 +495,7 @@ fn stats(i: &InfoSource, s: &mut String) {
         "sync_full": 0,
         "sync_partial_ok": 0,
         "sync_partial_err": 0,
+        "expired_subkeys": t.expired_subkeys,
         "expired_keys": t.expired_keys,
         "expired_stale_perc": "0.00",
     );
@@ -442,11 +504,13 @@ fn stats(i: &InfoSource, s: &mut String) {
         &[
             "expired_time_cap_reached_count",
             "expire_cycle_cpu_milliseconds",
-            "evicted_keys",
-            "evicted_clients",
-            "total_eviction_exceeded_time",
-            "current_eviction_exceeded_time",
         ],
+    );
+    fields!(s,
+        "evicted_keys": t.evicted_keys,
+        "evicted_clients": 0,
+        "total_eviction_exceeded_time": i.eviction_exceeded_ms.0,
+        "current_eviction_exceeded_time": i.eviction_exceeded_ms.1,
     );
     fields!(s, "keyspace_hits": t.keyspace_hits, "keyspace_misses": t.keyspace_misses);
     zeros(
@@ -565,8 +629,8 @@ fn latencystats(i: &InfoSource, s: &mut String) {
 fn keyspace(i: &InfoSource, s: &mut String) {
     for (n, db) in i.databases.iter().enumerate().filter(|(_, db)| db.keys > 0) {
         let value = format!(
-            "keys={},expires={},avg_ttl={}",
-            db.keys, db.expires, db.avg_ttl_ms
+            "keys={},expires={},avg_ttl={},subexpiry={}",
+            db.keys, db.expires, db.avg_ttl_ms, db.subexpiry
         );
         put(s, &format!("db{n}"), value);
     }
@@ -725,7 +789,9 @@ mod tests {
             databases: vec![DbTotals {
                 keys: 1,
                 expires: 0,
+                subexpiry: 2,
                 avg_ttl_ms: 0,
+                ..DbTotals::default()
             }],
             ..InfoSource::default()
         };
@@ -734,7 +800,7 @@ mod tests {
             "cmdstat_config|get:calls=2,usec=40,usec_per_call=20.00,rejected_calls=0,failed_calls=1",
             "latency_percentiles_usec_config|get:p50=32.768,p99=32.768,p99.9=32.768",
             "errorstat_ERR:count=3",
-            "db0:keys=1,expires=0,avg_ttl=0",
+            "db0:keys=1,expires=0,avg_ttl=0,subexpiry=2",
         ] {
             assert!(text.contains(&format!("{line}\r\n")), "{line}\n{text}");
         }

@@ -5,7 +5,7 @@ use moon_commands::CommandId;
 use moon_commands::context::Counts;
 use moon_core::{Lsn, ShardId};
 use moon_shard::Observer;
-use moon_store::ShardData;
+use moon_store::{MemoryParts, ShardData};
 use std::sync::Arc;
 
 /// Writes the block of one shard in [`ServerStats`].
@@ -48,6 +48,9 @@ impl Observer for StatsObserver {
         if counts.expired > 0 {
             stats.expired_keys.add(counts.expired);
         }
+        if counts.expired_fields > 0 {
+            stats.expired_subkeys.add(counts.expired_fields);
+        }
         stats.changes.add(counts.changes);
     }
 
@@ -58,20 +61,35 @@ impl Observer for StatsObserver {
         stats.aof_bytes.add(payload_bytes as u64);
     }
 
-    fn expired(&self, keys: u64) {
+    fn expired(&self, keys: u64, fields: u64) {
         let stats = self.stats.shard(self.shard.index());
         stats.expired_keys.add(keys);
+        stats.expired_subkeys.add(fields);
+        stats.changes.add(keys + fields);
+    }
+
+    fn evicted(&self, keys: u64) {
+        let stats = self.stats.shard(self.shard.index());
+        stats.evicted_keys.add(keys);
         stats.changes.add(keys);
     }
 
     fn data(&self, data: &ShardData) {
         let stats = self.stats.shard(data.id.index());
-        stats.dataset_bytes.set(data.memory() as u64);
+        let mut all = MemoryParts::default();
         for (index, db) in data.dbs.iter().enumerate() {
+            let bytes = db.memory_parts();
+            all += bytes;
             if let Some(block) = stats.db(index) {
                 block.keys.set(db.len() as u64);
                 block.expires.set(db.volatile_len() as u64);
+                block.subexpiry.set(db.volatile_hashes() as u64);
+                block.keyspace_bytes.set(bytes.keyspace as u64);
+                block.expiry_bytes.set(bytes.expiry as u64);
             }
         }
+        stats.keyspace_bytes.set(all.keyspace as u64);
+        stats.value_bytes.set(all.values as u64);
+        stats.expiry_bytes.set(all.expiry as u64);
     }
 }

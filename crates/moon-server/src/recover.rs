@@ -210,8 +210,14 @@ impl Start<'_> {
         let databases = DbIndex::try_from(self.config.databases).unwrap_or(DbIndex::MAX);
         let hint = keys_hint(self.config, shards);
         let ids = shards.ids();
-        ids.map(|id| Box::new(ShardData::with_hint(id, databases, gated, hint)))
-            .collect()
+        // What is loaded counts as used now.
+        let rule = limits_of(self.config).access_rule(unix_now());
+        ids.map(|id| {
+            let mut data = Box::new(ShardData::with_hint(id, databases, gated, hint));
+            data.set_access(rule);
+            data
+        })
+        .collect()
     }
 
     fn without_log(&self, shards: ShardCount, data: Vec<Box<ShardData>>) -> Recovered {

@@ -1,7 +1,8 @@
 //! What the server says about itself: the numbers behind INFO and `/metrics`, gathered when
 //! somebody asks.
 
-use crate::info::{self, AofInfo, InfoSource, Section};
+use crate::config::maxmemory_policy_word;
+use crate::info::{self, AofInfo, InfoSource, MemoryInfo, Section};
 use crate::metrics::{LsnNumbers, Readiness, Source};
 use crate::persistence::PersistenceInfo;
 use crate::server::Server;
@@ -10,6 +11,7 @@ use moon_aof::AofStatus;
 use moon_commands::{all, by_id};
 use moon_core::Lsn;
 use moon_repl::LogHealth;
+use moon_shard::memory::inflight_bytes_max;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -64,7 +66,6 @@ impl Server {
     fn info_source(&self) -> InfoSource {
         let config = self.config.snapshot();
         let stats = &self.stats;
-        let (rss, total_system_memory) = info::process_memory();
         let now_us = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
@@ -86,18 +87,14 @@ impl Server {
             maxclients: config.maxclients,
             blocked_clients: 0,
             watching_clients: clients.iter().filter(|c| c.watch.load(Relaxed) > 0).count() as u64,
-            used_memory: self.memory_bytes(),
-            used_memory_rss: rss,
-            used_memory_peak: stats.note_memory(self.memory_bytes()),
-            used_memory_dataset: stats.sum(|s| &s.dataset_bytes),
-            used_memory_clients: stats.sum(|s| &s.client_bytes),
-            total_system_memory,
+            memory: self.memory_info(),
             aof_inflight_bytes: stats.sum(|s| &s.inflight_bytes),
             loading: None,
             loading_start_s: 0,
             persistence: self.persistence.info(),
             aof: self.aof().map(|aof| self.aof_info(&aof)),
             totals: stats.totals(),
+            eviction_exceeded_ms: stats.beyond_limit_ms(Instant::now()),
             rates: stats.rates(),
             connections_received: stats.connections_received(),
             rejected_connections: stats.rejected_connections(),
@@ -112,6 +109,34 @@ impl Server {
             commands: self.called_commands(),
             errors: stats.errors(),
             databases: stats.databases(),
+        }
+    }
+
+    /// What is known about memory now.
+    #[must_use]
+    pub fn memory_info(&self) -> MemoryInfo {
+        let stats = &self.stats;
+        let config = self.config.snapshot();
+        let (rss, total_system) = info::process_memory();
+        let used = self.memory.used();
+        let lazy_free = self.memory.lazy_free();
+        MemoryInfo {
+            used,
+            peak: stats.note_memory(used),
+            startup: stats.startup_memory.load(Relaxed),
+            rss,
+            committed: moon_alloc::statistics::committed().0,
+            total_system,
+            keyspace: stats.sum(|s| &s.keyspace_bytes),
+            values: stats.sum(|s| &s.value_bytes),
+            expiry: stats.sum(|s| &s.expiry_bytes),
+            clients: stats.sum(|s| &s.client_bytes),
+            aof_in_flight: stats.sum(|s| &s.inflight_bytes),
+            not_counted: self.memory.uncounted(),
+            maxmemory: config.maxmemory,
+            policy: maxmemory_policy_word(config.maxmemory_policy),
+            lazyfree_pending: lazy_free.pending_objects(),
+            lazyfreed: stats.lazyfreed(lazy_free.freed_objects()),
         }
     }
 
@@ -155,7 +180,15 @@ impl Server {
         let head = self.clock.head();
         self.commit_lag.sample(self.clock.committed(), head, now);
         self.durable_lag.sample(self.clock.durable(), head, now);
-        self.stats.note_memory(self.memory_bytes());
+        self.stats.note_memory(self.memory.used());
+        let config = self.config.snapshot();
+        let limit = config.maxmemory;
+        if let Some(log) = self.persistence.aof() {
+            let bound = inflight_bytes_max(config.inflight_max_bytes, limit, self.shards);
+            log.set_unsynced_max(bound);
+        }
+        let is_beyond = limit > 0 && self.memory.counted() > limit;
+        self.stats.note_beyond_limit(is_beyond, now);
     }
 }
 
@@ -217,8 +250,8 @@ impl Source for Server {
         ))
     }
 
-    fn memory_bytes(&self) -> u64 {
-        moon_alloc::allocated()
+    fn memory(&self) -> MemoryInfo {
+        self.memory_info()
     }
 }
 

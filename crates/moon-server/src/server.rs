@@ -11,7 +11,7 @@ use moon_core::{Lsn, ShardCount};
 use moon_repl::Clock;
 use moon_resp::RequestLimits;
 use moon_shard::mailbox::{ControlMessage, Directory};
-use moon_shard::{FailingLogs, LazyFree, Shard};
+use moon_shard::{FailingLogs, Memory, Shard};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,8 +49,8 @@ pub struct Server {
     pub persistence: Arc<Persistence>,
     /// What cannot be written to disk.
     pub failing_logs: Arc<FailingLogs>,
-    /// Drops what is large.
-    pub lazy_free: LazyFree,
+    /// What is known about memory.
+    pub memory: Arc<Memory>,
     /// The id of the history, as replicas know it.
     pub replication_id: String,
     databases: u16,
@@ -82,8 +82,8 @@ pub struct Parts {
     pub replication_id: String,
     /// See [`Server::failing_logs`].
     pub failing_logs: Arc<FailingLogs>,
-    /// See [`Server::lazy_free`].
-    pub lazy_free: LazyFree,
+    /// See [`Server::memory`].
+    pub memory: Arc<Memory>,
 }
 
 impl Server {
@@ -102,7 +102,7 @@ impl Server {
             shards: parts.shards,
             persistence: parts.persistence,
             failing_logs: parts.failing_logs,
-            lazy_free: parts.lazy_free,
+            memory: parts.memory,
             replication_id: parts.replication_id,
             databases: u16::try_from(databases).unwrap_or(u16::MAX),
             shutdown: Mutex::new(None),
@@ -319,8 +319,16 @@ pub fn limits_of(config: &Config) -> Limits {
         set_max_intset_entries: size(config.set_max_intset_entries),
         set_max_listpack_entries: size(config.set_max_listpack_entries),
         set_max_listpack_value: size(config.set_max_listpack_value),
+        stream_node_max_bytes: size(config.stream_node_max_bytes),
+        stream_node_max_entries: size(config.stream_node_max_entries),
         zset_max_listpack_entries: size(config.zset_max_listpack_entries),
         zset_max_listpack_value: size(config.zset_max_listpack_value),
+        maxmemory: config.maxmemory,
+        maxmemory_policy: config.maxmemory_policy,
+        maxmemory_samples: size(config.maxmemory_samples.into()),
+        maxmemory_eviction_tenacity: config.maxmemory_eviction_tenacity,
+        lfu_log_factor: config.lfu_log_factor,
+        lfu_decay_time: config.lfu_decay_time,
         hll_sparse_max_bytes: size(config.hll_sparse_max_bytes),
     }
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// What one shard counts about one command.
 #[derive(Debug, Default)]
@@ -30,8 +30,14 @@ pub struct DbStats {
     pub keys: Counter,
     /// Keys with an expiry time.
     pub expires: Counter,
+    /// Hashes with fields that have an expiry time.
+    pub subexpiry: Counter,
     /// Estimate of the mean time to live, in milliseconds.
     pub avg_ttl_ms: Counter,
+    /// Bytes of the table of keys.
+    pub keyspace_bytes: Counter,
+    /// Bytes of the table of deadlines.
+    pub expiry_bytes: Counter,
 }
 
 /// Everything one shard counts. Written by its thread alone, except where noted.
@@ -43,6 +49,8 @@ pub struct ShardStats {
     pub keyspace_hits: Counter,
     pub keyspace_misses: Counter,
     pub expired_keys: Counter,
+    pub evicted_keys: Counter,
+    pub expired_subkeys: Counter,
     /// Changes of keys since the start; CONFIG RESETSTAT leaves them, `save` counts them.
     pub changes: Counter,
     pub net_input_bytes: Counter,
@@ -56,8 +64,12 @@ pub struct ShardStats {
     pub aof_bytes: Counter,
     /// Executed and not yet committed, held replies included: what the shard's bound counts.
     pub inflight_bytes: Counter,
-    /// Bytes of the shard's tables, keys and values.
-    pub dataset_bytes: Counter,
+    /// Bytes of the shard's tables of keys.
+    pub keyspace_bytes: Counter,
+    /// Bytes that keys and values own outside the tables.
+    pub value_bytes: Counter,
+    /// Bytes of the shard's tables of deadlines.
+    pub expiry_bytes: Counter,
     /// Buffers of the clients whose home this shard is.
     pub client_bytes: Counter,
     /// Effect bytes per turn; the number of values is the number of turns.
@@ -73,6 +85,8 @@ impl ShardStats {
             keyspace_hits: Counter::default(),
             keyspace_misses: Counter::default(),
             expired_keys: Counter::default(),
+            evicted_keys: Counter::default(),
+            expired_subkeys: Counter::default(),
             changes: Counter::default(),
             net_input_bytes: Counter::default(),
             net_output_bytes: Counter::default(),
@@ -82,7 +96,9 @@ impl ShardStats {
             frames: Counter::default(),
             aof_bytes: Counter::default(),
             inflight_bytes: Counter::default(),
-            dataset_bytes: Counter::default(),
+            keyspace_bytes: Counter::default(),
+            value_bytes: Counter::default(),
+            expiry_bytes: Counter::default(),
             client_bytes: Counter::default(),
             turn_bytes: Histogram::default(),
             dbs: (0..databases).map(|_| DbStats::default()).collect(),
@@ -131,6 +147,8 @@ impl ShardStats {
             keyspace_hits: self.keyspace_hits.get(),
             keyspace_misses: self.keyspace_misses.get(),
             expired_keys: self.expired_keys.get(),
+            evicted_keys: self.evicted_keys.get(),
+            expired_subkeys: self.expired_subkeys.get(),
             net_input_bytes: self.net_input_bytes.get(),
             net_output_bytes: self.net_output_bytes.get(),
             reads: self.reads.get(),
@@ -147,6 +165,8 @@ pub struct Totals {
     pub keyspace_hits: u64,
     pub keyspace_misses: u64,
     pub expired_keys: u64,
+    pub evicted_keys: u64,
+    pub expired_subkeys: u64,
     pub net_input_bytes: u64,
     pub net_output_bytes: u64,
     pub reads: u64,
@@ -160,6 +180,8 @@ impl Totals {
             keyspace_hits: f(self.keyspace_hits, other.keyspace_hits),
             keyspace_misses: f(self.keyspace_misses, other.keyspace_misses),
             expired_keys: f(self.expired_keys, other.expired_keys),
+            evicted_keys: f(self.evicted_keys, other.evicted_keys),
+            expired_subkeys: f(self.expired_subkeys, other.expired_subkeys),
             net_input_bytes: f(self.net_input_bytes, other.net_input_bytes),
             net_output_bytes: f(self.net_output_bytes, other.net_output_bytes),
             reads: f(self.reads, other.reads),
@@ -186,8 +208,14 @@ pub struct DbTotals {
     pub keys: u64,
     /// Keys with an expiry time.
     pub expires: u64,
+    /// Hashes with fields that have an expiry time.
+    pub subexpiry: u64,
     /// Mean time to live in milliseconds, weighted by keys that expire.
     pub avg_ttl_ms: u64,
+    /// Bytes of the tables of keys.
+    pub keyspace_bytes: u64,
+    /// Bytes of the tables of deadlines.
+    pub expiry_bytes: u64,
 }
 
 /// Samples in the ring of an instantaneous rate, as in Redis.
@@ -232,12 +260,20 @@ pub struct RatesNow {
     pub output_bytes_per_sec: u64,
 }
 
+/// Time beyond the memory limit.
+#[derive(Debug, Default)]
+struct BeyondLimit {
+    total: Duration,
+    since: Option<Instant>,
+}
+
 /// What CONFIG RESETSTAT remembers.
 #[derive(Debug, Default)]
 struct Baseline {
     totals: Totals,
     connections_received: u64,
     rejected_connections: u64,
+    lazyfreed: u64,
     commands: Vec<CommandTotals>,
 }
 
@@ -258,6 +294,9 @@ pub struct ServerStats {
     connections_received: AtomicU64,
     rejected_connections: AtomicU64,
     peak_memory: AtomicU64,
+    /// Memory in use before any data was loaded; set once.
+    pub startup_memory: AtomicU64,
+    beyond_limit: Mutex<BeyondLimit>,
     /// Unix seconds of the last save; the start until there is one.
     pub last_save_s: AtomicU64,
     /// Duration of recovery in microseconds; set once.
@@ -289,6 +328,8 @@ impl ServerStats {
             connections_received: AtomicU64::new(0),
             rejected_connections: AtomicU64::new(0),
             peak_memory: AtomicU64::new(0),
+            startup_memory: AtomicU64::new(0),
+            beyond_limit: Mutex::default(),
             last_save_s: AtomicU64::new(now_s),
             recovery_us: AtomicU64::new(0),
             recovery_truncated_bytes: AtomicU64::new(0),
@@ -375,6 +416,34 @@ impl ServerStats {
         self.peak_memory.fetch_max(used, Relaxed).max(used)
     }
 
+    /// Values dropped lazily since the last reset, of `freed` since the start.
+    #[must_use]
+    pub fn lazyfreed(&self, freed: u64) -> u64 {
+        freed.saturating_sub(lock(&self.baseline).lazyfreed)
+    }
+
+    /// Whether the memory limit is exceeded at `now`; to be told now and then.
+    pub fn note_beyond_limit(&self, is_beyond: bool, now: Instant) {
+        let mut state = lock(&self.beyond_limit);
+        match (state.since, is_beyond) {
+            (None, true) => state.since = Some(now),
+            (Some(since), false) => {
+                state.total += now.saturating_duration_since(since);
+                state.since = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// Milliseconds beyond the memory limit: in all, and without a break until `now`.
+    #[must_use]
+    pub fn beyond_limit_ms(&self, now: Instant) -> (u64, u64) {
+        let state = lock(&self.beyond_limit);
+        let current = (state.since).map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        (millis(state.total + current), millis(current))
+    }
+
     /// Changes of keys since the start.
     #[must_use]
     pub fn changes(&self) -> u64 {
@@ -435,6 +504,9 @@ impl ServerStats {
                     let expires = block.expires.get();
                     sum.keys += block.keys.get();
                     sum.expires += expires;
+                    sum.subexpiry += block.subexpiry.get();
+                    sum.keyspace_bytes += block.keyspace_bytes.get();
+                    sum.expiry_bytes += block.expiry_bytes.get();
                     ttl += u128::from(block.avg_ttl_ms.get()) * u128::from(expires);
                 }
                 let mean = ttl / u128::from(sum.expires.max(1));
@@ -487,11 +559,13 @@ impl ServerStats {
     }
 
     /// CONFIG RESETSTAT.
-    pub fn reset(&self) {
+    pub fn reset(&self, lazyfreed: u64) {
+        *lock(&self.beyond_limit) = BeyondLimit::default();
         *lock(&self.baseline) = Baseline {
             totals: self.raw_totals(),
             connections_received: self.connections_received.load(Relaxed),
             rejected_connections: self.rejected_connections.load(Relaxed),
+            lazyfreed,
             commands: (0..self.command_count)
                 .map(|id| self.raw_command(id))
                 .collect(),
@@ -516,7 +590,6 @@ fn random_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn reset_sets_back_what_readers_see_without_writing_counters() {
@@ -529,7 +602,7 @@ mod tests {
         stats.record_error("ERR");
         assert_eq!(stats.totals().commands, 7);
         assert_eq!(stats.command(3).latency_ns.count(), 6);
-        stats.reset();
+        stats.reset(0);
         assert_eq!(stats.totals(), Totals::default());
         assert_eq!(stats.command(3), CommandTotals::default());
         assert_eq!(stats.connections_received(), 0);
@@ -560,12 +633,15 @@ mod tests {
             let db = stats.shard(shard).db(2).unwrap();
             db.keys.set(keys);
             db.expires.set(keys);
+            db.subexpiry.set(shard as u64 + 1);
             db.avg_ttl_ms.set(ttl);
         }
         let expected = DbTotals {
             keys: 40,
             expires: 40,
+            subexpiry: 3,
             avg_ttl_ms: 250,
+            ..DbTotals::default()
         };
         assert_eq!(stats.databases()[2], expected);
         assert!(stats.shard(0).db(16).is_none());

@@ -13,10 +13,10 @@
 
 use crate::mailbox::{ControlMessage, Directory};
 use crate::running::Meter;
-use crate::shard::{Shard, access_clock, unix_now};
+use crate::shard::{Shard, unix_now};
 use bytes::Bytes;
 use moon_commands::context::{Counts, Origin};
-use moon_commands::{CommandId, Cx, Effects, Limits, ShardSet, by_id, execute};
+use moon_commands::{CommandId, CommandSpec, Cx, Effects, Limits, ShardSet, by_id, execute};
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
 use moon_repl::{CommitLog, FrameKind};
 use moon_resp::{Args, Protocol, Reply};
@@ -192,20 +192,38 @@ impl Shard {
         }
         borrowed.now = unix_now();
         // A shard that executes nothing itself does not move its access clock.
-        let clock = access_clock(borrowed.now);
+        let rule = borrowed.limits.access_rule(borrowed.now);
         for data in borrowed.boxes.iter_mut().flatten() {
-            data.set_clock(clock);
+            data.set_access(rule);
         }
         borrowed
     }
 }
 
 impl Borrowed {
+    /// What is executed from here on is a transaction of a client, in which no command waits.
+    pub fn begin_transaction(&mut self) {
+        self.effects.set_in_transaction(true);
+    }
+
     /// Runs one data command against the shards in hand and writes its reply behind `replies`.
     /// Returns what the reply depends on; [`THIS_TURN`] stands for what [`Borrowed::commit`]
     /// returns.
     pub fn execute(
         &mut self,
+        id: CommandId,
+        args: Args<'_>,
+        db: DbIndex,
+        protocol: Protocol,
+        replies: &mut Vec<u8>,
+    ) -> Lsn {
+        self.execute_as(by_id(id), id, args, db, protocol, replies)
+    }
+
+    /// As [`Borrowed::execute`], where `spec` is a subcommand of the command `id`.
+    pub fn execute_as(
+        &mut self,
+        spec: &CommandSpec,
         id: CommandId,
         args: Args<'_>,
         db: DbIndex,
@@ -232,7 +250,7 @@ impl Borrowed {
             counts: Counts::default(),
             keep_expired: self.shard.log_fails(),
         };
-        let outcome = execute(&mut cx, by_id(id), args);
+        let outcome = execute(&mut cx, spec, args);
         let (depends_on, counts) = (cx.depends_on, cx.counts);
         meter.ran(id, outcome, counts, &replies[reply_start..]);
         if self.effects.len() == before {
@@ -245,6 +263,17 @@ impl Borrowed {
     /// The data of one shard in hand.
     pub fn data(&mut self, shard: ShardId) -> Option<&mut ShardData> {
         self.boxes[shard.index()].as_deref_mut()
+    }
+
+    /// The data of all shards in hand, in their order.
+    pub fn all(&self) -> impl Iterator<Item = &ShardData> {
+        self.boxes.iter().flatten().map(|data| &**data)
+    }
+
+    /// The bounds and thresholds in force.
+    #[must_use]
+    pub fn limits(&self) -> Arc<Limits> {
+        Arc::clone(&self.limits)
     }
 
     /// The time at which this executes.

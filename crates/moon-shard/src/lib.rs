@@ -13,6 +13,7 @@
 //! * [`borrow`]: [`Borrowed`], the data of several shards in one executor's hands.
 //! * [`batch`]: commands that run on another shard than their connection's.
 //! * [`lazy_free`]: the thread that drops what is large.
+//! * [`memory`]: the memory limit, and evictions.
 //! * [`misconf`]: what cannot be written to disk, and the error that refuses writes meanwhile.
 //! * [`thread`]: the thread itself with its tasks: mailbox, committer, clock tick.
 //! * [`snapshot`]: the walk: encoding the state at a cut while serving.
@@ -25,6 +26,7 @@ pub mod gate;
 pub mod huge;
 pub mod lazy_free;
 pub mod mailbox;
+pub mod memory;
 pub mod misconf;
 pub mod observer;
 pub mod replay;
@@ -38,6 +40,7 @@ pub use borrow::{AtLend, Borrowed, ShardMask};
 pub use gate::{Gate, Ticket};
 pub use lazy_free::LazyFree;
 pub use mailbox::{Directory, Mailbox};
+pub use memory::Memory;
 pub use misconf::{FailingLogs, Misconf};
 pub use observer::{NoObserver, Observer};
 pub use replay::ReplayPool;

@@ -15,8 +15,10 @@ pub trait Observer {
     fn counts(&self, counts: Counts);
     /// A turn or transaction of `payload_bytes` became a frame that ends at `end`.
     fn frame(&self, payload_bytes: usize, end: Lsn);
-    /// Keys were removed because their deadline had passed.
-    fn expired(&self, keys: u64);
+    /// Keys, and fields of hashes, were removed because their deadline had passed.
+    fn expired(&self, keys: u64, fields: u64);
+    /// Keys were removed because memory had run out.
+    fn evicted(&self, keys: u64);
     /// The data after a batch of commands, for the counts of keys.
     fn data(&self, data: &ShardData);
 }
@@ -30,6 +32,7 @@ impl Observer for NoObserver {
     fn failed(&self, _: CommandId, _: &str) {}
     fn counts(&self, _: Counts) {}
     fn frame(&self, _: usize, _: Lsn) {}
-    fn expired(&self, _: u64) {}
+    fn expired(&self, _: u64, _: u64) {}
+    fn evicted(&self, _: u64) {}
     fn data(&self, _: &ShardData) {}
 }

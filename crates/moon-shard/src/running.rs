@@ -4,8 +4,9 @@ use crate::misconf::Misconf;
 use crate::observer::Observer;
 use crate::shard::{Core, Shard};
 use moon_commands::context::{Counts, Origin};
+use moon_commands::evict::OUT_OF_MEMORY;
 use moon_commands::execute::Outcome;
-use moon_commands::{CommandId, Cx, Flags, Scope, ShardSet, by_id, execute};
+use moon_commands::{CommandId, CommandSpec, Cx, Flags, Scope, ShardSet, by_id, execute};
 use moon_core::{Lsn, UnixMs};
 use moon_resp::{Args, Protocol, Reply};
 use moon_store::{DbIndex, Key, ShardData, THIS_TURN};
@@ -20,9 +21,11 @@ const WARM_KEYS_MAX: usize = 64;
 
 /// A stretch of execution on one shard: nothing else runs there until it is dropped.
 pub struct Running<'a> {
-    shard: &'a Shard,
-    core: RefMut<'a, Core>,
-    now: UnixMs,
+    pub(crate) shard: &'a Shard,
+    pub(crate) core: RefMut<'a, Core>,
+    pub(crate) now: UnixMs,
+    /// Between BEGIN and END of a transaction nothing is evicted.
+    pub(crate) in_transaction: bool,
     refuses_writes: Option<Misconf>,
     meter: Meter<'a>,
 }
@@ -64,6 +67,7 @@ impl<'a> Meter<'a> {
         self.counts.hits += counts.hits;
         self.counts.misses += counts.misses;
         self.counts.expired += counts.expired;
+        self.counts.expired_fields += counts.expired_fields;
         self.counts.changes += counts.changes;
         if outcome == Outcome::Failed {
             self.observer.failed(id, error_text(reply));
@@ -106,6 +110,7 @@ impl<'a> Running<'a> {
             shard,
             core,
             now,
+            in_transaction: false,
             refuses_writes,
             meter,
         }
@@ -122,8 +127,26 @@ impl<'a> Running<'a> {
         protocol: Protocol,
         replies: &mut Vec<u8>,
     ) -> Lsn {
-        let spec = by_id(id);
+        self.execute_as(by_id(id), id, args, db, protocol, replies)
+    }
+
+    /// As [`Running::execute`], where `spec` is a subcommand of the command `id`.
+    #[inline]
+    pub fn execute_as(
+        &mut self,
+        spec: &CommandSpec,
+        id: CommandId,
+        args: Args<'_>,
+        db: DbIndex,
+        protocol: Protocol,
+        replies: &mut Vec<u8>,
+    ) -> Lsn {
         let reply_start = replies.len();
+        let misconf = self
+            .refuses_writes
+            .filter(|_| spec.is_write() && !spec.flags.contains(Flags::FREES_MEMORY));
+        let has_memory =
+            misconf.is_some() || !spec.flags.contains(Flags::DENYOOM) || self.has_memory();
         let Core {
             data,
             effects,
@@ -136,11 +159,11 @@ impl<'a> Running<'a> {
             .expect("the data is at home while commands run");
         let clean = effects.is_empty();
         let mut reply = Reply::new(replies, protocol);
-        let (outcome, depends_on, counts) = if let Some(misconf) = self.refuses_writes
-            && spec.is_write()
-            && !spec.flags.contains(Flags::FREES_MEMORY)
-        {
+        let (outcome, depends_on, counts) = if let Some(misconf) = misconf {
             reply.error(&misconf.to_string());
+            (Outcome::Failed, Lsn::ZERO, Counts::default())
+        } else if !has_memory {
+            reply.error(OUT_OF_MEMORY);
             (Outcome::Failed, Lsn::ZERO, Counts::default())
         } else {
             let mut cx = Cx {
@@ -187,11 +210,15 @@ impl<'a> Running<'a> {
     /// history.
     pub fn begin_transaction(&mut self) {
         self.core.effects.begin_unit();
+        self.core.effects.set_in_transaction(true);
+        self.in_transaction = true;
     }
 
     /// Ends the transaction.
     pub fn end_transaction(&mut self) {
+        self.core.effects.set_in_transaction(false);
         self.core.effects.end_unit();
+        self.in_transaction = false;
     }
 
     /// Touches the memory that `commands` will look up first, so that their cache misses overlap.

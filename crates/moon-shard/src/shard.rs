@@ -6,8 +6,8 @@
 
 use crate::batch::{Batch, BatchReply, Run};
 use crate::gate::Gate;
-use crate::lazy_free::LazyFree;
 use crate::mailbox::{ControlMessage, Directory};
+use crate::memory::{Budget, Memory, inflight_bytes_max};
 use crate::misconf::{FailingLogs, Misconf};
 use crate::observer::Observer;
 use crate::running::{Meter, Running};
@@ -16,7 +16,7 @@ use foldhash::fast::FixedState;
 use moon_commands::{Effects, Limits};
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
 use moon_repl::{Clock, CommitLog, FrameKind};
-use moon_store::{AccessClock, ShardData, THIS_TURN};
+use moon_store::{ShardData, THIS_TURN};
 use rand::rngs::SmallRng;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -58,8 +58,8 @@ pub struct Shared {
     pub clock: Arc<Clock>,
     /// The shards whose logs cannot take writes.
     pub failing_logs: Arc<FailingLogs>,
-    /// Drops what is large.
-    pub lazy_free: LazyFree,
+    /// What all shards know about memory.
+    pub memory: Arc<Memory>,
 }
 
 /// What execution changes.
@@ -122,6 +122,9 @@ pub struct Shard {
     pub(crate) moved: Notify,
     /// A walk has encoded something.
     pub(crate) walked: Notify,
+    /// Wakes the evictor: memory has run out.
+    pub(crate) evictor: Notify,
+    pub(crate) budget: Budget,
     committer_woken: Cell<bool>,
     sessions: RefCell<HashMap<SessionId, Rc<dyn Session>, FixedState>>,
     turn_sessions: RefCell<Vec<Rc<dyn Session>>>,
@@ -129,6 +132,8 @@ pub struct Shard {
     /// Sessions whose first held reply waits for this LSN, in order.
     waiting: RefCell<VecDeque<(Lsn, Rc<dyn Session>)>>,
     held_bytes: Cell<usize>,
+    /// The bound in force on bytes executed and not yet safe.
+    inflight_bytes_max: Cell<usize>,
     /// Somebody was told that there is no room, and waits for it.
     starved: Cell<bool>,
     last_end: Cell<Lsn>,
@@ -136,11 +141,16 @@ pub struct Shard {
     others_first: Cell<bool>,
     /// Whether the mailbox holds back a batch until the walk has encoded its values.
     pub(crate) parked: Cell<bool>,
+    /// Whether keys that nobody asks for are removed when their deadline has passed.
+    expires: Cell<bool>,
     /// Size of the last batch's replies, a guess at the next one's.
     batch_reply_bytes: Cell<usize>,
     /// The second that the data's access clock stands at.
     clock_second: Cell<u64>,
 }
+
+/// No clock has stood at this second.
+const NO_SECOND: u64 = u64::MAX;
 
 impl Shard {
     /// A shard with its data at home.
@@ -167,7 +177,7 @@ impl Shard {
             limits,
             frame_memory: BytesMut::new(),
         };
-        Rc::new(Shard {
+        let shard = Rc::new(Shard {
             config,
             shared,
             core: RefCell::new(core),
@@ -175,19 +185,26 @@ impl Shard {
             committer,
             moved: Notify::new(),
             walked: Notify::new(),
+            evictor: Notify::new(),
+            budget: Budget::default(),
             committer_woken: Cell::new(false),
             sessions: RefCell::default(),
             turn_sessions: RefCell::default(),
             turn_replies: RefCell::default(),
             waiting: RefCell::default(),
             held_bytes: Cell::new(0),
+            inflight_bytes_max: Cell::new(config.inflight_bytes_max),
             starved: Cell::new(false),
             last_end: Cell::new(Lsn::ZERO),
             others_first: Cell::new(false),
             parked: Cell::new(false),
+            expires: Cell::new(true),
             batch_reply_bytes: Cell::new(0),
-            clock_second: Cell::new(0),
-        })
+            clock_second: Cell::new(NO_SECOND),
+        });
+        let limits = Arc::clone(&shard.core.borrow().limits);
+        shard.bound_inflight(&limits);
+        shard
     }
 
     /// This shard.
@@ -216,7 +233,25 @@ impl Shard {
 
     /// Replaces the limits that CONFIG SET has changed.
     pub fn set_limits(&self, limits: Arc<Limits>) {
+        self.bound_inflight(&limits);
         self.core.borrow_mut().limits = limits;
+        // The policy decides how uses of keys are remembered.
+        self.clock_second.set(NO_SECOND);
+    }
+
+    fn bound_inflight(&self, limits: &Limits) {
+        let configured = self.config.inflight_bytes_max as u64;
+        let max = inflight_bytes_max(configured, limits.maxmemory, self.config.count);
+        self.inflight_bytes_max
+            .set(usize::try_from(max).unwrap_or(usize::MAX));
+    }
+
+    /// Bytes of buffers of the connections here.
+    #[must_use]
+    pub fn client_bytes(&self) -> u64 {
+        let sessions = self.sessions.borrow();
+        let each = |session: &Rc<dyn Session>| session.gate().borrow().memory();
+        sessions.values().map(each).sum::<usize>() as u64
     }
 
     /// Enters a connection, so that replies of other shards find it.
@@ -251,7 +286,7 @@ impl Shard {
     #[must_use]
     pub fn has_room(&self) -> bool {
         let bytes = usize::try_from(self.inflight_bytes()).unwrap_or(usize::MAX);
-        let has_room = bytes < self.config.inflight_bytes_max;
+        let has_room = bytes < self.inflight_bytes_max.get();
         if !has_room {
             self.starved.set(true);
         }
@@ -320,11 +355,12 @@ impl Shard {
     #[must_use]
     pub fn begin(&self) -> Option<Running<'_>> {
         let mut core = self.core.borrow_mut();
-        let data = core.data.as_mut()?;
+        let Core { data, limits, .. } = &mut *core;
+        let data = data.as_mut()?;
         let now = unix_now();
         let second = u64::try_from(now.0 / 1000).unwrap_or(0);
         if self.clock_second.replace(second) != second {
-            data.set_clock(access_clock(now));
+            data.set_access(limits.access_rule(now));
         }
         let refuses_writes = self.refuses_writes();
         let meter = Meter::new(&*self.observer);
@@ -363,7 +399,8 @@ impl Shard {
                     .expect("effects are made with the data at home");
                 data.dirty.seal(end);
                 self.observer.data(data);
-                self.shared.lazy_free.free(data.garbage());
+                self.publish_memory(data);
+                self.free(data.garbage());
                 end
             }
         };
@@ -487,7 +524,7 @@ impl Shard {
     pub(crate) fn take_home(&self, mut data: Box<ShardData>, end: Lsn) {
         data.dirty.committed(self.shared.clock.committed());
         self.observer.data(&data);
-        self.shared.lazy_free.free(data.garbage());
+        self.free(data.garbage());
         let previous = self.core.borrow_mut().data.replace(data);
         assert!(previous.is_none(), "{} got its data twice", self.config.id);
         self.last_end.set(self.last_end.get().max(end));
@@ -570,11 +607,18 @@ impl Shard {
         self.settle(&session);
     }
 
-    /// Removes keys whose deadline has passed, for at most `budget`. Returns whether it ran out
+    /// Begins or ends the removal of expired keys that nobody asks for. Off, they stay in memory
+    /// and are still never shown; for tests of clients.
+    pub fn set_active_expire(&self, on: bool) {
+        self.expires.set(on);
+    }
+
+    /// Removes keys and fields of hashes whose deadline has passed, for at most `budget`. Returns
+    /// whether it ran out
     /// of time, so that there is more to do. Does nothing while the data is away or the log
     /// cannot take the deletions.
     pub(crate) fn expire(&self, budget: std::time::Duration) -> bool {
-        if self.log_fails() || !self.has_room() {
+        if !self.expires.get() || self.log_fails() || !self.has_room() {
             return false;
         }
         let started = Instant::now();
@@ -591,8 +635,8 @@ impl Shard {
             let mut is_over = || started.elapsed() >= budget;
             moon_commands::expire::expire_cycle(data, unix_now(), effects, &mut is_over)
         };
-        if stats.expired > 0 {
-            self.observer.expired(stats.expired);
+        if stats.expired + stats.expired_fields > 0 {
+            self.observer.expired(stats.expired, stats.expired_fields);
             self.open_turn();
         }
         stats.out_of_time
@@ -605,6 +649,7 @@ impl Shard {
             core.log.tick(unix_now());
             self.note_health(&*core.log);
         }
+        self.tick_memory();
         self.open_gates();
     }
 
@@ -638,9 +683,4 @@ pub fn unix_now() -> UnixMs {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     UnixMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
-
-/// The access clock at `now`: its seconds.
-pub(crate) fn access_clock(now: UnixMs) -> AccessClock {
-    AccessClock::from_seconds(u64::try_from(now.0 / 1000).unwrap_or(0))
 }

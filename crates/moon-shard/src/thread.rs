@@ -1,10 +1,11 @@
 //! The thread of one shard and its tasks.
 //!
-//! Three tasks beside the connections, all on one current-thread runtime:
+//! Four tasks beside the connections, all on one current-thread runtime:
 //! * the *mailbox* task takes messages; it never waits for anything but messages,
 //! * the *committer* ends turns and opens gates; it runs behind the connections that were ready
 //!   when the turn began, so that one frame carries what all of them wrote,
-//! * the *tick* lets the log retry and sync, and removes expired keys.
+//! * the *tick* lets the log retry and sync, and removes expired keys,
+//! * the *evictor* removes keys while memory has run out.
 
 use crate::batch::Batch;
 use crate::mailbox::{ControlMessage, DataMessage};
@@ -80,6 +81,7 @@ pub fn spawn(seed: ShardSeed, service: Service) -> std::io::Result<JoinHandle<()
             tokio::task::spawn_local(run_mailbox(Rc::clone(&shard)));
             tokio::task::spawn_local(run_committer(Rc::clone(&shard)));
             tokio::task::spawn_local(run_tick(Rc::clone(&shard)));
+            tokio::task::spawn_local(run_evictor(Rc::clone(&shard)));
             service(Rc::clone(&shard)).await;
             shard.end_turn();
         });
@@ -168,6 +170,15 @@ async fn run_committer(shard: Rc<Shard>) {
         committer.notified().await;
         shard.end_turn();
         shard.open_gates();
+    }
+}
+
+async fn run_evictor(shard: Rc<Shard>) {
+    loop {
+        shard.evictor.notified().await;
+        while shard.evict_slice() {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

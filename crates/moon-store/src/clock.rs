@@ -38,7 +38,7 @@ impl AccessClock {
     #[must_use]
     pub fn frequency(self, minutes: u64, decay_minutes: u32) -> u8 {
         let counter = (self.0 & 0xff) as u8;
-        let elapsed = (minutes as u16).wrapping_sub((self.0 >> 8) as u16);
+        let elapsed = self.minutes_since(minutes);
         let periods = u32::from(elapsed).checked_div(decay_minutes).unwrap_or(0);
         counter.saturating_sub(periods.min(255) as u8)
     }
@@ -53,6 +53,11 @@ impl AccessClock {
         Self::from_frequency(minutes, counter.saturating_add(u8::from(grows)))
     }
 
+    /// Minutes, modulo 2^16, since the counter was last counted down.
+    fn minutes_since(self, minutes: u64) -> u16 {
+        (minutes as u16).wrapping_sub((self.0 >> 8) as u16)
+    }
+
     pub(crate) fn to_bytes(self) -> [u8; 3] {
         let [a, b, c, _] = self.0.to_le_bytes();
         [a, b, c]
@@ -60,6 +65,64 @@ impl AccessClock {
 
     pub(crate) fn from_bytes([a, b, c]: [u8; 3]) -> AccessClock {
         AccessClock(u32::from_le_bytes([a, b, c, 0]))
+    }
+}
+
+/// How uses of keys are remembered now: the policy's sense of the clock, and the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessRule {
+    /// The last use counts (LRU).
+    Recency {
+        /// Made by [`AccessClock::from_seconds`].
+        now: AccessClock,
+    },
+    /// The number of uses counts (LFU).
+    Frequency {
+        /// Minutes of any clock.
+        minutes: u64,
+        /// `lfu-decay-time`.
+        decay_minutes: u32,
+        /// `lfu-log-factor`.
+        log_factor: u32,
+    },
+}
+
+impl Default for AccessRule {
+    fn default() -> AccessRule {
+        AccessRule::Recency {
+            now: AccessClock::default(),
+        }
+    }
+}
+
+impl AccessRule {
+    /// The clock of a key that is stored now.
+    #[inline]
+    #[must_use]
+    pub fn created(self) -> AccessClock {
+        match self {
+            AccessRule::Recency { now } => now,
+            AccessRule::Frequency { minutes, .. } => {
+                AccessClock::from_frequency(minutes, AccessClock::LFU_INITIAL)
+            }
+        }
+    }
+
+    /// How much a key with this clock is out of use; the higher, the more.
+    #[must_use]
+    pub(crate) fn unused(self, clock: AccessClock) -> u64 {
+        match self {
+            AccessRule::Recency { now } => u64::from(clock.idle_seconds(now)),
+            AccessRule::Frequency {
+                minutes,
+                decay_minutes,
+                ..
+            } => {
+                let frequency = clock.frequency(minutes, decay_minutes);
+                // Of equally frequent ones the longer unused.
+                u64::from(u8::MAX - frequency) << 16 | u64::from(clock.minutes_since(minutes))
+            }
+        }
     }
 }
 

@@ -3,15 +3,18 @@
 //! Keys with their values lie in one [`Table`]; deadlines in a second one, so that a key without
 //! a deadline pays nothing for it. Whatever changes a key goes through `Db::before_change`.
 
-use crate::clock::AccessClock;
+use crate::clock::{AccessClock, AccessRule};
+use crate::due::DueSet;
 use crate::garbage::{Bin, Garbage};
 use crate::key::Key;
+use crate::memory::MemoryParts;
 use crate::packed_key::PackedKey;
 use crate::table::{Keyed, Slot, Table};
 use crate::value::{Value, parse_int};
 use moon_core::UnixMs;
 use std::fmt;
 
+mod evict;
 mod expiry;
 mod walk;
 
@@ -59,6 +62,48 @@ impl Keyed for Expire {
     }
 }
 
+/// Remembers uses of keys, for eviction and OBJECT: the one place where that is done.
+#[derive(Clone, Debug, Default)]
+struct Access {
+    rule: AccessRule,
+    /// State of a generator of random numbers, for the logarithmic counter.
+    random: u64,
+}
+
+impl Access {
+    #[inline]
+    fn touch(&mut self, key: &mut PackedKey) {
+        match self.rule {
+            AccessRule::Recency { now } => key.set_clock(now),
+            AccessRule::Frequency {
+                minutes,
+                decay_minutes,
+                log_factor,
+            } => {
+                let random = self.next_random();
+                let used = key.clock().used(minutes, decay_minutes, log_factor, random);
+                key.set_clock(used);
+            }
+        }
+    }
+
+    /// A Weyl sequence, mixed: good enough to toss a coin.
+    fn next_random(&mut self) -> u32 {
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.random ^ (self.random >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        (mixed >> 32) as u32
+    }
+}
+
+/// A key whose value was given out to be changed.
+#[derive(Clone, Copy)]
+struct Unsettled {
+    /// Hash of the key.
+    hash: u64,
+    /// When a field of the value was the next to expire.
+    field_deadline: Deadline,
+}
+
 /// What [`Db::update`] does with a key.
 #[derive(Debug)]
 pub enum Change {
@@ -78,19 +123,23 @@ pub enum Change {
 /// # Invariants
 /// * `expires` holds exactly the keys whose entry says that it has a deadline.
 /// * `heap` is the memory of all entries and deadlines, except the value of `unsettled`.
+/// * `due_hashes` holds exactly the keys of hashes with fields that have deadlines, under the
+///   earliest of these; that of `unsettled` under the one it had when it was given out.
 #[derive(Default)]
 pub struct Db {
     table: Table<Entry>,
     expires: Table<Expire>,
     /// Where the next expiry scan begins.
     expire_position: u64,
-    /// The access clock of keys that are stored.
-    clock: AccessClock,
+    /// How uses of keys are remembered.
+    access: Access,
     /// Bytes that entries and deadlines own outside the tables.
     heap: usize,
-    /// Hash of the key whose value was given out to be changed, and counts again when the next
-    /// change begins. Its entry is flagged.
-    unsettled: Option<u64>,
+    /// The key whose value was given out to be changed, and counts again when the next change
+    /// begins. Its entry is flagged.
+    unsettled: Option<Unsettled>,
+    /// Hashes in the order in which their fields expire.
+    due_hashes: DueSet,
     /// The walk through the database, while its image is being written.
     walk: Option<Box<DbWalk>>,
     /// Removed values that are dropped elsewhere.
@@ -141,12 +190,38 @@ impl Db {
     /// Bytes used: the tables and what keys and values own. O(1).
     #[must_use]
     pub fn memory(&self) -> usize {
-        let out = self.unsettled.and_then(|hash| {
+        let out = self.unsettled.and_then(|out| {
             self.table
-                .find_where(hash, |e| e.key.is_unsettled())
+                .find_where(out.hash, |e| e.key.is_unsettled())
                 .map(|e| e.value.memory())
         });
-        self.table.allocated() + self.expires.allocated() + self.heap + out.unwrap_or(0)
+        self.table.allocated()
+            + self.expires.allocated()
+            + self.heap
+            + self.due_hashes.memory()
+            + out.unwrap_or(0)
+    }
+
+    /// What [`Db::memory`] consists of.
+    #[must_use]
+    pub fn memory_parts(&self) -> MemoryParts {
+        let (keyspace, expiry) = (self.table.allocated(), self.expires.allocated());
+        MemoryParts {
+            keyspace,
+            expiry,
+            values: self.memory() - keyspace - expiry,
+        }
+    }
+
+    /// Bytes that a key takes: what key and value own, and their share of the tables.
+    #[must_use]
+    pub fn memory_of(&self, key: Key<'_>) -> Option<usize> {
+        let entry = self.table.find(key)?;
+        let mut bytes = entry.memory() + self.table.share();
+        if entry.key.has_deadline() {
+            bytes += entry.key.memory() + self.expires.share();
+        }
+        Some(bytes)
     }
 
     /// The value and deadline of a key.
@@ -159,13 +234,9 @@ impl Db {
 
     /// As [`Db::get`]; also notes that the key was used.
     #[inline]
-    pub fn get_and_touch(
-        &mut self,
-        key: Key<'_>,
-        clock: AccessClock,
-    ) -> Option<(&Value, Deadline)> {
+    pub fn get_and_touch(&mut self, key: Key<'_>) -> Option<(&Value, Deadline)> {
         let entry = self.table.find_mut(key)?;
-        entry.key.set_clock(clock);
+        self.access.touch(&mut entry.key);
         let deadline = deadline(&self.expires, entry, key);
         Some((&entry.value, deadline))
     }
@@ -182,6 +253,7 @@ impl Db {
     pub fn get_mut(&mut self, key: Key<'_>) -> Option<&mut Value> {
         self.before_change(key);
         let entry = self.table.find_mut(key)?;
+        self.access.touch(&mut entry.key);
         Some(give_out(&mut self.heap, &mut self.unsettled, entry, key))
     }
 
@@ -193,13 +265,17 @@ impl Db {
     ) -> &mut Value {
         self.before_change(key);
         let entry = match self.table.entry(key) {
-            Slot::Found(entry) => entry,
+            Slot::Found(entry) => {
+                self.access.touch(&mut entry.key);
+                entry
+            }
             Slot::Vacant(slot) => {
                 let entry = slot.insert(Entry {
-                    key: PackedKey::new(key.bytes, self.clock),
+                    key: PackedKey::new(key.bytes, self.access.rule.created()),
                     value: create(),
                 });
                 self.heap += entry.memory();
+                move_due(&mut self.due_hashes, key.bytes, None, &entry.value);
                 Self::after_create(&mut self.walk, key);
                 entry
             }
@@ -220,28 +296,40 @@ impl Db {
             Slot::Found(entry) => {
                 let had_deadline = entry.key.has_deadline();
                 let deadline = deadline(&self.expires, entry, key);
+                self.access.touch(&mut entry.key);
                 let before = entry.value.memory();
+                let field_deadline = entry.value.next_field_deadline();
                 let (change, result) = change(Some(&mut entry.value), deadline);
                 let to = match change {
                     Change::Keep => None,
                     Change::Overwritten(to) => {
-                        entry.key.set_clock(self.clock);
                         entry.key.set_has_deadline(to.is_some());
                         Some(to)
                     }
                     Change::Store(value, to) => {
                         self.bin.put(std::mem::replace(&mut entry.value, value));
-                        entry.key.set_clock(self.clock);
                         entry.key.set_has_deadline(to.is_some());
                         Some(to)
                     }
                     Change::Remove => {
                         self.heap = self.heap - before + entry.value.memory();
+                        move_due(
+                            &mut self.due_hashes,
+                            key.bytes,
+                            field_deadline,
+                            &entry.value,
+                        );
                         self.take_and_drop(key);
                         return result;
                     }
                 };
                 self.heap = self.heap - before + entry.value.memory();
+                move_due(
+                    &mut self.due_hashes,
+                    key.bytes,
+                    field_deadline,
+                    &entry.value,
+                );
                 (had_deadline, to, result)
             }
             Slot::Vacant(slot) => {
@@ -249,12 +337,13 @@ impl Db {
                 let to = match change {
                     Change::Keep | Change::Overwritten(_) | Change::Remove => None,
                     Change::Store(value, to) => {
-                        let mut packed = PackedKey::new(key.bytes, self.clock);
+                        let mut packed = PackedKey::new(key.bytes, self.access.rule.created());
                         packed.set_has_deadline(to.is_some());
                         let entry = Entry { key: packed, value };
                         // Asked before the entry moves: in the table it would have to wait for
                         // the slot's cache line.
                         self.heap += entry.memory();
+                        move_due(&mut self.due_hashes, key.bytes, None, &entry.value);
                         slot.insert(entry);
                         Self::after_create(&mut self.walk, key);
                         Some(to)
@@ -309,6 +398,7 @@ impl Db {
         let Some(entry) = self.table.find_mut(key) else {
             return false;
         };
+        self.access.touch(&mut entry.key);
         let had_deadline = entry.key.has_deadline();
         entry.key.set_has_deadline(deadline.is_some());
         self.store_deadline(key, had_deadline, deadline);
@@ -342,6 +432,9 @@ impl Db {
     fn take(&mut self, key: Key<'_>) -> Option<(Value, Deadline)> {
         let entry = self.table.remove(key)?;
         self.heap -= entry.memory();
+        if let Some(at) = entry.value.next_field_deadline() {
+            self.due_hashes.remove(at, key.bytes);
+        }
         Self::after_remove(&mut self.walk, key);
         let deadline = self.deadline_of(&entry, key);
         self.store_deadline(key, deadline.is_some(), None);
@@ -353,11 +446,11 @@ impl Db {
     pub(crate) fn clear(&mut self) -> Db {
         self.settle();
         let bin = std::mem::take(&mut self.bin);
-        let clock = self.clock;
+        let access = self.access.clone();
         std::mem::replace(
             self,
             Db {
-                clock,
+                access,
                 bin,
                 ..Db::default()
             },
@@ -375,13 +468,24 @@ impl Db {
         into.put_all_of(&mut self.bin);
     }
 
-    /// The access clock that keys get when they are stored.
-    pub fn set_clock(&mut self, clock: AccessClock) {
-        self.clock = clock;
+    /// Uses of keys are remembered by this rule from now on.
+    pub fn set_access(&mut self, rule: AccessRule) {
+        self.access.rule = rule;
     }
 
     /// The key was used; `false` if it is missing.
-    pub fn touch(&mut self, key: Key<'_>, clock: AccessClock) -> bool {
+    pub fn touch(&mut self, key: Key<'_>) -> bool {
+        match self.table.find_mut(key) {
+            Some(entry) => {
+                self.access.touch(&mut entry.key);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Puts back when or how often the key was used; `false` if it is missing.
+    pub fn set_access_clock(&mut self, key: Key<'_>, clock: AccessClock) -> bool {
         self.table
             .find_mut(key)
             .map(|entry| entry.key.set_clock(clock))
@@ -452,10 +556,20 @@ impl Db {
         self.expires.self_check();
         let mut heap = 0;
         let mut volatile = 0;
+        let mut due = 0;
         for entry in self.table.iter() {
             heap += entry.memory();
             volatile += usize::from(entry.key.has_deadline());
-            let is_out = self.unsettled == Some(entry.hash());
+            let is_out = self.unsettled.is_some_and(|out| out.hash == entry.hash());
+            let field_deadline = match self.unsettled {
+                Some(out) if entry.key.is_unsettled() => out.field_deadline,
+                _ => entry.value.next_field_deadline(),
+            };
+            if let Some(at) = field_deadline {
+                due += 1;
+                let is_due = self.due_hashes.contains(at, entry.key());
+                assert!(is_due, "fields that nobody would expire");
+            }
             assert!(is_out || !entry.key.is_unsettled(), "a forgotten flag");
         }
         for expire in self.expires.iter() {
@@ -467,8 +581,13 @@ impl Db {
             );
         }
         assert_eq!(volatile, self.expires.len(), "keys with a deadline");
+        assert_eq!(due, self.due_hashes.len(), "hashes with fields that expire");
         let tables = self.table.allocated() + self.expires.allocated();
-        assert_eq!(self.memory(), tables + heap, "memory");
+        assert_eq!(
+            self.memory(),
+            tables + self.due_hashes.memory() + heap,
+            "memory"
+        );
         self.check_walk();
     }
 
@@ -495,11 +614,13 @@ impl Db {
     /// Accounts for the value that was given out last; whoever had it is done with it.
     #[inline]
     fn settle(&mut self) {
-        if let Some(hash) = self.unsettled.take()
-            && let Some(entry) = self.table.find_mut_where(hash, |e| e.key.is_unsettled())
+        if let Some(out) = self.unsettled.take()
+            && let Some(entry) = (self.table).find_mut_where(out.hash, |e| e.key.is_unsettled())
         {
             entry.key.set_unsettled(false);
             self.heap += entry.value.memory();
+            let name = entry.key.as_bytes();
+            move_due(&mut self.due_hashes, name, out.field_deadline, &entry.value);
         }
     }
 
@@ -547,16 +668,34 @@ fn deadline(expires: &Table<Expire>, entry: &Entry, key: Key<'_>) -> Deadline {
     }
 }
 
+/// A value that had fields with deadlines, the earliest at `was`, is now this one.
+#[inline]
+fn move_due(due_hashes: &mut DueSet, key: &[u8], was: Deadline, value: &Value) {
+    let is = value.next_field_deadline();
+    if was == is {
+        return;
+    }
+    if let Some(at) = was {
+        due_hashes.remove(at, key);
+    }
+    if let Some(at) = is {
+        due_hashes.insert(at, key);
+    }
+}
+
 /// Takes the value out of the accounting while somebody may change it.
 #[inline]
 fn give_out<'a>(
     heap: &mut usize,
-    unsettled: &mut Option<u64>,
+    unsettled: &mut Option<Unsettled>,
     entry: &'a mut Entry,
     key: Key<'_>,
 ) -> &'a mut Value {
     *heap -= entry.value.memory();
-    *unsettled = Some(key.hash);
+    *unsettled = Some(Unsettled {
+        hash: key.hash,
+        field_deadline: entry.value.next_field_deadline(),
+    });
     entry.key.set_unsettled(true);
     &mut entry.value
 }

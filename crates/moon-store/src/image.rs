@@ -61,7 +61,7 @@ pub fn encode_value(out: &mut Vec<u8>, value: &Value, compressor: Option<&mut Co
         return false;
     };
     encode::value_head(out, kind);
-    put_len(out, len);
+    put_len(out, value, len);
     ValueWriter::default().write(value, out, usize::MAX, compressor);
     true
 }
@@ -78,7 +78,7 @@ pub(crate) fn encode_head(
         return false;
     };
     encode::entry_head(out, kind, key, deadline.map(|at| at.0));
-    put_len(out, len);
+    put_len(out, value, len);
     true
 }
 
@@ -89,6 +89,9 @@ fn kind_and_len(value: &Value) -> Option<(ValueKind, Option<usize>)> {
         Value::Int(_) | Value::Str(_) => (ValueKind::String, None),
         Value::List(list) => (ValueKind::List, Some(list.len())),
         Value::Set(set) => (ValueKind::Set, Some(set.len())),
+        Value::Hash(hash) if hash.next_deadline().is_some() => {
+            (ValueKind::VolatileHash, Some(hash.len()))
+        }
         Value::Hash(hash) => (ValueKind::Hash, Some(hash.len())),
         Value::ZSet(zset) => (ValueKind::ZSet, Some(zset.len())),
         // Its length is somewhere else, and it may be empty.
@@ -97,7 +100,11 @@ fn kind_and_len(value: &Value) -> Option<(ValueKind, Option<usize>)> {
     (len != Some(0)).then_some((kind, len))
 }
 
-fn put_len(out: &mut Vec<u8>, len: Option<usize>) {
+/// What stands between the kind and key of a value and its strings.
+fn put_len(out: &mut Vec<u8>, value: &Value, len: Option<usize>) {
+    if let Some(first) = value.next_field_deadline() {
+        encode::millis(out, first.0);
+    }
     if let Some(len) = len {
         encode::len(out, len as u64);
     }
@@ -142,6 +149,9 @@ impl ValueWriter {
         let mut digits = IntText::new();
         while out.len() < len_max {
             let before = self.at;
+            if self.written == 0 && !before.is_second {
+                field_deadline(value, before, out);
+            }
             let Some(string) = next_string(value, &mut self.at, &mut digits) else {
                 return true;
             };
@@ -209,6 +219,16 @@ impl ValueWriter {
     }
 }
 
+/// Writes what stands in front of a field of a hash whose fields have deadlines, if one is here.
+fn field_deadline(value: &Value, at: Place, out: &mut Vec<u8>) {
+    if let Value::Hash(hash) = value
+        && let Some(first) = hash.next_deadline()
+        && let Some(field) = hash.next_from(&mut { at.cursor })
+    {
+        encode::field_deadline(out, field.deadline.map(|at| at.0), first.0);
+    }
+}
+
 /// The string at a place, which moves on.
 fn next_string<'a>(value: &'a Value, at: &mut Place, digits: &'a mut IntText) -> Option<&'a [u8]> {
     match value {
@@ -226,16 +246,16 @@ fn next_string<'a>(value: &'a Value, at: &mut Place, digits: &'a mut IntText) ->
         Value::Stream(_) => None,
         Value::Hash(hash) => {
             let mut behind = at.cursor;
-            let (field, value) = hash.next_from(&mut behind)?;
+            let field = hash.next_from(&mut behind)?;
             if at.is_second {
                 *at = Place {
                     cursor: behind,
                     is_second: false,
                 };
-                return Some(value);
+                return Some(field.value);
             }
             at.is_second = true;
-            Some(field)
+            Some(field.name)
         }
         // Its scores are no strings: `ValueWriter::write_zset` is its way.
         Value::ZSet(_) => None,

@@ -6,10 +6,12 @@
 //! * [`value`]: [`Value`], what a key holds.
 //! * [`types`]: the values that hold several things: hashes, lists, sets, sorted sets.
 //! * `packed_key`, [`clock`]: a stored key with its access clock and flags, in 24 bytes.
+//! * `due`: names in the order of their deadlines.
 //! * `position`, `table`: the order of keys, and the segmented table that keeps it.
 //! * [`db`]: [`Db`], one numbered database: keys, deadlines, the expiry cycle, scan.
 //! * [`dirty`]: which keys hold effects that are not committed yet, for the gate.
 //! * [`watch`]: versions of watched keys, for WATCH.
+//! * [`evict`]: which key goes when memory runs out.
 //! * [`garbage`]: large values that were removed, dropped elsewhere.
 //! * [`shard`]: [`ShardData`], everything that execution touches and that a borrow moves.
 //! * [`image`], [`walk`]: the state at one moment as RDB bytes, written while commands go on.
@@ -17,6 +19,8 @@
 pub mod clock;
 pub mod db;
 pub mod dirty;
+mod due;
+pub mod evict;
 pub mod garbage;
 pub mod image;
 pub mod key;
@@ -33,19 +37,21 @@ pub mod value;
 pub mod walk;
 pub mod watch;
 
-pub use clock::AccessClock;
+pub use clock::{AccessClock, AccessRule};
 pub use db::{Change, Compression, Db, Deadline, ExpireScan};
 pub use dirty::{DirtyKeys, THIS_TURN};
+pub use evict::{EvictionPolicy, Victim};
 pub use garbage::Garbage;
 pub use image::{ImageChunk, encode_entry, encode_value};
 pub use key::Key;
 pub use long_str::STRING_LEN_MAX;
+pub use memory::MemoryParts;
 pub use shard::{DbIndex, ShardData};
 pub use string::Str;
 pub use types::stream;
 pub use types::{
-    Direction, Encoding, End, Hash, List, Member, NodeLimit, PackLimits, Set, SetLimits, Stream,
-    StreamId, ZSet,
+    Direction, Encoding, End, Field, Hash, List, LiveFields, Member, NodeLimit, PackLimits, Set,
+    SetLimits, Stream, StreamId, ZSet,
 };
 pub use value::{IntText, Kind, Value, parse_int};
 pub use walk::{CHUNK_BYTES, HUGE_BYTES, WalkProgress};

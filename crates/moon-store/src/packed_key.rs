@@ -19,7 +19,7 @@ const LEN: u8 = 0x3f;
 // `repr(u8)` fixes the order of fields, so that clock and meta lie at the same place in both
 // variants and reading them needs no branch.
 #[repr(u8)]
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum PackedKey {
     Short {
         clock: [u8; 3],

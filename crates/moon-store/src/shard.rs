@@ -1,8 +1,9 @@
 //! Everything that executing a command touches, in one box that a borrow can move.
 
-use crate::clock::AccessClock;
+use crate::clock::AccessRule;
 use crate::db::Db;
 use crate::dirty::DirtyKeys;
+use crate::evict::EvictionPool;
 use crate::garbage::Garbage;
 use crate::key::Key;
 use crate::walk::ShardWalk;
@@ -28,6 +29,8 @@ pub struct ShardData {
     pub(crate) walk: Option<Box<ShardWalk>>,
     /// Databases that were emptied and are dropped elsewhere; `None` if nobody takes them.
     garbage: Option<Garbage>,
+    /// Keys that go next when memory runs out.
+    pub(crate) eviction: EvictionPool,
 }
 
 impl ShardData {
@@ -41,6 +44,7 @@ impl ShardData {
             watches: WatchTable::default(),
             walk: None,
             garbage: None,
+            eviction: EvictionPool::default(),
         }
     }
 
@@ -128,6 +132,21 @@ impl ShardData {
         }
     }
 
+    /// Puts `db`, which holds the same keys and values, in the place of a database, which the
+    /// caller has checked, and returns what that held as [`ShardData::flush`] does. Whoever waits
+    /// for a key or watches it notices nothing.
+    #[must_use = "dropping a large database takes long; drop it where that does not matter"]
+    pub fn reload(&mut self, index: DbIndex, db: Db) -> Db {
+        let place = self.db(index);
+        debug_assert_eq!(place.len(), db.len(), "a reload keeps what is there");
+        let old = place.clear();
+        *place = db;
+        match &mut self.walk {
+            Some(walk) => walk.keep_flushed(old),
+            None => old,
+        }
+    }
+
     /// Bytes used by all databases. O(databases).
     #[must_use]
     pub fn memory(&self) -> usize {
@@ -146,10 +165,10 @@ impl ShardData {
         self.dbs.iter().all(Db::is_empty)
     }
 
-    /// The access clock that keys get when they are stored, in all databases.
-    pub fn set_clock(&mut self, clock: AccessClock) {
+    /// How uses of keys are remembered from now on, in all databases.
+    pub fn set_access(&mut self, rule: AccessRule) {
         for db in &mut self.dbs {
-            db.set_clock(clock);
+            db.set_access(rule);
         }
     }
 }

@@ -39,6 +39,9 @@ pub(crate) const CURSOR_BITS: u32 = 58;
 const CURSOR_SHIFT: u32 = 64 - CURSOR_BITS;
 const CURSOR_END: u64 = 1 << CURSOR_BITS;
 
+/// Segments that a sample passes over in search of entries.
+const SAMPLED_SEGMENTS_MAX: usize = 64;
+
 /// Keys whose memory is requested before the first of them is needed.
 const WARM_BATCH: usize = 64;
 
@@ -185,6 +188,16 @@ impl<T: Keyed> Table<T> {
         self.allocated
             + self.directory.capacity() * size_of::<u32>()
             + self.segments.capacity() * size_of::<Segment<T>>()
+    }
+
+    /// Bytes of the table per entry. In a small one they would tell of the size of the table, so
+    /// there they are what a large one comes to.
+    pub(crate) fn share(&self) -> usize {
+        if self.len >= SEGMENT_LEN_MAX {
+            self.allocated() / self.len
+        } else {
+            size_of::<T>() * 3 / 2
+        }
     }
 
     /// The segment that owns a position.
@@ -488,6 +501,30 @@ impl<T: Keyed> Table<T> {
                 let nth = (r & 0xffff_ffff) as usize % segment.slots.len();
                 return segment.slots.iter().nth(nth);
             }
+            at = (segment.start + segment.span()).wrapping_add(1);
+        }
+    }
+
+    /// Visits about `count` neighbours from a place drawn by the random number `r` on. In a table
+    /// they stand in the order of their hashes, so they have nothing else in common.
+    pub(crate) fn sample(&self, r: u64, count: usize, mut visit: impl FnMut(&T)) {
+        let mut left = count.min(self.len);
+        let mut at = position(r);
+        let mut first = (r & 0xffff_ffff) as usize;
+        for _ in 0..SAMPLED_SEGMENTS_MAX {
+            let segment = &self.segments[self.segment_at(at)];
+            // A power of two.
+            let buckets = segment.slots.num_buckets();
+            for step in 0..buckets {
+                if left == 0 {
+                    return;
+                }
+                if let Some(entry) = segment.slots.get_bucket((first + step) & (buckets - 1)) {
+                    visit(entry);
+                    left -= 1;
+                }
+            }
+            first = 0;
             at = (segment.start + segment.span()).wrapping_add(1);
         }
     }

@@ -6,6 +6,7 @@
 use crate::prefetch::prefetch;
 use crate::string::Str;
 use crate::types::{Hash, List, Set, Stream, ZSet};
+use moon_core::UnixMs;
 
 /// The type of a value, as TYPE names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,6 +183,26 @@ impl Value {
             Value::Hash(hash) => hash.encoding().name(),
             Value::ZSet(zset) => zset.encoding().name(),
             Value::Stream(_) => "stream",
+        }
+    }
+
+    /// The earliest deadline of a field of a hash.
+    #[inline]
+    #[must_use]
+    pub fn next_field_deadline(&self) -> Option<UnixMs> {
+        match self {
+            Value::Hash(hash) => hash.next_deadline(),
+            _ => None,
+        }
+    }
+
+    /// Whether this is a hash with nothing but fields past their deadlines: it counts as gone.
+    #[inline]
+    #[must_use]
+    pub fn has_expired(&self, now: UnixMs) -> bool {
+        match self {
+            Value::Hash(hash) => hash.has_expired(now),
+            _ => false,
         }
     }
 

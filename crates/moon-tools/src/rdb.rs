@@ -106,6 +106,7 @@ pub fn encode_entry(out: &mut Vec<u8>, entry: &RdbEntryRef<'_>) {
         RdbReadValue::List(_) => ValueKind::List,
         RdbReadValue::Set(_) => ValueKind::Set,
         RdbReadValue::Hash(_) => ValueKind::Hash,
+        RdbReadValue::VolatileHash(_) => ValueKind::VolatileHash,
         RdbReadValue::ZSet(_) => ValueKind::ZSet,
         RdbReadValue::Stream(_) => ValueKind::Stream,
     };
@@ -121,6 +122,17 @@ pub fn encode_entry(out: &mut Vec<u8>, entry: &RdbEntryRef<'_>) {
         RdbReadValue::Hash(fields) => {
             encode::len(out, fields.pairs().count() as u64);
             for (field, value) in fields.pairs() {
+                encode::string(out, field);
+                encode::string(out, value);
+            }
+        }
+        RdbReadValue::VolatileHash(fields) => {
+            let first = fields.iter().filter_map(|(_, _, at)| at).min();
+            let first = first.unwrap_or_default();
+            encode::millis(out, first);
+            encode::len(out, fields.iter().len() as u64);
+            for (field, value, deadline) in fields.iter() {
+                encode::field_deadline(out, deadline, first);
                 encode::string(out, field);
                 encode::string(out, value);
             }

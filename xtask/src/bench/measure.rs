@@ -208,6 +208,21 @@ impl Drop for Writers {
     }
 }
 
+/// Requests for `redis-benchmark` to send.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load<'a> {
+    /// The words of a request; `__rand_int__` stands for a number below `keys`.
+    pub(crate) words: &'a [&'a str],
+    /// Requests that one connection sends at once.
+    pub(crate) pipeline: u32,
+    /// Connections.
+    pub(crate) clients: u32,
+    /// How many requests.
+    pub(crate) requests: u64,
+    /// How many different numbers are drawn.
+    pub(crate) keys: u64,
+}
+
 /// One round of `case`.
 pub(crate) fn run_benchmark(
     server: &Server,
@@ -215,6 +230,18 @@ pub(crate) fn run_benchmark(
     keys: u64,
     cores: &Cores,
 ) -> Result<Sample> {
+    let load = Load {
+        words: &["-t", case.command, "-d", &VALUE_BYTES.to_string()],
+        pipeline: case.pipeline,
+        clients: case.clients,
+        requests: case.requests,
+        keys,
+    };
+    run_load(server, &load, cores)
+}
+
+/// One round of `load`.
+pub(crate) fn run_load(server: &Server, load: &Load<'_>, cores: &Cores) -> Result<Sample> {
     let before = cpu_ns(server.pid())?;
     let output = Command::new("taskset")
         .args(["-c", &cores.client, "redis-benchmark", "--csv"])
@@ -224,14 +251,11 @@ pub(crate) fn run_benchmark(
             "-p",
             &server.address().port().to_string(),
         ])
-        .args(["-t", case.command, "-d", &VALUE_BYTES.to_string()])
-        .args(["-r", &keys.to_string(), "-n", &case.requests.to_string()])
-        .args([
-            "-P",
-            &case.pipeline.to_string(),
-            "-c",
-            &case.clients.to_string(),
-        ])
+        .args(["-r", &load.keys.to_string()])
+        .args(["-n", &load.requests.to_string()])
+        .args(["-P", &load.pipeline.to_string()])
+        .args(["-c", &load.clients.to_string()])
+        .args(load.words)
         .output()
         .context("running taskset and redis-benchmark")?;
     let after = cpu_ns(server.pid())?;
@@ -244,7 +268,7 @@ pub(crate) fn run_benchmark(
         throughput(&text).with_context(|| format!("redis-benchmark printed no figure:\n{text}"))?;
     Ok(Sample {
         throughput,
-        cpu_us: (after - before) as f64 / 1000.0 / case.requests as f64,
+        cpu_us: (after - before) as f64 / 1000.0 / load.requests as f64,
     })
 }
 

@@ -1,9 +1,13 @@
 //! `cargo xtask bench`: side by side with `redis-server`, in one run on one machine.
 //!
-//! Three measurements, each with a table of its own:
+//! Five measurements, each with a table of its own:
 //! * [`throughput`] (no subcommand): requests per second, CPU per request, the cost of idling;
 //! * [`recovery`]: how long a start takes that has data to load;
-//! * [`rewrite`]: what clients and memory see of a rewrite of the log.
+//! * [`types`]: CPU per request of one command of each type;
+//! * [`memory`]: memory per entry of each type;
+//! * [`rewrite`]: what clients and memory see of a rewrite of the log;
+//! * [`maxmemory`]: a memory limit, and how well keys are chosen to go;
+//! * [`pauses`]: what a client waits for while another makes the server do something large.
 //!
 //! All of them take turns between the servers, round by round, so that a slow minute of the
 //! machine hits each of them, and report the median. Goals are printed as met or missed; they do
@@ -16,14 +20,18 @@
 //! * [`table`]: the results as Markdown.
 
 mod idle;
+mod maxmemory;
 mod measure;
+mod memory;
 mod paced;
+mod pauses;
 mod plan;
 mod process;
 mod recovery;
 mod rewrite;
 mod table;
 mod throughput;
+mod types;
 
 use crate::binary::{ServerBinary, ServerOptions, target_dir, workspace_root};
 use anyhow::{Context as _, Result};
@@ -49,6 +57,14 @@ enum Measurement {
     Recovery(recovery::Options),
     /// Watch memory, latency and throughput while the log is rewritten
     Rewrite(rewrite::Options),
+    /// Compare the CPU per request of one command of each type
+    Types(types::Options),
+    /// Compare the memory per entry of each type
+    Memory(memory::Options),
+    /// Watch a memory limit, and how well keys are chosen to go
+    Maxmemory(maxmemory::Options),
+    /// Time the requests of one client while another makes the server do something large
+    Pauses(pauses::Options),
 }
 
 /// Runs one measurement and writes its table.
@@ -57,6 +73,10 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         None => throughput::run(&options.throughput),
         Some(Measurement::Recovery(options)) => recovery::run(options),
         Some(Measurement::Rewrite(options)) => rewrite::run(options),
+        Some(Measurement::Types(options)) => types::run(options),
+        Some(Measurement::Memory(options)) => memory::run(options),
+        Some(Measurement::Maxmemory(options)) => maxmemory::run(options),
+        Some(Measurement::Pauses(options)) => pauses::run(options),
     }
 }
 

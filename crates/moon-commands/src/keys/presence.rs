@@ -140,9 +140,25 @@ fn object_refcount(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     Ok(())
 }
 
+/// Ends the errors about what the policy does not track.
+macro_rules! not_tracked {
+    ($text:literal) => {
+        CommandError::Text(concat!(
+            $text,
+            " not tracked. Please note that when switching between policies at runtime LRU and \
+             LFU data will take some time to adjust."
+        ))
+    };
+}
+
 fn object_idletime(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let key = Key::new(args.at(2));
     let is_there = cx.inspect(key).is_some();
+    if is_there && cx.limits.maxmemory_policy.is_lfu() {
+        return Err(not_tracked!(
+            "ERR An LFU maxmemory policy is selected, idle time"
+        ));
+    }
     match cx.idle_seconds(key).filter(|_| is_there) {
         Some(seconds) => cx.reply.integer(i64::from(seconds)),
         None => cx.reply.null(),
@@ -150,15 +166,17 @@ fn object_idletime(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     Ok(())
 }
 
-/// Frequencies are counted only under an LFU policy, and there is none to select.
 fn object_freq(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
-    if cx.inspect(Key::new(args.at(2))).is_none() {
-        cx.reply.null();
-        return Ok(());
+    let key = Key::new(args.at(2));
+    let is_there = cx.inspect(key).is_some();
+    if is_there && !cx.limits.maxmemory_policy.is_lfu() {
+        return Err(not_tracked!(
+            "ERR An LFU maxmemory policy is not selected, access frequency"
+        ));
     }
-    Err(CommandError::Text(
-        "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note \
-         that when switching between policies at runtime LRU and LFU data will take some time to \
-         adjust.",
-    ))
+    match cx.frequency(key).filter(|_| is_there) {
+        Some(frequency) => cx.reply.integer(i64::from(frequency)),
+        None => cx.reply.null(),
+    }
+    Ok(())
 }

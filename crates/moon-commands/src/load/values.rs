@@ -1,11 +1,12 @@
 //! Values out of an RDB file in the form in which commands would have made them.
 
 use crate::context::Limits;
+use moon_core::UnixMs;
 use moon_rdb::{RdbReadValue, RdbStream, RdbValue};
 use moon_store::stream::StreamFault;
 use moon_store::{
-    End, Hash, Key, List, NodeLimit, PackLimits, STRING_LEN_MAX, Set, SetLimits, Stream, Value,
-    ZSet,
+    End, Field, Hash, Key, List, NodeLimit, PackLimits, STRING_LEN_MAX, Set, SetLimits, Stream,
+    Value, ZSet,
 };
 use std::ops::Range;
 
@@ -29,7 +30,8 @@ pub(crate) fn read_value(value: RdbReadValue<'_>, limits: &Limits) -> Result<Val
         RdbReadValue::String(bytes) => string(bytes),
         RdbReadValue::List(elements) => list(elements.iter(), limits),
         RdbReadValue::Set(members) => set(members.iter(), limits),
-        RdbReadValue::Hash(fields) => hash(fields.pairs(), limits),
+        RdbReadValue::Hash(fields) => hash(fields.pairs().map(plain), limits),
+        RdbReadValue::VolatileHash(fields) => hash(fields.iter().map(volatile), limits),
         RdbReadValue::ZSet(members) => zset(members.scored(), limits),
         RdbReadValue::Stream(rdb) => stream(rdb),
     }
@@ -43,7 +45,11 @@ pub(super) fn owned_value(value: &RdbValue, limits: &Limits) -> Result<Value, Va
         RdbValue::Set(members) => set(members.iter().map(Vec::as_slice), limits),
         RdbValue::Hash(fields) => {
             let pairs = fields.iter().map(|(f, v)| (f.as_slice(), v.as_slice()));
-            hash(pairs, limits)
+            hash(pairs.map(plain), limits)
+        }
+        RdbValue::VolatileHash(fields) => {
+            let fields = fields.iter().map(|(f, v, at)| (&f[..], &v[..], *at));
+            hash(fields.map(volatile), limits)
         }
         RdbValue::ZSet(members) => zset(
             members.iter().map(|(m, score)| (m.as_slice(), *score)),
@@ -101,8 +107,20 @@ fn set<'a>(
     Ok(Value::Set(Box::new(set)))
 }
 
+fn plain<'a>((name, value): (&'a [u8], &'a [u8])) -> Field<'a> {
+    volatile((name, value, None))
+}
+
+fn volatile<'a>((name, value, deadline): (&'a [u8], &'a [u8], Option<i64>)) -> Field<'a> {
+    Field {
+        name,
+        value,
+        deadline: deadline.map(UnixMs),
+    }
+}
+
 fn hash<'a>(
-    fields: impl ExactSizeIterator<Item = (&'a [u8], &'a [u8])> + Clone,
+    fields: impl ExactSizeIterator<Item = Field<'a>> + Clone,
     limits: &Limits,
 ) -> Result<Value, ValueFault> {
     if fields.len() == 0 {
@@ -113,15 +131,14 @@ fn hash<'a>(
         value_bytes: limits.hash_max_listpack_value,
     };
     let mut hash = Hash::default();
-    let distinct = are_distinct(fields.clone().map(|(field, _)| field));
-    for (field, value) in fields {
-        check_bytes(field, ELEMENT_BYTES_MAX)?;
-        check_bytes(value, ELEMENT_BYTES_MAX)?;
-        if distinct {
-            hash.push(field, value, limits);
-        } else if !hash.set(field, value, limits) {
-            return Err(ValueFault::Duplicate(field.to_vec()));
+    let distinct = are_distinct(fields.clone().map(|field| field.name));
+    for field in fields {
+        check_bytes(field.name, ELEMENT_BYTES_MAX)?;
+        check_bytes(field.value, ELEMENT_BYTES_MAX)?;
+        if !distinct && hash.contains(field.name) {
+            return Err(ValueFault::Duplicate(field.name.to_vec()));
         }
+        hash.push(field, limits);
     }
     Ok(Value::Hash(Box::new(hash)))
 }

@@ -297,8 +297,8 @@ mod tests {
             (b"PING\r\n", "no request at byte 27"),
             (b"*1\r\n$-1\r\n", "broken request at byte 27"),
             (
-                b"*2\r\n$4\r\nZADD\r\n$1\r\nk\r\n",
-                "the command 'ZADD' at byte 27 cannot be replayed",
+                b"*2\r\n$4\r\nNONE\r\n$1\r\nk\r\n",
+                "the command 'NONE' at byte 27 cannot be replayed",
             ),
             (
                 b"*1\r\n$4\r\nEXEC\r\n",

@@ -1,11 +1,12 @@
-//! ZRANDMEMBER.
+//! ZRANDMEMBER and ZSCAN: members in no order.
 
 use super::{WithScores, write_entries};
 use crate::collection::read;
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
 use crate::parse::{integer_between, is};
-use moon_resp::{Args, Reply};
+use crate::scan::{OwnOption, collection_scan};
+use moon_resp::{Args, Reply, format_double};
 use moon_store::{Key, ZSet};
 use rand::rngs::SmallRng;
 use rand::seq::index;
@@ -53,6 +54,19 @@ pub(super) fn zrandmember(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     }
     repeated_picks(zset, wanted, &mut rng, reply, scores);
     Ok(())
+}
+
+pub(super) fn zscan(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    collection_scan(
+        cx,
+        args,
+        OwnOption::None,
+        |zset: &ZSet, cursor, count, visit| {
+            zset.scan(cursor, count, &mut |member, score| {
+                visit(member, Some(format_double(score).as_bytes()));
+            })
+        },
+    )
 }
 
 fn nth(zset: &ZSet, rank: usize) -> Option<(&[u8], f64)> {

@@ -2,7 +2,7 @@
 
 use super::bounds::{Bounds, By};
 use super::{WithScores, write_entries};
-use crate::collection::{Collection as _, read, write};
+use crate::collection::{Collection as _, read, store_result, write};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
 use crate::parse::{integer, is};
@@ -203,16 +203,7 @@ pub(super) fn zrangestore(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
 /// length.
 pub(super) fn store(cx: &mut Cx<'_>, key: Key<'_>, zset: ZSet, args: Args<'_>) {
     let len = zset.len();
-    let was_there = cx.live(cx.db, key).is_some();
-    if len > 0 {
-        cx.store(key, Value::ZSet(Box::new(zset)), None);
-    } else if was_there {
-        cx.remove(key);
-    }
-    if len > 0 || was_there {
-        cx.changed_as_sent(&[key], args);
-    }
-    cx.reply.count(len);
+    store_result(cx, key, Value::ZSet(Box::new(zset)), len, args);
 }
 
 pub(super) fn zcount(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {

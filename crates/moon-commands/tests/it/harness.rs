@@ -165,8 +165,13 @@ fn show(value: &Value) -> String {
         Value::List(list) => list.iter().map(quoted).collect(),
         Value::Set(set) => set.iter().map(|m| quoted(&m.to_vec())).collect(),
         Value::Hash(hash) => hash
-            .iter()
-            .map(|(field, value)| quoted(field) + ": " + &quoted(value))
+            .fields()
+            .map(|field| {
+                let at = field
+                    .deadline
+                    .map_or(String::new(), |at| format!(" @ {}", at.0));
+                quoted(field.name) + ": " + &quoted(field.value) + &at
+            })
             .collect(),
         Value::ZSet(zset) => zset
             .iter()

@@ -119,6 +119,44 @@ fn commands() -> Vec<Parts> {
         [b"field".to_vec(), text, noise, b"1".to_vec()],
     ));
     commands.push(with("SET", [Vec::new(), b"a key without a name".to_vec()]));
+    commands.extend(streams());
+    commands
+}
+
+/// Streams of one block and of several, with deletions, groups and pending entries.
+fn streams() -> Vec<Parts> {
+    let mut commands = Vec::new();
+    for entry in 1..=250 {
+        let name = if entry % 7 == 0 { "other" } else { "name" };
+        commands.push(parts(&format!(
+            "XADD stream:many {entry}-{entry} {name} {entry} b 0{entry}"
+        )));
+    }
+    for id in [1, 2, 3, 50, 150, 249, 250] {
+        commands.push(parts(&format!("XDEL stream:many {id}-{id}")));
+    }
+    for text in [
+        "XTRIM stream:many MAXLEN 180",
+        "XGROUP CREATE stream:many g 100",
+        "XGROUP CREATE stream:many h $ ENTRIESREAD 7",
+        "XGROUP CREATE stream:many i 90",
+        "XGROUP CREATECONSUMER stream:many g a",
+        "XGROUP CREATECONSUMER stream:many g b",
+        "XCLAIM stream:many g a 0 100-100 101-101 TIME 1600000000000 RETRYCOUNT 3 FORCE JUSTID",
+        "XCLAIM stream:many g b 0 200-200 TIME 1600000000001 RETRYCOUNT 1 FORCE JUSTID LASTID 200",
+        "XADD stream:empty 5-1 f v",
+        "XDEL stream:empty 5-1",
+        "XGROUP CREATE stream:new g 0 MKSTREAM",
+        "XADD stream:numbers 18446744073709551615-0 1 -1 127 128 4096 9223372036854775807 007 -0",
+        "PEXPIREAT stream:numbers 4102444800999",
+    ] {
+        commands.push(parts(text));
+    }
+    commands.push(with(
+        "XADD stream:long 1-1 field",
+        [b"0123456789abcdef".repeat(6250)],
+    ));
+    commands.push(with("XADD stream:long 1-2 field", [b"v".to_vec()]));
     commands
 }
 
@@ -194,6 +232,13 @@ fn entry(writer: &mut RdbWriter<Vec<u8>>, key: &[u8], deadline: Option<i64>, val
             let members: Vec<Vec<u8>> = set.iter().map(|member| member.to_vec()).collect();
             let mut members = members.iter().map(Vec::as_slice);
             writer.entry(key, deadline, RdbValueRef::Set(&mut members))
+        }
+        Value::Hash(hash) if hash.next_deadline().is_some() => {
+            let first = hash.next_deadline().expect("there is one").0;
+            let fields = hash.fields();
+            let mut fields = fields.map(|f| (f.name, f.value, f.deadline.map(|at| at.0)));
+            let fields = &mut fields;
+            writer.entry(key, deadline, RdbValueRef::VolatileHash { first, fields })
         }
         Value::Hash(hash) => writer.entry(key, deadline, RdbValueRef::Hash(&mut hash.iter())),
         Value::ZSet(zset) => writer.entry(key, deadline, RdbValueRef::ZSet(&mut zset.iter())),

@@ -4,6 +4,7 @@ mod compared_with_redis;
 mod dumped_values;
 mod effects_of_commands;
 mod effects_of_values;
+mod field_deadlines;
 mod harness;
 mod hyperloglogs;
 mod keyspace_commands;

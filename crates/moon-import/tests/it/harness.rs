@@ -81,8 +81,14 @@ fn show(value: &Value) -> String {
             format!("set {}", members.join(","))
         }
         Value::Hash(hash) => {
-            let pair = |(field, value)| format!("{}={}", text(field), text(value));
-            let mut fields: Vec<String> = hash.iter().map(pair).collect();
+            let mut fields: Vec<String> = (hash.fields())
+                .map(|field| {
+                    let at = field
+                        .deadline
+                        .map_or(String::new(), |at| format!("@{}", at.0));
+                    format!("{}={}{at}", text(field.name), text(field.value))
+                })
+                .collect();
             fields.sort();
             format!("hash {}", fields.join(","))
         }

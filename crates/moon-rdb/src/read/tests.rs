@@ -64,6 +64,12 @@ fn write_with(version: RdbVersion, compression: RdbCompression, entries: &[RdbEn
                 let mut fields = fields.iter().map(|(f, v)| (f.as_slice(), v.as_slice()));
                 writer.entry(key, deadline, RdbValueRef::Hash(&mut fields))
             }
+            RdbValue::VolatileHash(fields) => {
+                let first = fields.iter().filter_map(|(_, _, at)| *at).min();
+                let first = first.unwrap_or_default();
+                let fields = &mut fields.iter().map(|(f, v, at)| (&f[..], &v[..], *at));
+                writer.entry(key, deadline, RdbValueRef::VolatileHash { first, fields })
+            }
             RdbValue::ZSet(members) => {
                 let mut members = members.iter().map(|(m, score)| (m.as_slice(), *score));
                 writer.entry(key, deadline, RdbValueRef::ZSet(&mut members))
@@ -122,6 +128,16 @@ fn sample() -> Vec<RdbEntry> {
         ),
         entry(
             9,
+            b"volatile",
+            None,
+            RdbValue::VolatileHash(vec![
+                (b"stays".to_vec(), b"1".to_vec(), None),
+                (b"goes".to_vec(), b"2".to_vec(), Some(1_900_000_000_000)),
+                (b"first".to_vec(), b"3".to_vec(), Some(1_800_000_000_000)),
+            ]),
+        ),
+        entry(
+            9,
             b"zset",
             None,
             RdbValue::ZSet(vec![
@@ -151,7 +167,7 @@ fn what_is_written_is_read_with_its_information() {
     }
     assert!(items.contains(&RdbItem::SelectDb(9)));
     assert!(items.contains(&RdbItem::ResizeDb {
-        keys: 5,
+        keys: 6,
         expires: 0
     }));
     assert_eq!(entries(items), sample());
@@ -347,8 +363,6 @@ fn types_that_are_not_read_are_named() {
     for (kind, name) in [
         (7, "module value"),
         (9, "hash in the form of Redis before 2.6"),
-        (24, "hash whose fields expire"),
-        (25, "hash whose fields expire"),
         (26, "value of unknown type"),
         (242, "value of unknown type"),
     ] {
@@ -359,6 +373,96 @@ fn types_that_are_not_read_are_named() {
             other => panic!("{kind}: {other}"),
         }
     }
+}
+
+fn volatile_fields(fields: &[(&str, &str, Option<i64>)]) -> RdbValue {
+    let field = |(name, value, at): &(&str, &str, Option<i64>)| {
+        (name.as_bytes().to_vec(), value.as_bytes().to_vec(), *at)
+    };
+    RdbValue::VolatileHash(fields.iter().map(field).collect())
+}
+
+/// The forms of Redis 7.4 and of its release candidates, as `src/rdb.c` there writes them.
+#[test]
+fn hashes_whose_fields_expire_are_read_in_every_form() {
+    const FIRST: i64 = 1_900_000_000_000;
+    let absolute = FIRST.to_le_bytes();
+    // A length of 64 bits.
+    let long = [&[0x81][..], &FIRST.to_be_bytes()].concat();
+    let expected = volatile_fields(&[
+        ("a", "1", Some(FIRST)),
+        ("b", "2", None),
+        ("c", "3", Some(FIRST + 4)),
+    ]);
+    let pairs: [&[u8]; 3] = [b"\x01a\x011", b"\x01b\x012", b"\x01c\x013"];
+    let relative = [
+        &absolute[..],
+        &[3],
+        &[1],
+        pairs[0],
+        &[0],
+        pairs[1],
+        &[5],
+        pairs[2],
+    ]
+    .concat();
+    let later = [&[0x81][..], &(FIRST + 4).to_be_bytes()].concat();
+    let without_first = [&[3][..], &long, pairs[0], &[0], pairs[1], &later, pairs[2]].concat();
+
+    // Field, value, 64-bit integer; field, value, 0; each with its length behind it.
+    let wide = |number: i64| [&[0xf4][..], &number.to_le_bytes(), &[9]].concat();
+    let body = [
+        &b"\x81b\x02\x02\x01\x00\x01"[..],
+        b"\x81a\x02\x01\x01",
+        &wide(FIRST),
+        b"\x81c\x02\x03\x01",
+        &wide(FIRST + 4),
+    ]
+    .concat();
+    let total = u32::try_from(body.len() + 7).unwrap();
+    let listpack = [&total.to_le_bytes()[..], &[9, 0], &body, &[0xff]].concat();
+    let packed = [&[u8::try_from(listpack.len()).unwrap()][..], &listpack].concat();
+    let in_order_of_deadlines = volatile_fields(&[
+        ("b", "2", None),
+        ("a", "1", Some(FIRST)),
+        ("c", "3", Some(FIRST + 4)),
+    ]);
+
+    for (kind, value, expected) in [
+        (24, relative, &expected),
+        (22, without_first, &expected),
+        (
+            25,
+            [&absolute[..], &packed].concat(),
+            &in_order_of_deadlines,
+        ),
+        (23, packed, &in_order_of_deadlines),
+    ] {
+        let items = [&[kind, 1, b'k'][..], &value].concat();
+        let found = entries(read(&sealed(&items)).unwrap());
+        assert_eq!(
+            found,
+            [entry(0, b"k", None, expected.clone())],
+            "type {kind}"
+        );
+    }
+}
+
+#[test]
+fn deadlines_of_fields_that_are_no_times_are_refused() {
+    let first = 5_i64.to_le_bytes();
+    let far = [&[0x81][..], &u64::MAX.to_be_bytes(), b"\x01a\x011"].concat();
+    for value in [
+        [&u64::MAX.to_le_bytes()[..], &[1, 1], b"\x01a\x011"].concat(),
+        [&first[..], &[1], &far].concat(),
+    ] {
+        let items = [&[24, 1, b'k'][..], &value].concat();
+        let found = fault(&sealed(&items));
+        assert!(matches!(found, RdbFault::BadFieldDeadline(_)), "{found}");
+    }
+    let items = [&[22, 1, b'k', 1][..], &far].concat();
+    let found = fault(&sealed(&items));
+    assert!(matches!(found, RdbFault::BadFieldDeadline(_)), "{found}");
 }
 
 #[test]
@@ -564,6 +668,8 @@ fn values() -> impl Strategy<Value = RdbValue> {
         elements().prop_map(RdbValue::List),
         elements().prop_map(RdbValue::Set),
         prop::collection::vec((bytes(), bytes()), 1..80).prop_map(RdbValue::Hash),
+        prop::collection::vec((bytes(), bytes(), prop::option::of(0..1_i64 << 48)), 1..80)
+            .prop_map(RdbValue::VolatileHash),
         prop::collection::vec((bytes(), -1e300..1e300), 1..80).prop_map(RdbValue::ZSet),
     ]
 }
@@ -591,7 +697,7 @@ proptest! {
     #[test]
     fn no_bytes_make_the_reader_panic(
         kind in prop::sample::select(vec![
-            0u8, 1, 2, 4, 10, 11, 13, 14, 16, 18, 20, opcode::SLOT_INFO, opcode::FUNCTION2,
+            0u8, 1, 2, 4, 10, 11, 13, 14, 16, 18, 20, 22, 23, 24, 25, opcode::SLOT_INFO, opcode::FUNCTION2,
             opcode::MODULE_AUX, opcode::IDLE, opcode::AUX, opcode::RESIZEDB,
         ]),
         head in prop::sample::select(vec![&[1_u8, b'k'][..], &[], &[1, b'k', 0xc3, 20, 200]]),

@@ -107,6 +107,15 @@ struct Texts {
     user: String,
 }
 
+impl Peer {
+    /// Whether it is on this machine: one of the two loopback addresses, or a Unix socket.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        let host = self.addr.rsplit_once(':').map_or("", |(host, _port)| host);
+        self.unix || matches!(host, "127.0.0.1" | "[::1]")
+    }
+}
+
 impl ClientHandle {
     pub(super) fn new(id: u64, peer: Peer, now_ms: u64) -> ClientHandle {
         let flags = if peer.unix {

@@ -23,6 +23,7 @@ pub use value::Invalid;
 
 use moon_aof::FsyncPolicy;
 use moon_core::ShardCount;
+use moon_store::EvictionPolicy;
 use std::path::PathBuf;
 
 /// When appended bytes are synced: what an acknowledged write survives.
@@ -71,6 +72,21 @@ pub enum PipelineOrder {
 /// The words of [`PipelineOrder`], in its order.
 pub const PIPELINE_ORDER_WORDS: &[&str] = &["relaxed", "strict"];
 
+/// Who may use DEBUG.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum DebugCommand {
+    /// Nobody.
+    No = 0,
+    /// Everybody.
+    Yes = 1,
+    /// Clients on this machine: of the loopback addresses, or of the Unix socket.
+    Local = 2,
+}
+
+/// The words of [`DebugCommand`], in its order.
+pub const DEBUG_COMMAND_WORDS: &[&str] = &["no", "yes", "local"];
+
 /// How much is logged: a level prints itself and everything after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -89,6 +105,37 @@ pub enum LogLevel {
 
 /// The words of [`LogLevel`], in its order.
 pub const LOGLEVEL_WORDS: &[&str] = &["debug", "verbose", "notice", "warning", "nothing"];
+
+/// The words of `maxmemory-policy`, as Redis lists them.
+pub const MAXMEMORY_POLICY_WORDS: &[&str] = &[
+    "volatile-lru",
+    "volatile-lfu",
+    "volatile-random",
+    "volatile-ttl",
+    "allkeys-lru",
+    "allkeys-lfu",
+    "allkeys-random",
+    "noeviction",
+];
+
+/// What the words mean, in the same order.
+pub const MAXMEMORY_POLICIES: [EvictionPolicy; 8] = [
+    EvictionPolicy::VolatileLru,
+    EvictionPolicy::VolatileLfu,
+    EvictionPolicy::VolatileRandom,
+    EvictionPolicy::VolatileTtl,
+    EvictionPolicy::AllKeysLru,
+    EvictionPolicy::AllKeysLfu,
+    EvictionPolicy::AllKeysRandom,
+    EvictionPolicy::NoEviction,
+];
+
+/// The word for a policy.
+#[must_use]
+pub fn maxmemory_policy_word(policy: EvictionPolicy) -> &'static str {
+    let at = MAXMEMORY_POLICIES.iter().position(|p| *p == policy);
+    MAXMEMORY_POLICY_WORDS[at.unwrap_or(0)]
+}
 
 /// `save`: a dump is due after so many seconds if there were at least so many changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,8 +183,8 @@ pub struct Config {
     pub timeout_s: u32,
     /// Refuse clients from other hosts while there is no password and no explicit `bind`.
     pub protected_mode: bool,
-    /// Allow DEBUG.
-    pub enable_debug_command: bool,
+    /// Who may use DEBUG.
+    pub enable_debug_command: DebugCommand,
     /// Password of the default user; empty means none.
     pub requirepass: String,
     /// Directory of all data; `./data` unless set.
@@ -201,6 +248,32 @@ pub struct Config {
     pub zset_max_listpack_entries: u64,
     /// Sorted set: longest member in the compact form.
     pub zset_max_listpack_value: u64,
+    /// Stream: bytes that a block of entries stays below.
+    pub stream_node_max_bytes: u64,
+    /// Stream: entries of a block.
+    pub stream_node_max_entries: u64,
+    /// Bytes that the instance may use; 0 means no limit.
+    pub maxmemory: u64,
+    /// What goes when they are used up.
+    pub maxmemory_policy: EvictionPolicy,
+    /// Keys looked at for each that goes.
+    pub maxmemory_samples: u32,
+    /// How long a command may be held up by evictions, 0 to 100.
+    pub maxmemory_eviction_tenacity: u32,
+    /// How slowly the counter of uses grows.
+    pub lfu_log_factor: u32,
+    /// Minutes after which the counter of uses is counted down by one; 0 means never.
+    pub lfu_decay_time: u32,
+    /// Accepted: evicted values are always freed lazily if they are large.
+    pub lazyfree_lazy_eviction: bool,
+    /// Accepted, as above: expired values.
+    pub lazyfree_lazy_expire: bool,
+    /// Accepted, as above: values that a command overwrites.
+    pub lazyfree_lazy_server_del: bool,
+    /// Accepted, as above: DEL.
+    pub lazyfree_lazy_user_del: bool,
+    /// Accepted, as above: FLUSHALL and FLUSHDB.
+    pub lazyfree_lazy_user_flush: bool,
     /// HyperLogLog: longest string in the sparse encoding, header included.
     pub hll_sparse_max_bytes: u64,
     /// Background work per second.
@@ -235,7 +308,7 @@ impl Default for Config {
             maxclients: 10_000,
             timeout_s: 0,
             protected_mode: true,
-            enable_debug_command: false,
+            enable_debug_command: DebugCommand::No,
             requirepass: String::new(),
             dir: PathBuf::from("./data"),
             shards: None,
@@ -267,6 +340,19 @@ impl Default for Config {
             set_max_listpack_value: 64,
             zset_max_listpack_entries: 128,
             zset_max_listpack_value: 64,
+            stream_node_max_bytes: 4096,
+            stream_node_max_entries: 100,
+            maxmemory: 0,
+            maxmemory_policy: EvictionPolicy::NoEviction,
+            maxmemory_samples: 5,
+            maxmemory_eviction_tenacity: 10,
+            lfu_log_factor: 10,
+            lfu_decay_time: 1,
+            lazyfree_lazy_eviction: false,
+            lazyfree_lazy_expire: false,
+            lazyfree_lazy_server_del: false,
+            lazyfree_lazy_user_del: false,
+            lazyfree_lazy_user_flush: false,
             hll_sparse_max_bytes: 3000,
             hz: 10,
             active_expire_effort: 1,

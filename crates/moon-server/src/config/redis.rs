@@ -3,7 +3,7 @@
 //!
 //! Refused is what would change what the user gets (`replicaof`, `save 60 1`); accepted is what
 //! only tunes Redis's own machinery (`io-threads`) or asks for what happens anyway
-//! (`maxmemory 0`).
+//! (`daemonize no`).
 
 use super::value;
 
@@ -36,11 +36,8 @@ const NO_CLUSTER: &str = "there is no cluster mode";
 const NO_TLS: &str = "TLS is not available yet; remove it and put a TLS proxy in front";
 const TLS_OFF: &str = "TLS is not available and tls-port must be 0";
 const NO_FORK: &str = "nothing forks here";
-const NO_LIMIT: &str = "it only acts with a memory limit, and maxmemory must be 0";
 const SYNCED_IN_STEPS: &str = "bases and snapshots are always synced in steps";
 const NO_DEFRAG: &str = "active defragmentation does not exist here; use: activedefrag no";
-const NO_TYPE: &str = "the data type it tunes is not available yet";
-const OTHER_MEMORY: &str = "memory is freed in another way here";
 const NO_SYSLOG: &str = "syslog is not available; use: syslog-enabled no, and logfile";
 const NO_ACL: &str =
     "users other than default are not available yet; remove it and use requirepass";
@@ -100,20 +97,10 @@ static RULES: &[(&str, &str, Rule)] = &[
     ),
     // Memory limits.
     (
-        "maxmemory",
-        "",
-        Zero("memory limits and eviction are not available yet; use: maxmemory 0"),
-    ),
-    (
         "maxmemory-clients",
         "",
         Zero("limits on client memory are not available yet; use: maxmemory-clients 0"),
     ),
-    ("maxmemory-policy", "", Ignored(NO_LIMIT)),
-    ("maxmemory-samples", "", Ignored(NO_LIMIT)),
-    ("maxmemory-eviction-tenacity", "", Ignored(NO_LIMIT)),
-    ("lfu-log-factor", "", Ignored(NO_LIMIT)),
-    ("lfu-decay-time", "", Ignored(NO_LIMIT)),
     (
         "client-output-buffer-limit",
         "",
@@ -434,11 +421,6 @@ static RULES: &[(&str, &str, Rule)] = &[
         "",
         Ignored("the allocator is another one"),
     ),
-    ("lazyfree-lazy-eviction", "", Ignored(OTHER_MEMORY)),
-    ("lazyfree-lazy-expire", "", Ignored(OTHER_MEMORY)),
-    ("lazyfree-lazy-server-del", "", Ignored(OTHER_MEMORY)),
-    ("lazyfree-lazy-user-del", "", Ignored(OTHER_MEMORY)),
-    ("lazyfree-lazy-user-flush", "", Ignored(OTHER_MEMORY)),
     ("key-load-delay", "", Zero(OTHER_DEBUG)),
     (
         "loading-process-events-interval-bytes",
@@ -490,8 +472,6 @@ static RULES: &[(&str, &str, Rule)] = &[
         "",
         Ignored("lists are not compressed"),
     ),
-    ("stream-node-max-bytes", "", Ignored(NO_TYPE)),
-    ("stream-node-max-entries", "", Ignored(NO_TYPE)),
     (
         "list-max-ziplist-entries",
         "",
@@ -567,10 +547,6 @@ mod tests {
             ("slaveof", &["10.0.0.1", "6379"]),
             ("rename-command", &["CONFIG", ""]),
             ("user", &["alice", "on"]),
-            ("maxmemory", &["100mb"]),
-            ("maxmemory", &["100GiB"]),
-            ("maxmemory", &["-1"]),
-            ("maxmemory", &[""]),
             ("tls-port", &["6380"]),
             ("cluster-enabled", &["yes"]),
             ("daemonize", &["yes"]),
@@ -594,7 +570,7 @@ mod tests {
     fn what_only_tunes_redis_or_happens_anyway_is_accepted() {
         assert!(accepted("io-threads", &["4"]));
         assert!(accepted("activerehashing", &["yes"]));
-        assert!(accepted("maxmemory", &["0mb"]));
+        assert!(accepted("maxmemory-clients", &["0"]));
         assert!(accepted("daemonize", &["NO"]));
         assert!(accepted(
             "client-output-buffer-limit",

@@ -34,6 +34,8 @@ pub struct Settings {
     pub set_max_listpack_value: AtomicU64,
     pub zset_max_listpack_entries: AtomicU64,
     pub zset_max_listpack_value: AtomicU64,
+    pub stream_node_max_bytes: AtomicU64,
+    pub stream_node_max_entries: AtomicU64,
     pub hll_sparse_max_bytes: AtomicU64,
     pub hz: AtomicU32,
     pub active_expire_effort: AtomicU32,
@@ -75,6 +77,10 @@ impl Settings {
             .store(config.zset_max_listpack_entries, Relaxed);
         self.zset_max_listpack_value
             .store(config.zset_max_listpack_value, Relaxed);
+        self.stream_node_max_bytes
+            .store(config.stream_node_max_bytes, Relaxed);
+        self.stream_node_max_entries
+            .store(config.stream_node_max_entries, Relaxed);
         self.hll_sparse_max_bytes
             .store(config.hll_sparse_max_bytes, Relaxed);
         self.hz.store(config.hz, Relaxed);
@@ -339,7 +345,7 @@ mod tests {
         ] {
             assert_eq!(set(&config, words).unwrap_err().to_string(), expected);
         }
-        assert!(set(&config, &["maxmemory", "100mb"]).is_err());
-        set(&config, &["maxmemory", "0", "save", ""]).unwrap();
+        assert!(set(&config, &["maxmemory-clients", "100mb"]).is_err());
+        set(&config, &["maxmemory-clients", "0", "save", ""]).unwrap();
     }
 }

@@ -4,8 +4,9 @@
 use super::value::{Invalid, integer, memory, octal_mode, one_of, optional_text, path};
 use super::value::{show_yes_no, yes_no};
 use super::{
-    APPENDFSYNC_WORDS, AppendFsync, Config, LOGLEVEL_WORDS, LogLevel, PIPELINE_ORDER_WORDS,
-    PipelineOrder, SavePoint,
+    APPENDFSYNC_WORDS, AppendFsync, Config, DEBUG_COMMAND_WORDS, DebugCommand, LOGLEVEL_WORDS,
+    LogLevel, MAXMEMORY_POLICIES, MAXMEMORY_POLICY_WORDS, PIPELINE_ORDER_WORDS, PipelineOrder,
+    SavePoint, maxmemory_policy_word,
 };
 use moon_core::ShardCount;
 
@@ -217,8 +218,10 @@ pub static DIRECTIVES: &[Directive] = &[
         "",
         "no",
         Immutable,
-        switch!(enable_debug_command),
-        "Allow DEBUG, which tests of clients use; never in production",
+        (set_debug_command, |c| {
+            DEBUG_COMMAND_WORDS[c.enable_debug_command as usize].to_owned()
+        }),
+        "Allow DEBUG, which tests of clients use: no, yes, or local clients only",
     ),
     row(
         "requirepass",
@@ -481,6 +484,112 @@ pub static DIRECTIVES: &[Directive] = &[
         "Sorted set: longest member in the compact form",
     ),
     row(
+        "stream-node-max-bytes",
+        "",
+        "4096",
+        Runtime,
+        size!(stream_node_max_bytes, 0, 1 << 40),
+        "Stream: bytes that a block of entries stays below; 0 means no limit",
+    ),
+    row(
+        "stream-node-max-entries",
+        "",
+        "100",
+        Runtime,
+        number!(stream_node_max_entries: u64, 0, SIZE_MAX),
+        "Stream: entries of a block; 0 means no limit",
+    ),
+    row(
+        "maxmemory",
+        "",
+        "0",
+        Runtime,
+        size!(maxmemory, 0, i64::MAX.cast_unsigned()),
+        "Bytes of memory that the instance may use; 0 means no limit",
+    ),
+    row(
+        "maxmemory-policy",
+        "",
+        "noeviction",
+        Runtime,
+        (set_maxmemory_policy, |c| {
+            maxmemory_policy_word(c.maxmemory_policy).to_owned()
+        }),
+        "What goes when maxmemory is reached: noeviction, or allkeys-lru, allkeys-lfu, allkeys-random, volatile-lru, volatile-lfu, volatile-random, volatile-ttl",
+    ),
+    row(
+        "maxmemory-samples",
+        "",
+        "5",
+        Runtime,
+        number!(maxmemory_samples: u32, 1, i64::from(i32::MAX)),
+        "Keys looked at for each that is evicted",
+    ),
+    row(
+        "maxmemory-eviction-tenacity",
+        "",
+        "10",
+        Runtime,
+        number!(maxmemory_eviction_tenacity: u32, 0, 100),
+        "How long a command may be held up by evictions, from 0 to 100",
+    ),
+    row(
+        "lfu-log-factor",
+        "",
+        "10",
+        Runtime,
+        number!(lfu_log_factor: u32, 0, i64::from(i32::MAX)),
+        "How slowly the counter of uses grows under the lfu policies",
+    ),
+    row(
+        "lfu-decay-time",
+        "",
+        "1",
+        Runtime,
+        number!(lfu_decay_time: u32, 0, i64::from(i32::MAX)),
+        "Minutes after which an unused counter of uses is counted down by one; 0 means never",
+    ),
+    row(
+        "lazyfree-lazy-eviction",
+        "",
+        "no",
+        Runtime,
+        switch!(lazyfree_lazy_eviction),
+        "Without effect: evicted values are always freed lazily if they are large",
+    ),
+    row(
+        "lazyfree-lazy-expire",
+        "",
+        "no",
+        Runtime,
+        switch!(lazyfree_lazy_expire),
+        "Without effect: expired values are always freed lazily if they are large",
+    ),
+    row(
+        "lazyfree-lazy-server-del",
+        "",
+        "no",
+        Runtime,
+        switch!(lazyfree_lazy_server_del),
+        "Without effect: values that are overwritten are always freed lazily if they are large",
+    ),
+    row(
+        "lazyfree-lazy-user-del",
+        "",
+        "no",
+        Runtime,
+        switch!(lazyfree_lazy_user_del),
+        "Without effect: values removed by DEL are always freed lazily if they are large",
+    ),
+    row(
+        "lazyfree-lazy-user-flush",
+        "",
+        "no",
+        Runtime,
+        switch!(lazyfree_lazy_user_flush),
+        "Without effect: databases emptied by FLUSHALL and FLUSHDB are always freed lazily if they are large",
+    ),
+    row(
         "hll-sparse-max-bytes",
         "",
         "3000",
@@ -612,6 +721,11 @@ fn set_appendfsync(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
     Ok(())
 }
 
+fn set_maxmemory_policy(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
+    c.maxmemory_policy = MAXMEMORY_POLICIES[one_of(single(words)?, MAXMEMORY_POLICY_WORDS)?];
+    Ok(())
+}
+
 fn set_appenddirname(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
     let name = optional_text(single(words)?)?;
     if name.is_empty() {
@@ -683,6 +797,15 @@ fn set_pipeline_order(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
     c.pipeline_order = match one_of(single(words)?, PIPELINE_ORDER_WORDS)? {
         0 => PipelineOrder::Relaxed,
         _ => PipelineOrder::Strict,
+    };
+    Ok(())
+}
+
+fn set_debug_command(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
+    c.enable_debug_command = match one_of(single(words)?, DEBUG_COMMAND_WORDS)? {
+        0 => DebugCommand::No,
+        1 => DebugCommand::Yes,
+        _ => DebugCommand::Local,
     };
     Ok(())
 }
@@ -802,6 +925,14 @@ mod tests {
             ("loglevel", &["loud"]),
             ("hz", &["0"]),
             ("active-expire-effort", &["11"]),
+            ("maxmemory", &["100GiB"]),
+            ("maxmemory", &["99999999999999999999"]),
+            ("maxmemory", &["99999999999gb"]),
+            ("maxmemory", &["-1"]),
+            ("maxmemory", &[""]),
+            ("maxmemory-policy", &["allkeys"]),
+            ("maxmemory-samples", &["0"]),
+            ("maxmemory-eviction-tenacity", &["101"]),
             ("timeout", &["1.5"]),
             ("timeout", &["1", "2"]),
         ];

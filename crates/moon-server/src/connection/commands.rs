@@ -2,11 +2,12 @@
 
 use super::pipeline::{Close, Connection};
 use super::session::{ReplyMode, SessionState};
-use super::{client_command, transaction};
+use super::{client_command, debug, memory_command, migrate, transaction};
 use crate::clients::{Flags as ClientFlags, filter};
 use crate::info;
 use crate::server::ShutdownRequest;
-use moon_commands::{CommandId, CommandSpec, Flags, by_id, docs, subcommands};
+use moon_commands::evict::OUT_OF_MEMORY;
+use moon_commands::{CommandId, CommandSpec, Flags, Run, by_id, docs, subcommands};
 use moon_core::Lsn;
 use moon_resp::{Args, Protocol, Reply};
 use moon_shard::Misconf;
@@ -16,8 +17,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Texts that more than one command answers with.
 pub(super) const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 const SYNTAX: &str = "ERR syntax error";
-const DEBUG_REFUSED: &str = "ERR DEBUG command not allowed. Start the server with \
-    enable-debug-command yes to allow it";
 const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 
 /// Checks that come before every command, in Redis's order: known, arity, authenticated, allowed
@@ -44,8 +43,13 @@ pub(super) fn admit(
         return Err("NOAUTH Authentication required.".to_owned());
     }
     let in_transaction = connection.state.transaction.is_some();
-    if in_transaction && spec.flags.contains(Flags::NO_MULTI) {
+    // MIGRATE waits for another server, and nothing can wait inside EXEC.
+    if in_transaction && (spec.flags.contains(Flags::NO_MULTI) || spec.name == "migrate") {
         return Err("ERR Command not allowed inside a transaction".to_owned());
+    }
+    // What is queued takes memory too, whatever it will do.
+    if in_transaction && !transaction::runs_at_once(spec) && !connection.shard.has_memory() {
+        return Err(OUT_OF_MEMORY.to_owned());
     }
     if let Some(misconf) = refuses(connection, spec) {
         return Err(misconf.to_string());
@@ -86,6 +90,18 @@ fn unknown_command(args: Args<'_>) -> String {
     format!("ERR unknown command '{name}', with args beginning with: {beginning}")
 }
 
+/// The row to run a command by, if it runs against data: its own, or that of a subcommand of a
+/// server command.
+pub(super) fn data_spec(id: CommandId, args: Args<'_>) -> Option<&'static CommandSpec> {
+    let spec = by_id(id);
+    let is_data = |spec: &&CommandSpec| matches!(spec.run, Run::Data(_));
+    if is_data(&spec) {
+        return Some(spec);
+    }
+    let subcommand = subcommands::lookup(spec.name, args.get(1)?)?;
+    Some(subcommand).filter(|s| is_data(s) && s.accepts(args.len()))
+}
+
 /// Runs one server command.
 pub(super) async fn run(
     connection: &mut Connection,
@@ -100,6 +116,8 @@ pub(super) async fn run(
         "watch" => return transaction::watch(connection, args).await,
         "shutdown" => return shutdown(connection, args),
         "save" => return save(connection, id).await,
+        "debug" => return debug::run(connection, id, args).await,
+        "migrate" => return migrate::run(connection, id, args).await,
         _ => {
             if matches!(spec.name, "info" | "config") {
                 // What it shows, or makes durable, must not lag behind this connection.
@@ -194,6 +212,7 @@ fn answer(
             transaction::unwatch(connection);
             reply.ok();
         }
+        "memory" => memory_command::run(connection, args, &mut reply)?,
         "command" => docs::command_reply(&mut reply, args).map_err(|e| e.text().to_owned())?,
         "config" => config(connection, args, &mut reply)?,
         "info" => {
@@ -229,10 +248,7 @@ fn answer(
             };
             reply.simple(connection.server.persistence.save_in_background(schedule)?);
         }
-        "debug" if !connection.server.config.snapshot().enable_debug_command => {
-            return Err(DEBUG_REFUSED.to_owned());
-        }
-        "debug" => debug(args, &mut reply)?,
+        "debug" => debug::answer(connection, args, &mut reply)?,
         other => unreachable!("{other} is in the command table without code in the server"),
     }
     Ok(())
@@ -389,7 +405,9 @@ fn config(
             reply.ok();
         }
         "resetstat" => {
-            connection.server.stats.reset();
+            let server = &connection.server;
+            let freed = server.memory.lazy_free().freed_objects();
+            server.stats.reset(freed);
             reply.ok();
         }
         "rewrite" => {
@@ -403,55 +421,6 @@ fn config(
         other => unreachable!("config|{other} is in the table without code here"),
     }
     Ok(())
-}
-
-/// Longest pause that DEBUG SLEEP makes.
-const SLEEP_MAX: Duration = Duration::from_secs(60);
-
-fn debug(args: Args<'_>, reply: &mut Reply<'_>) -> Result<(), String> {
-    match args.at(1).to_ascii_lowercase().as_slice() {
-        b"sleep" if args.len() == 3 => {
-            let seconds: f64 = str::from_utf8(args.at(2))
-                .ok()
-                .and_then(|text| text.parse().ok())
-                .ok_or_else(|| "ERR value is not a valid float".to_owned())?;
-            let pause = Duration::try_from_secs_f64(seconds)
-                .unwrap_or_default()
-                .min(SLEEP_MAX);
-            // Clients' tests use this to make a shard busy, which is what blocking it does.
-            std::thread::sleep(pause);
-            reply.ok();
-        }
-        b"panic" if args.len() == 2 => panic!("DEBUG PANIC"),
-        b"help" => help(
-            reply,
-            "DEBUG",
-            &[
-                ("PANIC", "Crash the server simulating a panic."),
-                ("SLEEP <seconds>", "Stop this shard for <seconds>."),
-            ],
-        ),
-        _ => return Err(unknown_subcommand(args, "DEBUG")),
-    }
-    Ok(())
-}
-
-/// The reply to `<COMMAND> HELP`, in Redis's form, for a command without rows of subcommands.
-fn help(reply: &mut Reply<'_>, command: &str, lines: &[(&str, &str)]) {
-    reply.array(lines.len() * 2 + 3);
-    let title = format!("{command} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
-    reply.simple(&title);
-    for (usage, text) in lines {
-        reply.simple(usage);
-        reply.simple(&format!("    {text}"));
-    }
-    reply.simple("HELP");
-    reply.simple("    Print this help.");
-}
-
-fn unknown_subcommand(args: Args<'_>, command: &str) -> String {
-    let name = String::from_utf8_lossy(&args.at(1)[..args.at(1).len().min(UNKNOWN_SHOWN_MAX)]);
-    format!("ERR unknown subcommand '{name}'. Try {command} HELP.")
 }
 
 /// CONFIG SET appendonly: the log begins or ends before the setting is noted.

@@ -13,7 +13,8 @@ use super::transaction;
 use crate::clients::{CMD_NONE, ClientHandle, Registration};
 use crate::server::Server;
 use bytes::{Buf, Bytes, BytesMut};
-use moon_commands::{CommandId, CommandSpec, Run, Scope, by_id, lookup};
+use moon_commands::evict::OUT_OF_MEMORY;
+use moon_commands::{CommandId, CommandSpec, Flags, Run, Scope, by_id, lookup};
 use moon_core::{Lsn, ShardId};
 use moon_resp::{Args, OwnedArgs, Parsed, Reply, RequestParser, Span};
 use moon_shard::mailbox::DataMessage;
@@ -73,10 +74,10 @@ pub(super) struct Connection {
     outgoing: Vec<Outgoing>,
 }
 
-/// How often a connection that waits for the durable mark looks at it: first, and then less and
-/// less often. Only CONFIG SET waits so.
-const DURABLE_PAUSE_MIN: Duration = Duration::from_millis(1);
-const DURABLE_PAUSE_MAX: Duration = Duration::from_millis(64);
+/// How often a connection that waits for a mark of the clock looks at it: first, and then less and
+/// less often. Only CONFIG SET and MIGRATE wait so.
+const MARK_PAUSE_MIN: Duration = Duration::from_millis(1);
+const MARK_PAUSE_MAX: Duration = Duration::from_millis(64);
 /// What a connection keeps from one read buffer to the next: enough for usual pipelines, and
 /// little enough for thousands of connections that each sent a long one some time.
 const SPANS_KEPT_MAX: usize = 1024;
@@ -550,22 +551,31 @@ impl Connection {
     pub(super) async fn durable_first(&mut self) -> Result<(), Close> {
         let target = std::mem::replace(&mut self.state.durable_first, Lsn::ZERO);
         let clock = Arc::clone(self.shard.clock());
-        let is_durable = || clock.durable() >= target;
-        if is_durable() {
+        self.passed(|| clock.durable() >= target).await
+    }
+
+    /// Waits until what is below `target` is committed: what shows it may leave for another server.
+    pub(super) async fn committed(&mut self, target: Lsn) -> Result<(), Close> {
+        let clock = Arc::clone(self.shard.clock());
+        self.passed(|| clock.committed() >= target).await
+    }
+
+    /// Waits until a mark of the clock has passed what the present command needs.
+    async fn passed(&mut self, is_passed: impl Fn() -> bool) -> Result<(), Close> {
+        if is_passed() {
             return Ok(());
         }
         self.flush();
-        let mut pause = DURABLE_PAUSE_MIN;
-        while !is_durable() {
+        let mut pause = MARK_PAUSE_MIN;
+        while !is_passed() {
             if self.client.is_killed() {
                 return Err(Close::Now);
             }
-            let waited =
-                tokio::time::timeout(pause, self.outlet.wait_until(|_| is_durable())).await;
+            let waited = tokio::time::timeout(pause, self.outlet.wait_until(|_| is_passed())).await;
             if waited == Ok(false) {
                 return Err(Close::Now);
             }
-            pause = (pause * 2).min(DURABLE_PAUSE_MAX);
+            pause = (pause * 2).min(MARK_PAUSE_MAX);
         }
         Ok(())
     }
@@ -635,31 +645,31 @@ impl Connection {
             transaction::queue(self, id, args);
             return Ok(());
         }
-        match spec.run {
-            Run::Server => commands::run(self, id, spec, args).await,
-            Run::Data(_) => match self.route_data(spec, args) {
-                Route::Here | Route::Alone => {
-                    self.execute_discardable(id, args);
-                    Ok(())
-                }
-                Route::To(shard) => {
-                    self.borrow_and_execute(ShardMask::default().with(shard), id, args)
-                        .await
-                }
-                Route::Borrow(mask) => self.borrow_and_execute(mask, id, args).await,
-            },
+        let Some(spec) = commands::data_spec(id, args) else {
+            return commands::run(self, id, spec, args).await;
+        };
+        match self.route_data(spec, args) {
+            Route::Here | Route::Alone => {
+                self.execute_discardable(spec, id, args);
+                Ok(())
+            }
+            Route::To(shard) => {
+                let mask = ShardMask::default().with(shard);
+                self.borrow_and_execute(mask, spec, id, args).await
+            }
+            Route::Borrow(mask) => self.borrow_and_execute(mask, spec, id, args).await,
         }
     }
 
     /// Runs a local command whose reply may be unwanted (CLIENT REPLY).
-    fn execute_discardable(&mut self, id: CommandId, args: Args<'_>) {
+    fn execute_discardable(&mut self, spec: &CommandSpec, id: CommandId, args: Args<'_>) {
         let shard = Rc::clone(&self.shard);
         let mut running = shard
             .begin()
             .expect("the data was home and nothing awaited since");
         let mut reply = Vec::new();
         let (db, protocol) = (self.state.db, self.state.protocol);
-        let depends_on = running.execute(id, args, db, protocol, &mut reply);
+        let depends_on = running.execute_as(spec, id, args, db, protocol, &mut reply);
         running.finish();
         self.write_dependent_reply(depends_on, |out| out.raw(&reply));
     }
@@ -668,20 +678,27 @@ impl Connection {
     async fn borrow_and_execute(
         &mut self,
         mask: ShardMask,
+        spec: &CommandSpec,
         id: CommandId,
         args: Args<'_>,
     ) -> Result<(), Close> {
         self.barrier().await?;
-        if let Some(misconf) = commands::refuses(self, by_id(id)) {
+        if let Some(misconf) = commands::refuses(self, spec) {
             let text = misconf.to_string();
             self.server.note_refusal(&self.shard, Some(id), &text);
             self.write_reply(|reply| reply.error(&text));
             return Ok(());
         }
+        if spec.flags.contains(Flags::DENYOOM) && !self.shard.has_memory() {
+            self.server
+                .note_refusal(&self.shard, Some(id), OUT_OF_MEMORY);
+            self.write_reply(|reply| reply.error(OUT_OF_MEMORY));
+            return Ok(());
+        }
         let mut borrowed = self.shard.borrow(mask).await;
         let mut reply = Vec::new();
         let (db, protocol) = (self.state.db, self.state.protocol);
-        let depends_on = borrowed.execute(id, args, db, protocol, &mut reply);
+        let depends_on = borrowed.execute_as(spec, id, args, db, protocol, &mut reply);
         let end = borrowed.commit();
         let depends_on = if depends_on == moon_store::THIS_TURN {
             end

@@ -3,7 +3,8 @@
 use super::commands;
 use super::pipeline::{Close, Connection};
 use super::session::{Queued, Transaction, Watch};
-use moon_commands::{CommandId, CommandSpec, Run, by_id};
+use moon_commands::evict::OUT_OF_MEMORY;
+use moon_commands::{CommandId, CommandSpec, Flags, by_id};
 use moon_core::{Lsn, ShardId, UnixMs};
 use moon_resp::{Args, Reply};
 use moon_shard::mailbox::DataMessage;
@@ -72,11 +73,18 @@ pub(super) fn discard(connection: &mut Connection) {
     connection.write_reply(|reply| reply.ok());
 }
 
-/// Forgets all watches. Those of other shards go by message, which nobody waits for.
+/// Forgets all watches.
 pub(super) fn unwatch(connection: &mut Connection) {
+    let watches = std::mem::take(&mut connection.state.watches);
+    forget(connection, watches.into_iter());
+    connection.client.watch.store(0, Relaxed);
+}
+
+/// Ends watches. Those of each shard go by message, which nobody waits for.
+pub(super) fn forget(connection: &Connection, watches: impl Iterator<Item = Watch>) {
     type OfShard = (ShardId, Vec<(DbIndex, Box<[u8]>)>);
     let mut by_shard: Vec<OfShard> = Vec::new();
-    for watch in connection.state.watches.drain(..) {
+    for watch in watches {
         match by_shard.iter_mut().find(|(shard, _)| *shard == watch.shard) {
             Some((_, keys)) => keys.push((watch.db, watch.key)),
             None => by_shard.push((watch.shard, vec![(watch.db, watch.key)])),
@@ -94,7 +102,6 @@ pub(super) fn unwatch(connection: &mut Connection) {
             .of(shard)
             .send_data(DataMessage::Visit(Box::new(visit)));
     }
-    connection.client.watch.store(0, Relaxed);
 }
 
 /// WATCH.
@@ -155,7 +162,8 @@ pub(super) async fn watch(connection: &mut Connection, args: Args<'_>) -> Result
     Ok(())
 }
 
-fn begin_watch(data: &mut ShardData, db: DbIndex, key: &[u8], now: UnixMs) -> Watch {
+/// Begins to watch a key.
+pub(super) fn begin_watch(data: &mut ShardData, db: DbIndex, key: &[u8], now: UnixMs) -> Watch {
     Watch {
         db,
         key: key.into(),
@@ -172,7 +180,8 @@ fn is_expired(data: &ShardData, db: DbIndex, key: &[u8], now: UnixMs) -> bool {
         .is_some_and(|deadline| deadline <= now)
 }
 
-fn is_unchanged(watch: &Watch, data: &ShardData, now: UnixMs) -> bool {
+/// Whether a key is as it was when the watch began.
+pub(super) fn is_unchanged(watch: &Watch, data: &ShardData, now: UnixMs) -> bool {
     data.watches.version(watch.db, &watch.key) == Some(watch.version)
         && (watch.was_expired || !is_expired(data, watch.db, &watch.key, now))
 }
@@ -203,13 +212,18 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
         connection.write_reply(|out| out.raw(&reply));
         return Ok(());
     }
+    if !has_memory(connection, &transaction) {
+        return refuse_for_memory(connection);
+    }
     let mut mask = ShardMask::default();
     for watch in &connection.state.watches {
         mask = mask.with(watch.shard);
     }
     for queued in &transaction.queue {
-        let shards = connection.shards_of(by_id(queued.id), queued.args.as_args());
-        mask = mask.union(shards);
+        let args = queued.args.as_args();
+        if let Some(spec) = commands::data_spec(queued.id, args) {
+            mask = mask.union(connection.shards_of(spec, args));
+        }
     }
     let own = ShardMask::default().with(connection.shard.id());
     let depends_on = if mask.is_empty() || mask == own {
@@ -231,6 +245,20 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
     }
     connection.write_dependent_reply(depends_on, |out| out.raw(&reply));
     connection.flush();
+    Ok(())
+}
+
+/// Whether a transaction can run, as far as memory goes: asked before it begins and before any
+/// data is borrowed, because within it nothing is evicted.
+fn has_memory(connection: &Connection, transaction: &Transaction) -> bool {
+    let grows = |queued: &Queued| by_id(queued.id).flags.contains(Flags::DENYOOM);
+    !transaction.queue.iter().any(grows) || connection.shard.has_memory()
+}
+
+fn refuse_for_memory(connection: &mut Connection) -> Result<(), Close> {
+    unwatch(connection);
+    let text = format!("EXECABORT Transaction discarded because of: {OUT_OF_MEMORY}");
+    connection.write_reply(|reply| reply.error(&text));
     Ok(())
 }
 
@@ -280,11 +308,11 @@ fn exec_here(connection: &mut Connection, transaction: &Transaction) -> (Vec<u8>
     running.begin_transaction();
     for queued in &transaction.queue {
         let args = queued.args.as_args();
-        let dependency = match by_id(queued.id).run {
-            Run::Server => commands::run_in_transaction(connection, queued.id, args, &mut replies),
-            Run::Data(_) => {
+        let dependency = match commands::data_spec(queued.id, args) {
+            None => commands::run_in_transaction(connection, queued.id, args, &mut replies),
+            Some(spec) => {
                 let (db, protocol) = (connection.state.db, connection.state.protocol);
-                running.execute(queued.id, args, db, protocol, &mut replies)
+                running.execute_as(spec, queued.id, args, db, protocol, &mut replies)
             }
         };
         depends_on = depends_on.max(dependency);
@@ -314,13 +342,14 @@ async fn exec_borrowed(
     }
     let mut replies = Vec::new();
     Reply::new(&mut replies, connection.state.protocol).array(transaction.queue.len());
+    borrowed.begin_transaction();
     for queued in &transaction.queue {
         let args = queued.args.as_args();
-        let dependency = match by_id(queued.id).run {
-            Run::Server => commands::run_in_transaction(connection, queued.id, args, &mut replies),
-            Run::Data(_) => {
+        let dependency = match commands::data_spec(queued.id, args) {
+            None => commands::run_in_transaction(connection, queued.id, args, &mut replies),
+            Some(spec) => {
                 let (db, protocol) = (connection.state.db, connection.state.protocol);
-                borrowed.execute(queued.id, args, db, protocol, &mut replies)
+                borrowed.execute_as(spec, queued.id, args, db, protocol, &mut replies)
             }
         };
         depends_on = depends_on.max(dependency);

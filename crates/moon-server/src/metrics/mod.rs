@@ -8,6 +8,7 @@
 
 pub mod text;
 
+use crate::info::MemoryInfo;
 use crate::persistence::PersistenceInfo;
 use crate::stats::ServerStats;
 use std::io;
@@ -60,8 +61,8 @@ pub trait Source: Send + Sync + 'static {
     fn lsn(&self) -> LsnNumbers;
     /// Whether clients should be sent here.
     fn readiness(&self) -> Readiness;
-    /// Bytes of memory in use.
-    fn memory_bytes(&self) -> u64;
+    /// What is known about memory.
+    fn memory(&self) -> MemoryInfo;
 }
 
 /// A source that comes when recovery is over; until then the server is alive and not ready.
@@ -227,8 +228,13 @@ mod tests {
         fn readiness(&self) -> Readiness {
             self.1.lock().unwrap().clone()
         }
-        fn memory_bytes(&self) -> u64 {
-            4096
+        fn memory(&self) -> MemoryInfo {
+            MemoryInfo {
+                used: 4096,
+                values: 1024,
+                committed: 5000,
+                ..MemoryInfo::default()
+            }
         }
     }
 
@@ -278,7 +284,9 @@ mod tests {
             "moon_lsn_head 10",
             "moon_commit_lag_bytes 3",
             "moon_commit_lag_seconds 1.5",
-            "moon_memory_bytes 4096",
+            "moon_memory_used_bytes 4096",
+            "moon_memory_bytes{kind=\"values\"} 1024",
+            "moon_memory_bytes{kind=\"allocator_overhead\"} 904",
             "moon_rdb_last_save_ok 1",
             "# HELP moon_rdb_changes_since_last_save Changes that no snapshot holds",
         ] {

@@ -3,7 +3,7 @@
 
 use super::Source;
 use crate::histogram::{HistogramValue, bucket_end};
-use crate::info::failing_word;
+use crate::info::{MemoryInfo, failing_word};
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use moon_aof::status::ShardStatus;
@@ -32,9 +32,14 @@ fn describe() {
     describe_counter!("moon_commands_total", "Commands executed, by name");
     describe_gauge!("moon_keys", "Keys per database");
     describe_counter!("moon_expired_keys_total", "Keys that expired");
+    describe_counter!("moon_expired_fields_total", "Fields of hashes that expired");
     describe_counter!("moon_keyspace_hits_total", "Look-ups that found a key");
     describe_counter!("moon_keyspace_misses_total", "Look-ups that found none");
-    describe_gauge!("moon_memory_bytes", "Memory in use");
+    describe_counter!(
+        "moon_evicted_keys_total",
+        "Keys removed because memory had run out"
+    );
+    describe_memory();
     describe_counter!("moon_aof_bytes_total", "Bytes appended to the log");
     describe_gauge!(
         "moon_aof_inflight_bytes",
@@ -73,6 +78,23 @@ fn describe() {
     );
     describe_gauge!("moon_lsn_durable", "Position up to which the log is synced");
     describe_gauge!("moon_ready", "1 if /readyz answers 200");
+}
+
+fn describe_memory() {
+    describe_gauge!("moon_memory_bytes", "Memory in use, by what it is used for");
+    describe_gauge!(
+        "moon_memory_used_bytes",
+        "Memory in use, as the allocator counts it"
+    );
+    describe_gauge!(
+        "moon_memory_counted_bytes",
+        "Memory that counts towards maxmemory"
+    );
+    describe_gauge!("moon_memory_limit_bytes", "maxmemory, or 0");
+    describe_gauge!(
+        "moon_lazyfree_pending_objects",
+        "Values that wait to be freed"
+    );
 }
 
 fn describe_snapshots() {
@@ -125,6 +147,7 @@ fn publish(source: &dyn Source) {
     counter!("moon_connections_total").absolute(stats.connections_received());
     counter!("moon_rejected_connections_total").absolute(stats.rejected_connections());
     counter!("moon_expired_keys_total").absolute(stats.sum(|s| &s.expired_keys));
+    counter!("moon_expired_fields_total").absolute(stats.sum(|s| &s.expired_subkeys));
     counter!("moon_keyspace_hits_total").absolute(stats.sum(|s| &s.keyspace_hits));
     counter!("moon_keyspace_misses_total").absolute(stats.sum(|s| &s.keyspace_misses));
     counter!("moon_aof_bytes_total").absolute(stats.sum(|s| &s.aof_bytes));
@@ -148,7 +171,8 @@ fn publish(source: &dyn Source) {
     let (done, total) = snapshots.keys.unwrap_or_default();
     gauge!("moon_snapshot_keys_done").set(number(done));
     gauge!("moon_snapshot_keys_total").set(number(total));
-    gauge!("moon_memory_bytes").set(number(source.memory_bytes()));
+    counter!("moon_evicted_keys_total").absolute(stats.sum(|s| &s.evicted_keys));
+    publish_memory(&source.memory());
     for (n, shard) in stats.shards().iter().enumerate() {
         gauge!("moon_aof_inflight_bytes", "shard" => n.to_string())
             .set(number(shard.inflight_bytes.get()));
@@ -172,6 +196,29 @@ fn publish(source: &dyn Source) {
         .set(number(stats.recovery_truncated_bytes.load(Relaxed)));
     let ready = source.readiness() == super::Readiness::Ready;
     gauge!("moon_ready").set(f64::from(u8::from(ready)));
+}
+
+fn publish_memory(memory: &MemoryInfo) {
+    let kinds = [
+        ("keyspace", memory.keyspace),
+        ("values", memory.values),
+        ("expiry", memory.expiry),
+        ("aof_in_flight", memory.aof_in_flight),
+        ("client_buffers", memory.clients),
+        ("replication", 0),
+        (
+            "allocator_overhead",
+            memory.committed.saturating_sub(memory.used),
+        ),
+    ];
+    for (kind, bytes) in kinds {
+        gauge!("moon_memory_bytes", "kind" => kind).set(number(bytes));
+    }
+    gauge!("moon_memory_used_bytes").set(number(memory.used));
+    let counted = memory.used.saturating_sub(memory.not_counted);
+    gauge!("moon_memory_counted_bytes").set(number(counted));
+    gauge!("moon_memory_limit_bytes").set(number(memory.maxmemory));
+    gauge!("moon_lazyfree_pending_objects").set(number(memory.lazyfree_pending));
 }
 
 /// How the log of one shard is.

@@ -9,7 +9,7 @@ use moon_resp::{Args, OwnedArgs, Protocol, Reply, Span};
 use moon_shard::mailbox::{ControlMessage, DataMessage};
 use moon_shard::shard::Shared;
 use moon_shard::{
-    Batch, BatchCommand, Directory, Gate, LazyFree, NoObserver, Session, SessionId, Shard,
+    Batch, BatchCommand, Directory, Gate, LazyFree, Memory, NoObserver, Session, SessionId, Shard,
     ShardConfig, ShardMask, ShardSeed, spawn,
 };
 use moon_store::{ShardData, THIS_TURN};
@@ -31,6 +31,7 @@ pub(crate) struct World {
     pub(crate) count: ShardCount,
     pub(crate) directory: Directory,
     pub(crate) disks: Vec<Arc<Disk>>,
+    pub(crate) memory: Arc<Memory>,
     frames: Frames,
     next_session: AtomicU64,
     stops: Vec<oneshot::Sender<()>>,
@@ -49,7 +50,15 @@ impl World {
         let directory = Directory::new(count);
         let failing_logs = Arc::default();
         let frames = Frames::default();
-        let lazy_free = LazyFree::start().unwrap();
+        let written = Arc::clone(&frames);
+        // The history stays here, where a real one goes to the disk.
+        let used = move || {
+            let frames = written.lock().unwrap();
+            let history: usize = frames.iter().map(|frame| frame.payload.len()).sum();
+            moon_alloc::allocated().saturating_sub(history as u64)
+        };
+        let free = LazyFree::start().unwrap();
+        let memory = Memory::measured(count, free, Box::new(used));
         let (mut disks, mut stops, mut threads) = (vec![], vec![], vec![]);
         for id in count.ids() {
             let disk = Disk::new(Lane::new(Arc::clone(&clock), id));
@@ -70,7 +79,7 @@ impl World {
                     directory: directory.clone(),
                     clock: Arc::clone(&clock),
                     failing_logs: Arc::clone(&failing_logs),
-                    lazy_free: lazy_free.clone(),
+                    memory: Arc::clone(&memory),
                 },
                 data: Box::new(ShardData::new(id, DATABASES, true)),
                 log: Box::new(log),
@@ -84,6 +93,7 @@ impl World {
         World {
             count,
             directory,
+            memory,
             disks,
             frames,
             next_session: AtomicU64::new(1),

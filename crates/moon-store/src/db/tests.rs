@@ -244,22 +244,30 @@ fn memory_comes_back_when_keys_leave() {
     assert!(db.memory() < empty + 20_000, "{}", db.memory());
 }
 
+fn at(seconds: u64) -> AccessRule {
+    AccessRule::Recency {
+        now: AccessClock::from_seconds(seconds),
+    }
+}
+
 #[test]
 fn access_clocks_are_kept_per_key() {
     let mut db = Db::default();
-    db.set_clock(AccessClock::from_seconds(100));
+    db.set_access(at(100));
     let (a, b) = (Key::new(b"a"), Key::new(b"b"));
     db.insert(a, Value::from_int(1), None);
     db.insert(b, Value::from_int(1), Some(UnixMs(5)));
     let now = AccessClock::from_seconds(150);
     assert_eq!(db.idle_seconds(a, now), Some(50));
-    assert!(db.touch(a, now));
-    let (value, deadline) = db.get_and_touch(b, AccessClock::from_seconds(120)).unwrap();
+    db.set_access(at(150));
+    assert!(db.touch(a));
+    db.set_access(at(120));
+    let (value, deadline) = db.get_and_touch(b).unwrap();
     assert_eq!((value.as_int(), deadline), (Some(1), Some(UnixMs(5))));
     assert_eq!(db.idle_seconds(a, now), Some(0));
     assert_eq!(db.idle_seconds(b, now), Some(30));
     assert_eq!(db.idle_seconds(Key::new(b"c"), now), None);
-    assert!(!db.touch(Key::new(b"c"), now));
+    assert!(!db.touch(Key::new(b"c")));
 }
 
 #[test]

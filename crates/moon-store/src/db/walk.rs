@@ -361,7 +361,7 @@ impl Db {
             return;
         };
         let (_, _, next) = self.table.segment_from(at);
-        let (heap, expires) = (&mut self.heap, &mut self.expires);
+        let (heap, expires, due_hashes) = (&mut self.heap, &mut self.expires, &mut self.due_hashes);
         self.table.retain_in_segment(at, |entry| {
             let key = Key::new(entry.key());
             let is_needed = !walk.has_passed(position(key.hash))
@@ -371,6 +371,9 @@ impl Db {
                 return true;
             }
             *heap -= entry.memory();
+            if let Some(at) = entry.value.next_field_deadline() {
+                due_hashes.remove(at, key.bytes);
+            }
             if entry.key.has_deadline()
                 && let Some(expire) = expires.remove(key)
             {

@@ -264,16 +264,22 @@ impl<E: Entry> Dict<E> {
     /// Stores an entry in place of the one with the same name; whether there was none. One of the
     /// same length is overwritten where it is.
     pub fn put(&mut self, entry: &[u8]) -> bool {
-        self.store::<true>(entry)
+        self.store::<true>(entry, |_| {})
+    }
+
+    /// As [`Dict::put`]; shows the entry that is replaced.
+    #[inline]
+    pub fn swap(&mut self, entry: &[u8], replaced: impl FnOnce(&[u8])) -> bool {
+        self.store::<true>(entry, replaced)
     }
 
     /// Stores an entry unless there is one with the same name; whether there was none.
     pub fn add(&mut self, entry: &[u8]) -> bool {
-        self.store::<false>(entry)
+        self.store::<false>(entry, |_| {})
     }
 
     #[inline]
-    fn store<const REPLACE: bool>(&mut self, entry: &[u8]) -> bool {
+    fn store<const REPLACE: bool>(&mut self, entry: &[u8], replaced: impl FnOnce(&[u8])) -> bool {
         if self.buckets == 0 {
             self.push_bucket(Bucket::default());
         }
@@ -282,10 +288,11 @@ impl<E: Entry> Dict<E> {
         let index = self.bucket_of(hash);
         let bucket = self.bucket_mut(index);
         let found = bucket.find(tag_of(hash), |entry| E::name(entry) == name);
-        if let Some(at) = found
-            && (!REPLACE || bucket.overwrite(at, entry))
-        {
-            return false;
+        if let Some(at) = found {
+            replaced(bucket.entry(at));
+            if !REPLACE || bucket.overwrite(at, entry) {
+                return false;
+            }
         }
         let before = bucket.heap();
         if let Some(at) = found {
@@ -306,6 +313,12 @@ impl<E: Entry> Dict<E> {
 
     /// Removes the entry called `name`. Returns whether it was there.
     pub fn remove(&mut self, name: &[u8]) -> bool {
+        self.take(name, |_| {})
+    }
+
+    /// As [`Dict::remove`]; shows the entry before it goes.
+    #[inline]
+    pub fn take(&mut self, name: &[u8], taken: impl FnOnce(&[u8])) -> bool {
         if self.is_empty() {
             return false;
         }
@@ -315,6 +328,7 @@ impl<E: Entry> Dict<E> {
         let Some(at) = bucket.find(tag_of(hash), |entry| E::name(entry) == name) else {
             return false;
         };
+        taken(bucket.entry(at));
         let before = bucket.heap();
         bucket.remove(at);
         let after = bucket.heap();

@@ -1,28 +1,72 @@
-//! Hashes: fields with values.
+//! Hashes: fields with values, and deadlines of fields.
+//!
+//! * `entry`: a field as the large form keeps it.
+//! * [`live`]: the fields that are there at a given time, which is what commands see.
+//!
+//! A hash whose fields have no deadlines pays nothing for them. The first deadline gives it a
+//! set of its fields in the order of their deadlines; the deadline itself stands with the field.
+
+pub mod live;
+
+mod entry;
 
 use super::dict::{self, Dict};
 use super::pack::{self, Pack};
-use super::{Cursor, Encoding, PackLimits};
+use super::{Cursor, Encoding, PackLimits, scaled};
+use crate::db::Deadline;
+use crate::due::DueSet;
+use entry::{FieldEntry, join, split};
+use live::LiveFields;
+use moon_core::UnixMs;
 
-/// Fields with values.
+/// Fields with values. Knows nothing of "now": a field past its deadline is present here until
+/// somebody removes it.
 ///
 /// In the small form fields keep the order in which they came.
+///
+/// # Invariants
+/// * `due` holds exactly the fields that have a deadline, under it.
+/// * The small form has three entries per field if there is a `due`, and else two.
 #[derive(Clone, Debug)]
 pub struct Hash {
     form: Form,
+    /// The fields with deadlines. Made by the first one and then kept, as the encoding that
+    /// OBJECT ENCODING names is.
+    due: Option<Box<DueSet>>,
 }
 
 #[derive(Clone, Debug)]
 enum Form {
-    /// Field, value, field, value, ...
+    /// Field, value, field, value, ... or field, value, deadline, field, value, deadline, ...
+    /// where a deadline is 8 bytes or none.
     Packed(Pack),
-    Table(Dict<FieldValue>),
+    Table(Dict<FieldEntry>),
+}
+
+/// A field with its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field<'a> {
+    /// The field itself.
+    pub name: &'a [u8],
+    /// Its value.
+    pub value: &'a [u8],
+    /// When the field expires.
+    pub deadline: Deadline,
+}
+
+impl Field<'_> {
+    /// Whether it is past its deadline.
+    #[must_use]
+    pub fn has_expired(&self, now: UnixMs) -> bool {
+        self.deadline.is_some_and(|at| at <= now)
+    }
 }
 
 impl Default for Hash {
     fn default() -> Self {
         Hash {
             form: Form::Packed(Pack::default()),
+            due: None,
         }
     }
 }
@@ -32,7 +76,7 @@ impl Hash {
     #[must_use]
     pub fn len(&self) -> usize {
         match &self.form {
-            Form::Packed(pack) => pack.len() / 2,
+            Form::Packed(pack) => pack.len() / self.stride(),
             Form::Table(dict) => dict.len(),
         }
     }
@@ -43,43 +87,94 @@ impl Hash {
         self.len() == 0
     }
 
-    /// The value of a field.
+    /// Entries of the small form per field.
+    fn stride(&self) -> usize {
+        if self.due.is_some() { 3 } else { 2 }
+    }
+
+    /// A field with its value and deadline.
     #[must_use]
-    pub fn get(&self, field: &[u8]) -> Option<&[u8]> {
+    pub fn field(&self, name: &[u8]) -> Option<Field<'_>> {
         match &self.form {
             Form::Packed(pack) => {
-                let (_, value) = pack.at(pack.find(field, 2)?);
-                Some(pack.at(value).0)
+                let (name, behind) = pack.at(pack.find(name, self.stride())?);
+                let (value, behind) = pack.at(behind);
+                let deadline = match self.due {
+                    Some(_) => unpack_deadline(pack.at(behind).0),
+                    None => None,
+                };
+                Some(Field {
+                    name,
+                    value,
+                    deadline,
+                })
             }
-            Form::Table(dict) => dict.get(field).map(|entry| split(entry).1),
+            Form::Table(dict) => dict.get(name).map(split),
         }
+    }
+
+    /// The value of a field.
+    #[must_use]
+    pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        self.field(name).map(|field| field.value)
     }
 
     /// Whether the field is there.
     #[must_use]
-    pub fn contains(&self, field: &[u8]) -> bool {
+    pub fn contains(&self, name: &[u8]) -> bool {
         match &self.form {
-            Form::Packed(pack) => pack.find(field, 2).is_some(),
-            Form::Table(dict) => dict.get(field).is_some(),
+            Form::Packed(pack) => pack.find(name, self.stride()).is_some(),
+            Form::Table(dict) => dict.get(name).is_some(),
         }
     }
 
-    /// Stores the value of a field; whether the field is new.
-    pub fn set(&mut self, field: &[u8], value: &[u8], limits: PackLimits) -> bool {
-        if field.len().max(value.len()) > limits.value_bytes {
+    /// Stores the value of a field, which then has no deadline; whether the field is new.
+    pub fn set(&mut self, name: &[u8], value: &[u8], limits: PackLimits) -> bool {
+        if self.due.is_some() {
+            self.set_deadline(name, None);
+        }
+        self.put(
+            Field {
+                name,
+                value,
+                deadline: None,
+            },
+            limits,
+        )
+    }
+
+    /// Stores the value of a field, which keeps its deadline; whether the field is new.
+    pub fn set_keeping_deadline(&mut self, name: &[u8], value: &[u8], limits: PackLimits) -> bool {
+        let deadline = match self.due {
+            Some(_) => self.field(name).and_then(|field| field.deadline),
+            None => None,
+        };
+        self.put(
+            Field {
+                name,
+                value,
+                deadline,
+            },
+            limits,
+        )
+    }
+
+    /// Stores a field whose deadline, if it is there, is this one already.
+    fn put(&mut self, field: Field<'_>, limits: PackLimits) -> bool {
+        if field.name.len().max(field.value.len()) > limits.value_bytes {
             self.use_table();
         }
+        let stride = self.stride();
         match &mut self.form {
-            Form::Table(dict) => dict.put(&join(field, value)),
+            Form::Table(dict) => dict.put(&join(field)),
             Form::Packed(pack) => {
-                if let Some(at) = pack.find(field, 2) {
+                if let Some(at) = pack.find(field.name, stride) {
                     let (_, value_at) = pack.at(at);
-                    pack.replace(value_at, value);
+                    pack.replace(value_at, field.value);
                     return false;
                 }
-                pack.push_back(field);
-                pack.push_back(value);
-                if pack.len() / 2 > limits.entries {
+                push_packed(pack, field, stride);
+                if pack.len() / stride > limits.entries {
                     self.use_table();
                 }
                 true
@@ -89,62 +184,189 @@ impl Hash {
 
     /// Stores a field that is not there, which the caller has made sure of: without looking for
     /// it, which in the small form takes time in proportion to the fields.
-    pub fn push(&mut self, field: &[u8], value: &[u8], limits: PackLimits) {
-        if field.len().max(value.len()) > limits.value_bytes || self.len() >= limits.entries {
+    pub fn push(&mut self, field: Field<'_>, limits: PackLimits) {
+        if field.name.len().max(field.value.len()) > limits.value_bytes
+            || self.len() >= limits.entries
+        {
             self.use_table();
         }
+        if let Some(at) = field.deadline {
+            self.keep_deadlines().insert(at, field.name);
+        }
+        let stride = self.stride();
         match &mut self.form {
             Form::Table(dict) => {
-                let is_new = dict.put(&join(field, value));
+                let is_new = dict.put(&join(field));
                 debug_assert!(is_new, "the field is there already");
             }
             Form::Packed(pack) => {
-                debug_assert!(pack.find(field, 2).is_none(), "the field is there already");
-                pack.push_back(field);
-                pack.push_back(value);
+                debug_assert!(
+                    pack.find(field.name, stride).is_none(),
+                    "the field is there already"
+                );
+                push_packed(pack, field, stride);
             }
         }
     }
 
-    /// Removes a field; whether it was there.
-    pub fn remove(&mut self, field: &[u8]) -> bool {
+    /// Sets or clears the deadline of a field; whether the field is there.
+    pub fn set_deadline(&mut self, name: &[u8], deadline: Deadline) -> bool {
+        let Some(old) = self.field(name) else {
+            return false;
+        };
+        let had = old.deadline;
+        if had == deadline {
+            return true;
+        }
+        let due = self.keep_deadlines();
+        if let Some(at) = had {
+            due.remove(at, name);
+        }
+        if let Some(at) = deadline {
+            due.insert(at, name);
+        }
         match &mut self.form {
-            Form::Packed(pack) => match pack.find(field, 2) {
+            Form::Table(dict) => {
+                if let Some(field) = dict.get(name).map(split) {
+                    let entry = join(Field { deadline, ..field });
+                    dict.put(&entry);
+                }
+            }
+            Form::Packed(pack) => {
+                if let Some(at) = pack.find(name, 3) {
+                    let (_, value_at) = pack.at(at);
+                    let (_, deadline_at) = pack.at(value_at);
+                    pack.replace(deadline_at, packed_deadline(deadline).as_slice());
+                }
+            }
+        }
+        true
+    }
+
+    /// Removes a field; whether it was there.
+    pub fn remove(&mut self, name: &[u8]) -> bool {
+        if self.due.is_some() {
+            self.set_deadline(name, None);
+        }
+        let stride = self.stride();
+        match &mut self.form {
+            Form::Packed(pack) => match pack.find(name, stride) {
                 Some(at) => {
-                    pack.remove(at, 2);
+                    pack.remove(at, stride);
                     true
                 }
                 None => false,
             },
-            Form::Table(dict) => dict.remove(field),
+            Form::Table(dict) => dict.remove(name),
         }
     }
 
-    /// All fields with their values.
+    /// A field chosen by the random number `r`, each about as likely as any other.
     #[must_use]
-    pub fn iter(&self) -> Iter<'_> {
-        Iter(match &self.form {
-            Form::Packed(pack) => Walk::Packed(pack.iter()),
+    pub fn random(&self, r: u64) -> Option<Field<'_>> {
+        match &self.form {
+            Form::Packed(_) => self.fields().nth(scaled(r, self.len())),
+            Form::Table(dict) => dict.random(r).map(split),
+        }
+    }
+
+    /// Visits fields from a cursor on and returns the cursor to go on with; 0 begins, and 0 says
+    /// that the end was reached. A field that is there throughout is visited at least once
+    /// between the two. About `count` fields are visited, and all at once in the small form.
+    pub fn scan(&self, cursor: u64, count: usize, visit: &mut dyn FnMut(Field<'_>)) -> u64 {
+        match &self.form {
+            Form::Packed(_) => {
+                self.fields().for_each(visit);
+                0
+            }
+            Form::Table(dict) => dict.scan(cursor, count, &mut |entry| visit(split(entry))),
+        }
+    }
+
+    /// All fields.
+    #[must_use]
+    pub fn fields(&self) -> Fields<'_> {
+        Fields(match &self.form {
+            Form::Packed(pack) => Walk::Packed {
+                walk: pack.iter(),
+                stride: self.stride(),
+            },
             Form::Table(dict) => Walk::Table(dict.iter()),
         })
     }
 
-    /// The field and value at the cursor, which moves on; `None` at the end. Constant time.
+    /// All fields with their values.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> + Clone {
+        self.fields().map(|field| (field.name, field.value))
+    }
+
+    /// The fields that are there at `now`.
     #[must_use]
-    pub fn next_from(&self, cursor: &mut Cursor) -> Option<(&[u8], &[u8])> {
+    pub fn at(&self, now: UnixMs) -> LiveFields<'_> {
+        LiveFields::new(self, now)
+    }
+
+    /// The field at the cursor, which moves on; `None` at the end. Constant time.
+    #[must_use]
+    pub fn next_from(&self, cursor: &mut Cursor) -> Option<Field<'_>> {
         match &self.form {
             Form::Packed(pack) => {
-                let field = pack.next_from(&mut cursor.at)?;
-                Some((field, pack.next_from(&mut cursor.at)?))
+                let name = pack.next_from(&mut cursor.at)?;
+                let value = pack.next_from(&mut cursor.at)?;
+                let deadline = match self.due {
+                    Some(_) => unpack_deadline(pack.next_from(&mut cursor.at)?),
+                    None => None,
+                };
+                Some(Field {
+                    name,
+                    value,
+                    deadline,
+                })
             }
             Form::Table(dict) => Some(split(dict.next_from(cursor)?)),
         }
+    }
+
+    /// The earliest deadline of a field.
+    #[inline]
+    #[must_use]
+    pub fn next_deadline(&self) -> Deadline {
+        self.due.as_ref()?.first()
+    }
+
+    /// How many fields have a deadline.
+    #[must_use]
+    pub fn volatile_len(&self) -> usize {
+        self.due.as_ref().map_or(0, |due| due.len())
+    }
+
+    /// Whether fields are past their deadline.
+    #[inline]
+    #[must_use]
+    pub fn has_expired_fields(&self, now: UnixMs) -> bool {
+        self.next_deadline().is_some_and(|at| at <= now)
+    }
+
+    /// Whether all fields are past their deadlines, so that the hash counts as gone.
+    #[inline]
+    #[must_use]
+    pub fn has_expired(&self, now: UnixMs) -> bool {
+        match &self.due {
+            Some(due) => due.len() == self.len() && due.last().is_some_and(|at| at <= now),
+            None => false,
+        }
+    }
+
+    /// The fields past their deadline, the earliest first.
+    pub fn expired_fields(&self, now: UnixMs) -> impl Iterator<Item = &[u8]> {
+        self.due.iter().flat_map(move |due| due.until(now))
     }
 
     /// The internal form.
     #[must_use]
     pub fn encoding(&self) -> Encoding {
         match &self.form {
+            Form::Packed(_) if self.due.is_some() => Encoding::ListpackEx,
             Form::Packed(_) => Encoding::Listpack,
             Form::Table(_) => Encoding::Hashtable,
         }
@@ -153,187 +375,134 @@ impl Hash {
     /// Bytes of memory.
     #[must_use]
     pub fn memory(&self) -> usize {
+        let due = (self.due.as_ref()).map_or(0, |due| size_of::<DueSet>() + due.memory());
         size_of::<Hash>()
+            + due
             + match &self.form {
                 Form::Packed(pack) => pack.memory(),
                 Form::Table(dict) => dict.memory(),
             }
     }
 
+    /// # Panics
+    /// When an invariant of the hash does not hold. Visits everything.
+    pub fn self_check(&self) {
+        let mut volatile = 0;
+        for field in self.fields() {
+            if let Some(at) = field.deadline {
+                volatile += 1;
+                let is_due = (self.due.as_ref()).is_some_and(|due| due.contains(at, field.name));
+                assert!(is_due, "a deadline that nobody would look at");
+            }
+        }
+        assert_eq!(volatile, self.volatile_len(), "fields with a deadline");
+        if let Form::Packed(pack) = &self.form {
+            assert_eq!(pack.len() % self.stride(), 0, "entries per field");
+        }
+    }
+
+    /// The fields with deadlines, for which there is room from here on.
+    fn keep_deadlines(&mut self) -> &mut DueSet {
+        if self.due.is_none()
+            && let Form::Packed(pack) = &mut self.form
+        {
+            let mut wider = Pack::default();
+            for (index, entry) in pack.iter().enumerate() {
+                wider.push_back(entry);
+                if index % 2 == 1 {
+                    wider.push_back(b"");
+                }
+            }
+            *pack = wider;
+        }
+        self.due.get_or_insert_default()
+    }
+
     fn use_table(&mut self) {
         if let Form::Packed(_) = &self.form {
             let mut dict = Dict::default();
-            for (field, value) in self.iter() {
-                dict.put(&join(field, value));
+            for field in self.fields() {
+                dict.put(&join(field));
             }
             self.form = Form::Table(dict);
         }
     }
 }
 
-/// The fields and values of a [`struct@Hash`].
+fn push_packed(pack: &mut Pack, field: Field<'_>, stride: usize) {
+    pack.push_back(field.name);
+    pack.push_back(field.value);
+    if stride == 3 {
+        pack.push_back(packed_deadline(field.deadline).as_slice());
+    }
+}
+
+/// A deadline as the small form keeps it.
+fn packed_deadline(deadline: Deadline) -> PackedDeadline {
+    PackedDeadline {
+        bytes: deadline.unwrap_or_default().0.to_le_bytes(),
+        len: if deadline.is_some() { 8 } else { 0 },
+    }
+}
+
+struct PackedDeadline {
+    bytes: [u8; 8],
+    len: usize,
+}
+
+impl PackedDeadline {
+    fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+fn unpack_deadline(entry: &[u8]) -> Deadline {
+    let bytes = entry.first_chunk::<8>()?;
+    Some(UnixMs(i64::from_le_bytes(*bytes)))
+}
+
+/// The fields of a [`struct@Hash`].
 #[derive(Clone, Debug)]
-pub struct Iter<'a>(Walk<'a>);
+pub struct Fields<'a>(Walk<'a>);
 
 #[derive(Clone, Debug)]
 enum Walk<'a> {
-    Packed(pack::Iter<'a>),
+    Packed { walk: pack::Iter<'a>, stride: usize },
     Table(dict::Iter<'a>),
 }
 
-impl<'a> Iterator for Iter<'a> {
-    type Item = (&'a [u8], &'a [u8]);
+impl<'a> Iterator for Fields<'a> {
+    type Item = Field<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         match &mut self.0 {
-            Walk::Packed(walk) => Some((walk.next()?, walk.next()?)),
+            Walk::Packed { walk, stride } => {
+                let (name, value) = (walk.next()?, walk.next()?);
+                let deadline = match stride {
+                    3 => unpack_deadline(walk.next()?),
+                    _ => None,
+                };
+                Some(Field {
+                    name,
+                    value,
+                    deadline,
+                })
+            }
             Walk::Table(walk) => walk.next().map(split),
         }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         let left = match &self.0 {
-            Walk::Packed(walk) => walk.len() / 2,
+            Walk::Packed { walk, stride } => walk.len() / stride,
             Walk::Table(walk) => walk.len(),
         };
         (left, Some(left))
     }
 }
 
-impl ExactSizeIterator for Iter<'_> {}
-
-/// An entry of the large form: the field's length in base 128, lowest digit first, all digits but
-/// the last with the top bit set; the field; the value.
-#[derive(Clone, Debug)]
-struct FieldValue;
-
-impl dict::Entry for FieldValue {
-    #[inline]
-    fn name(entry: &[u8]) -> &[u8] {
-        split(entry).0
-    }
-}
-
-fn join(field: &[u8], value: &[u8]) -> Box<[u8]> {
-    let mut digits = [0_u8; 10];
-    let mut used = 0;
-    let mut rest = field.len();
-    loop {
-        let digit = u8::try_from(rest & 0x7F).expect("seven bits");
-        rest >>= 7;
-        digits[used] = if rest == 0 { digit } else { digit | 0x80 };
-        used += 1;
-        if rest == 0 {
-            break;
-        }
-    }
-    let mut entry = Vec::with_capacity(used + field.len() + value.len());
-    entry.extend_from_slice(&digits[..used]);
-    entry.extend_from_slice(field);
-    entry.extend_from_slice(value);
-    entry.into_boxed_slice()
-}
-
-#[inline]
-fn split(entry: &[u8]) -> (&[u8], &[u8]) {
-    let (mut len, mut used) = (0, 0);
-    loop {
-        let digit = entry[used];
-        len |= usize::from(digit & 0x7F) << (7 * used);
-        used += 1;
-        if digit & 0x80 == 0 {
-            break;
-        }
-    }
-    entry[used..].split_at(len)
-}
+impl ExactSizeIterator for Fields<'_> {}
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::BTreeMap;
-
-    const LIMITS: PackLimits = PackLimits {
-        entries: 8,
-        value_bytes: 16,
-    };
-
-    fn text() -> impl Strategy<Value = Vec<u8>> {
-        prop_oneof![
-            8 => (0..24_u8).prop_map(|n| vec![b'f', n]),
-            1 => (0..20_usize).prop_map(|n| vec![b'x'; n * 20]),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn hash_behaves_like_a_map(
-            entries in 0_usize..24,
-            steps in proptest::collection::vec((0..3_u8, text(), text()), 0..120),
-        ) {
-            let limits = PackLimits { entries, ..LIMITS };
-            let mut hash = Hash::default();
-            let mut model = BTreeMap::new();
-            for (what, field, value) in steps {
-                if what > 1 && !hash.contains(&field) {
-                    hash.push(&field, &value, limits);
-                    model.insert(field, value);
-                } else if what > 0 {
-                    prop_assert_eq!(
-                        hash.set(&field, &value, limits),
-                        model.insert(field, value).is_none()
-                    );
-                } else {
-                    prop_assert_eq!(hash.remove(&field), model.remove(&field).is_some());
-                }
-                if hash.encoding() == Encoding::Listpack {
-                    prop_assert!(hash.len() <= entries);
-                }
-            }
-            prop_assert_eq!(hash.len(), model.len());
-            let mut all: Vec<_> = hash.iter().collect();
-            let mut cursor = Cursor::default();
-            for pair in &all {
-                prop_assert_eq!(hash.next_from(&mut cursor), Some(*pair));
-            }
-            prop_assert_eq!(hash.next_from(&mut cursor), None);
-            all.sort_unstable();
-            let expected: Vec<_> =
-                model.iter().map(|(f, v)| (f.as_slice(), v.as_slice())).collect();
-            prop_assert_eq!(all, expected);
-            for (field, value) in &model {
-                prop_assert!(hash.contains(field));
-                prop_assert_eq!(hash.get(field), Some(value.as_slice()));
-            }
-        }
-    }
-
-    #[test]
-    fn a_small_hash_keeps_insertion_order() {
-        let mut hash = Hash::default();
-        for field in [b"c", b"a", b"b"] {
-            hash.set(field, b"1", LIMITS);
-        }
-        hash.set(b"a", b"a longer value", LIMITS);
-        let fields: Vec<_> = hash.iter().map(|(field, _)| field).collect();
-        assert_eq!(fields, [b"c", b"a", b"b"]);
-    }
-
-    #[test]
-    fn the_form_changes_beyond_the_thresholds_and_stays() {
-        let mut hash = Hash::default();
-        for field in 0..8_u8 {
-            hash.set(&[field], &[b'v'; 16], LIMITS);
-        }
-        assert_eq!(hash.encoding(), Encoding::Listpack);
-        hash.set(b"ninth", b"", LIMITS);
-        assert_eq!(hash.encoding(), Encoding::Hashtable);
-        hash.remove(b"ninth");
-        assert_eq!(hash.encoding(), Encoding::Hashtable);
-
-        let mut hash = Hash::default();
-        hash.set(b"f", &[b'v'; 17], LIMITS);
-        assert_eq!(hash.encoding(), Encoding::Hashtable);
-    }
-}
+mod tests;

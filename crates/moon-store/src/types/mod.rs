@@ -8,7 +8,7 @@
 //! In reading order:
 //! * [`pack`]: [`Pack`], byte strings in one buffer, cheap at both ends.
 //! * [`dict`]: [`Dict`], the large form of hashes and sets: entries found by name, packed.
-//! * [`mod@hash`]: [`struct@Hash`], fields with values.
+//! * [`mod@hash`]: [`struct@Hash`], fields with values and deadlines.
 //! * [`list`]: [`List`], elements in order.
 //! * [`set`]: [`Set`], distinct members.
 //! * [`zset`]: [`ZSet`], distinct members with scores, in order.
@@ -23,7 +23,8 @@ pub mod stream;
 pub mod zset;
 
 pub use dict::Dict;
-pub use hash::Hash;
+pub use hash::live::LiveFields;
+pub use hash::{Field, Hash};
 pub use list::{End, List, NodeLimit};
 pub use pack::Pack;
 pub use set::{Member, Set, SetLimits};
@@ -60,6 +61,8 @@ pub struct PackLimits {
 pub enum Encoding {
     /// One buffer.
     Listpack,
+    /// One buffer, with deadlines of fields.
+    ListpackEx,
     /// A hash table.
     Hashtable,
     /// A chain of buffers.
@@ -76,6 +79,7 @@ impl Encoding {
     pub fn name(self) -> &'static str {
         match self {
             Encoding::Listpack => "listpack",
+            Encoding::ListpackEx => "listpackex",
             Encoding::Hashtable => "hashtable",
             Encoding::Quicklist => "quicklist",
             Encoding::Intset => "intset",

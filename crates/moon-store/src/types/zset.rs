@@ -214,6 +214,19 @@ impl ZSet {
         self.range(0..self.len())
     }
 
+    /// Visits members with their scores from a cursor on, in no order, and returns the cursor to go
+    /// on with; 0 begins, and 0 says that the end was reached. A member that is there throughout is
+    /// visited at least once between the two. About `count` are visited, but all of the small form.
+    pub fn scan(&self, cursor: u64, count: usize, visit: &mut dyn FnMut(&[u8], f64)) -> u64 {
+        match &self.form {
+            Form::Small(_) => {
+                self.iter().for_each(|(member, score)| visit(member, score));
+                0
+            }
+            Form::Large(large) => large.scores.scan(cursor, count, visit),
+        }
+    }
+
     /// Removes up to `max` members from this rank on and shows them, in order, with their scores;
     /// how many. It may be fewer while there are more: what one call does is bounded, and 0 means
     /// that there is none, or `max` is 0.
@@ -303,6 +316,7 @@ impl ZSet {
             Form::Small(run) => run.self_check(),
             Form::Large(large) => {
                 large.tree.self_check();
+                large.scores.self_check();
                 assert_eq!(large.scores.len(), large.tree.len());
                 for (member, score) in self.iter() {
                     assert_eq!(large.scores.get(member), Some(score));
@@ -314,15 +328,19 @@ impl ZSet {
 
 impl Large {
     fn set(&mut self, member: &[u8], score: f64) -> Option<f64> {
-        let before = self.scores.get(member);
+        let before = self.scores.put(member, score);
         match before {
-            None => self.push(member, score),
-            Some(before) if before == score => {}
+            None => self.tree.insert(score, member),
+            Some(before) if before == score => {
+                // They may differ in the sign of a zero, and the first one stays.
+                if before.to_bits() != score.to_bits() {
+                    self.scores.put(member, before);
+                }
+            }
             Some(before) => {
-                self.scores.put(member, score);
                 if !self.tree.rescore(before, member, score) {
-                    self.tree
-                        .remove(Place::Entry(before, member), 1, &mut |_, _| {});
+                    let gone = Place::Entry(before, member);
+                    self.tree.remove(gone, 1, &mut |_, _| {});
                     self.tree.insert(score, member);
                 }
             }
@@ -336,10 +354,9 @@ impl Large {
     }
 
     fn remove(&mut self, member: &[u8]) -> Option<f64> {
-        let score = self.scores.get(member)?;
-        self.scores.remove(member);
-        self.tree
-            .remove(Place::Entry(score, member), 1, &mut |_, _| {});
+        let score = self.scores.remove(member)?;
+        let gone = Place::Entry(score, member);
+        self.tree.remove(gone, 1, &mut |_, _| {});
         Some(score)
     }
 }

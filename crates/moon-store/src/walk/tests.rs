@@ -30,7 +30,7 @@ enum Plain {
     String(Vec<u8>),
     List(Vec<Vec<u8>>),
     Set(Vec<Vec<u8>>),
-    Hash(BTreeMap<Vec<u8>, Vec<u8>>),
+    Hash(BTreeMap<Vec<u8>, (Vec<u8>, Option<i64>)>),
     /// Members and the bits of their scores.
     ZSet(BTreeMap<Vec<u8>, u64>),
     Stream(Box<moon_rdb::RdbStream>),
@@ -51,7 +51,10 @@ fn plain(value: &Value) -> Plain {
             Plain::Set(members)
         }
         Value::Hash(hash) => {
-            let fields = hash.iter().map(|(f, v)| (f.to_vec(), v.to_vec()));
+            let fields = hash.fields().map(|field| {
+                let deadline = field.deadline.map(|at| at.0);
+                (field.name.to_vec(), (field.value.to_vec(), deadline))
+            });
             Plain::Hash(fields.collect())
         }
         Value::ZSet(zset) => {
@@ -128,7 +131,14 @@ impl Receiver {
                     members.sort();
                     Plain::Set(members)
                 }
-                RdbValue::Hash(fields) => Plain::Hash(fields.into_iter().collect()),
+                RdbValue::Hash(fields) => {
+                    let fields = fields.into_iter().map(|(f, v)| (f, (v, None)));
+                    Plain::Hash(fields.collect())
+                }
+                RdbValue::VolatileHash(fields) => {
+                    let fields = fields.into_iter().map(|(f, v, at)| (f, (v, at)));
+                    Plain::Hash(fields.collect())
+                }
                 RdbValue::ZSet(members) => {
                     let members = members.into_iter().map(|(m, score)| (m, score.to_bits()));
                     Plain::ZSet(members.collect())
@@ -190,11 +200,12 @@ fn grow(value: &mut Value, n: usize) {
                 set.add(element.as_bytes(), SET);
             }
             Value::Hash(hash) => {
-                hash.set(
-                    format!("{}", i * 7 % 50_021).as_bytes(),
-                    element.as_bytes(),
-                    PACK,
-                );
+                let field = format!("{}", i * 7 % 50_021);
+                hash.set(field.as_bytes(), element.as_bytes(), PACK);
+                if i % 5 == 4 {
+                    let deadline = UnixMs(1_700_000_000_000 + i as i64 * 977 % 10_007);
+                    hash.set_deadline(field.as_bytes(), Some(deadline));
+                }
             }
             Value::ZSet(zset) => {
                 let member = format!("{}", i * 7 % 50_021);

@@ -135,6 +135,15 @@ fn owned(value: &Value) -> RdbValue {
             members.sort();
             RdbValue::Set(members)
         }
+        Value::Hash(hash) if hash.next_deadline().is_some() => {
+            let fields = hash.fields().map(|field| {
+                let deadline = field.deadline.map(|at| at.0);
+                (field.name.to_vec(), field.value.to_vec(), deadline)
+            });
+            let mut fields: Vec<_> = fields.collect();
+            fields.sort();
+            RdbValue::VolatileHash(fields)
+        }
         Value::Hash(hash) => {
             let fields = hash.iter().map(|(f, v)| (f.to_vec(), v.to_vec()));
             let mut fields: Vec<_> = fields.collect();
@@ -168,6 +177,17 @@ fn encode_key(out: &mut Vec<u8>, key: &[u8], value: &RdbValue, deadline: Option<
             encode::entry_head(out, ValueKind::Hash, key, deadline);
             encode::len(out, fields.len() as u64);
             for (field, value) in fields {
+                encode::string(out, field);
+                encode::string(out, value);
+            }
+        }
+        RdbValue::VolatileHash(fields) => {
+            let first = fields.iter().filter_map(|(_, _, at)| *at).min().unwrap();
+            encode::entry_head(out, ValueKind::VolatileHash, key, deadline);
+            encode::millis(out, first);
+            encode::len(out, fields.len() as u64);
+            for (field, value, deadline) in fields {
+                encode::field_deadline(out, *deadline, first);
                 encode::string(out, field);
                 encode::string(out, value);
             }

@@ -393,12 +393,18 @@ impl Block {
     /// Takes the deleted entries out, if they are at least as many as the others: then the work
     /// was paid for by the deletions.
     pub(super) fn compact(&mut self, base: StreamId) {
-        let Some(head) = self.head() else {
+        if let Some(head) = self.head()
+            && head.deleted >= head.live
+        {
+            self.drop_deleted(base);
+        }
+    }
+
+    /// Takes the deleted entries out.
+    pub(super) fn drop_deleted(&mut self, base: StreamId) {
+        let Some(head) = self.head().filter(|head| head.deleted > 0) else {
             return;
         };
-        if head.deleted == 0 || head.deleted < head.live {
-            return;
-        }
         let bytes = self.pack.as_bytes();
         let mut writer = ListpackWriter::new();
         writer.push_int(head.live.cast_signed());

@@ -23,6 +23,7 @@ pub use group::{Consumer, ConsumerId, Group, Pending};
 pub(crate) use image::StreamWriter;
 pub use load::StreamFault;
 pub use moon_rdb::StreamId;
+pub use progress::Position;
 pub use range::{Entries, EntriesBack};
 
 use block::Block;
@@ -112,6 +113,15 @@ impl Stream {
     #[must_use]
     pub fn first_id(&self) -> StreamId {
         self.first_id
+    }
+
+    /// The id of the last entry; `None` if there is none.
+    #[must_use]
+    pub fn last_entry_id(&self) -> Option<StreamId> {
+        let (base, block) = self.blocks.last_key_value()?;
+        let head = block.head()?;
+        let mut back = block.places_back(*base, &head);
+        back.find(|place| !place.is_deleted).map(|place| place.id)
     }
 
     /// The largest id that was deleted, trimming left aside; 0-0 if none was.
@@ -324,6 +334,15 @@ impl Stream {
         entries_added: Option<u64>,
         max_deleted_id: Option<StreamId>,
     ) {
+        // Ids of new entries must rise above all that lie in the last block, deleted ones included.
+        if last_id < self.last_id
+            && let Some(mut last) = self.blocks.last_entry()
+        {
+            let base = *last.key();
+            self.block_bytes -= last.get().memory();
+            last.get_mut().drop_deleted(base);
+            self.block_bytes += last.get().memory();
+        }
         self.last_id = last_id;
         self.entries_added = entries_added.unwrap_or(self.entries_added);
         self.max_deleted_id = max_deleted_id.unwrap_or(self.max_deleted_id);

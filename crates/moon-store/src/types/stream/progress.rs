@@ -6,7 +6,43 @@
 
 use super::{Group, Stream, StreamId};
 
+/// Where a group stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The id delivered last.
+    pub last_id: StreamId,
+    /// How many entries of the stream's life were read; `None` if that is not known.
+    pub entries_read: Option<u64>,
+}
+
+impl Group {
+    /// Where it stands.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position {
+            last_id: self.last_id,
+            entries_read: self.entries_read,
+        }
+    }
+}
+
 impl Stream {
+    /// Where a group stands that has read the entries with these rising ids.
+    #[must_use]
+    pub fn position_behind(&self, mut position: Position, ids: &[StreamId]) -> Position {
+        for id in ids {
+            if *id <= position.last_id {
+                continue;
+            }
+            position.last_id = *id;
+            position.entries_read = match position.entries_read {
+                Some(read) if !self.has_deleted_from(*id) => Some(read + 1),
+                _ => self.entries_up_to(*id),
+            };
+        }
+        position
+    }
+
     /// How many entries lie ahead of a group; `None` if that cannot be told.
     #[must_use]
     pub fn lag(&self, group: &Group) -> Option<u64> {

@@ -35,21 +35,42 @@ impl Scores {
         self.dict.get(member).map(|entry| split(entry).1)
     }
 
-    /// Stores a score; whether the member is new.
+    /// Stores a score; returns the one before.
     #[inline]
-    pub(super) fn put(&mut self, member: &[u8], score: f64) -> bool {
+    pub(super) fn put(&mut self, member: &[u8], score: f64) -> Option<f64> {
+        let mut before = None;
+        let replaced = |entry: &[u8]| before = Some(split(entry).1);
         let mut short = [0; 8 + SHORT_MEMBER];
         if let Some(entry) = short.get_mut(..8 + member.len()) {
             entry[..8].copy_from_slice(&score.to_le_bytes());
             entry[8..].copy_from_slice(member);
-            return self.dict.put(entry);
+            self.dict.swap(entry, replaced);
+        } else {
+            let entry = [&score.to_le_bytes(), member].concat();
+            self.dict.swap(&entry, replaced);
         }
-        self.dict.put(&[&score.to_le_bytes(), member].concat())
+        before
     }
 
-    /// Removes a member; whether it was there.
-    pub(super) fn remove(&mut self, member: &[u8]) -> bool {
-        self.dict.remove(member)
+    /// Removes a member; returns its score.
+    pub(super) fn remove(&mut self, member: &[u8]) -> Option<f64> {
+        let mut score = None;
+        self.dict.take(member, |entry| score = Some(split(entry).1));
+        score
+    }
+
+    /// As [`Dict::scan`], with members and their scores.
+    pub(super) fn scan(&self, cursor: u64, count: usize, visit: &mut dyn FnMut(&[u8], f64)) -> u64 {
+        self.dict.scan(cursor, count, &mut |entry| {
+            let (member, score) = split(entry);
+            visit(member, score);
+        })
+    }
+
+    /// Checks the invariants.
+    #[cfg(test)]
+    pub(super) fn self_check(&self) {
+        self.dict.self_check();
     }
 
     /// Bytes on the heap.

@@ -197,6 +197,7 @@ fn a_large_set_keeps_its_order_while_it_grows_and_shrinks() {
             zset.set(&name(*n), f64::from(*n) / 8.0, limits(128));
         }
         zset.self_check();
+        zset.clone().self_check();
         let full = zset.memory();
         for (n, rank) in (0..LEN).zip(0..).step_by(997) {
             assert_eq!(zset.rank(&name(n)), Some(rank));
@@ -260,6 +261,57 @@ fn removing_in_steps_shows_every_member_once() {
         assert_eq!(zset.remove_some(200, 1, &mut |_, _| {}), 0);
         assert_eq!(zset.remove_some(5, 0, &mut |_, _| {}), 0);
     }
+}
+
+/// However scores and sizes change meanwhile.
+#[test]
+fn a_scan_visits_every_member_that_stays() {
+    for entries in [0, 10_000] {
+        let mut zset = ZSet::default();
+        for n in 0..2000_u32 {
+            zset.set(&n.to_be_bytes(), f64::from(n), limits(entries));
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        let (mut cursor, mut calls) = (0, 0_u32);
+        loop {
+            cursor = zset.scan(cursor, 10, &mut |member, score| {
+                assert!(!score.is_nan());
+                seen.insert(member.to_vec());
+            });
+            if cursor == 0 {
+                break;
+            }
+            calls += 1;
+            for n in (0..2000_u32).step_by(2).filter(|n| n % 64 == calls % 64) {
+                zset.remove(&n.to_be_bytes());
+                zset.set(&(n + 1).to_be_bytes(), -f64::from(calls), limits(entries));
+            }
+        }
+        let stayed = (1..2000_u32).step_by(2).map(|n| n.to_be_bytes().to_vec());
+        assert!(stayed.into_iter().all(|member| seen.contains(&member)));
+        assert_eq!(calls > 50, entries == 0, "{calls} calls");
+    }
+}
+
+/// A million members of 16 bytes may take at most 66 bytes each, all included; Redis takes 133.
+#[test]
+fn a_member_of_sixteen_bytes_takes_less_than_sixty_six() {
+    const LEN: u32 = 100_000;
+    let mut worst = 0;
+    for fraction in [0.0, 0.25] {
+        let mut zset = ZSet::default();
+        for n in 0..LEN {
+            let member = format!(
+                "member:{:09}",
+                n.wrapping_mul(2_654_435_761) % 1_000_000_000
+            );
+            let score = f64::from(n.wrapping_mul(40_503) % 1_000_000) + fraction;
+            zset.set(member.as_bytes(), score, limits(128));
+        }
+        println!("{} bytes a member", zset.memory() / zset.len());
+        worst = worst.max(zset.memory() / zset.len());
+    }
+    assert!(worst < 66, "{worst}");
 }
 
 #[test]

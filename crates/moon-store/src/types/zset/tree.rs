@@ -33,7 +33,7 @@ const MERGED: usize = 48;
 /// # Invariants
 /// * `root` has children; if they are inner nodes, at least two.
 /// * `len` and `memory` are the sums over all nodes.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Tree {
     root: Inner,
     len: usize,
@@ -80,6 +80,26 @@ impl Default for Tree {
         Tree {
             root,
             len: 0,
+            memory,
+        }
+    }
+}
+
+impl Clone for Tree {
+    fn clone(&self) -> Self {
+        let root = self.root.clone();
+        // The copies have no spare room.
+        let (mut memory, mut to_visit) = (root.memory(), vec![&root]);
+        while let Some(inner) = to_visit.pop() {
+            memory += inner.children.iter().map(Node::memory).sum::<usize>();
+            to_visit.extend(inner.children.iter().filter_map(|child| match child {
+                Node::Inner(inner) => Some(&**inner),
+                Node::Leaf(_) => None,
+            }));
+        }
+        Tree {
+            root,
+            len: self.len,
             memory,
         }
     }

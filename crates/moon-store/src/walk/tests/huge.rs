@@ -4,8 +4,9 @@ use super::*;
 
 const KEY: &[u8] = b"the huge one";
 
-/// A string, a list, a set of integers, a set of strings, a hash, a hash with one huge field, sorted
-/// sets; all huge under the limits that are in force outside of tests.
+/// A string, a list, a set of integers, a set of strings, hashes, some with one huge field, some
+/// with fields that expire, sorted sets; all huge under the limits that are in force outside of
+/// tests.
 fn huge_values() -> Vec<Value> {
     let text = |i: usize| format!("element number {i}").into_bytes();
     let mut chained = List::default();
@@ -42,6 +43,13 @@ fn huge_values() -> Vec<Value> {
     let mut one_field = Hash::default();
     one_field.set(b"small", b"1", PACK);
     one_field.set(b"large", &vec![b'l'; 400_000], PACK);
+    let mut expiring = one_field.clone();
+    expiring.set_deadline(b"large", Some(UnixMs(40_000)));
+    let mut expiring_in_one_buffer = in_one_buffer.clone();
+    for i in (0..5000).step_by(3) {
+        let field = [b'f', i as u8, (i >> 8) as u8];
+        expiring_in_one_buffer.set_deadline(&field, Some(UnixMs(i)));
+    }
     let mut big_pack = List::default();
     big_pack.push(End::Left, &vec![b'e'; 500_000], NodeLimit::from_setting(-2));
     big_pack.push(End::Left, b"short", NodeLimit::from_setting(-2));
@@ -57,6 +65,8 @@ fn huge_values() -> Vec<Value> {
         Value::Hash(Box::new(fields)),
         Value::Hash(Box::new(in_one_buffer)),
         Value::Hash(Box::new(one_field)),
+        Value::Hash(Box::new(expiring)),
+        Value::Hash(Box::new(expiring_in_one_buffer)),
         Value::ZSet(Box::new(scored)),
         Value::ZSet(Box::new(scored_in_one_buffer)),
     ]

@@ -135,8 +135,7 @@ fn apply(shard: &mut ShardData, op: &Op) {
             }
         }
         Op::Touch(d, k) => {
-            let clock = crate::AccessClock::from_seconds(9);
-            shard.db(d).get_and_touch(Key::new(&key(k)), clock);
+            shard.db(d).get_and_touch(Key::new(&key(k)));
         }
         Op::Walk(_) | Op::Take(_) | Op::WalkFirst(..) => {}
     }

@@ -1,0 +1,263 @@
+//! XLEN, XRANGE, XREVRANGE, XREAD.
+
+use super::ids::{self, IdRange};
+use super::write_entry;
+use crate::collection::read;
+use crate::context::{CommandResult, Cx};
+use crate::error::CommandError;
+use crate::parse::{self, detailed, is, next_option, option_value};
+use moon_resp::{Args, Protocol, Reply};
+use moon_store::stream::Entry;
+use moon_store::{Key, Stream, StreamId};
+
+pub(super) fn xlen(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    let (stream, reply) = read::<Stream>(cx, Key::new(args.at(1)))?;
+    reply.count(stream.map_or(0, Stream::len));
+    Ok(())
+}
+
+pub(super) fn xrange(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    let start = ids::range_start(args.at(2))?;
+    let end = ids::range_end(args.at(3))?;
+    reply_range(cx, args, IdRange { start, end }, |stream, range, count| {
+        Box::new(stream.range(range.start, range.end).take(count))
+    })
+}
+
+pub(super) fn xrevrange(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    let start = ids::range_start(args.at(3))?;
+    let end = ids::range_end(args.at(2))?;
+    reply_range(cx, args, IdRange { start, end }, |stream, range, count| {
+        Box::new(stream.range_back(range.start, range.end).take(count))
+    })
+}
+
+fn reply_range(
+    cx: &mut Cx<'_>,
+    args: Args<'_>,
+    range: IdRange,
+    entries: fn(&Stream, IdRange, usize) -> Box<dyn Iterator<Item = Entry<'_>> + '_>,
+) -> CommandResult {
+    let mut count = usize::MAX;
+    let mut at = 4;
+    while let Some(option) = next_option(args, &mut at) {
+        if !is(option, "count") {
+            return Err(CommandError::Syntax);
+        }
+        let number = parse::integer(option_value(args, &mut at)?)?;
+        count = usize::try_from(number).unwrap_or(0);
+    }
+    let (stream, reply) = read::<Stream>(cx, Key::new(args.at(1)))?;
+    match stream {
+        None => reply.array(0),
+        Some(_) if count == 0 => reply.null_array(),
+        Some(stream) => {
+            write_entries(reply, entries(stream, range, count));
+        }
+    }
+    Ok(())
+}
+
+/// Answers with entries; how many there were.
+pub(super) fn write_entries<'e>(
+    reply: &mut Reply<'_>,
+    entries: impl Iterator<Item = Entry<'e>>,
+) -> usize {
+    let start = reply.position();
+    let mut count = 0;
+    for entry in entries {
+        write_entry(reply, &entry);
+        count += 1;
+    }
+    reply.array_since(start, count);
+    count
+}
+
+/// Where the keys are, for XREAD and XREADGROUP: the first half of what stands behind STREAMS.
+pub(super) fn keys(args: Args<'_>, positions: &mut Vec<usize>) {
+    let mut at = 1;
+    while let Some(option) = next_option(args, &mut at) {
+        if is(option, "streams") {
+            let count = (args.len() - at) / 2;
+            positions.extend(at..at + count);
+            return;
+        }
+        if is(option, "block") || is(option, "count") {
+            at += 1;
+        } else if is(option, "group") {
+            at += 2;
+        } else if !is(option, "noack") {
+            return;
+        }
+    }
+}
+
+/// The options of XREAD and XREADGROUP.
+pub(super) struct ReadOptions<'a> {
+    /// Most entries of one stream; `None` for all.
+    pub(super) count: Option<usize>,
+    /// Whether BLOCK is given.
+    pub(super) blocks: bool,
+    /// NOACK.
+    pub(super) no_ack: bool,
+    /// The group and the consumer.
+    pub(super) group: Option<(&'a [u8], &'a [u8])>,
+    /// The keys.
+    pub(super) keys: Args<'a>,
+    /// The first of the ids, which are as many.
+    ids: Args<'a>,
+}
+
+impl<'a> ReadOptions<'a> {
+    /// `command` is `xread` or `xreadgroup`.
+    pub(super) fn parse(args: Args<'a>, command: &str) -> Result<ReadOptions<'a>, CommandError> {
+        let for_group = command == "xreadgroup";
+        let mut options = ReadOptions {
+            count: None,
+            blocks: false,
+            no_ack: false,
+            group: None,
+            keys: args.from(args.len()),
+            ids: args.from(args.len()),
+        };
+        let mut at = 1;
+        let mut has_streams = false;
+        while let Some(option) = next_option(args, &mut at) {
+            let more = args.len() - at;
+            if is(option, "block") && more > 0 {
+                check_timeout(option_value(args, &mut at)?)?;
+                options.blocks = true;
+            } else if is(option, "count") && more > 0 {
+                let count = parse::integer(option_value(args, &mut at)?)?;
+                options.count = usize::try_from(count).ok().filter(|count| *count > 0);
+            } else if is(option, "streams") && more > 0 {
+                if !more.is_multiple_of(2) {
+                    return Err(unbalanced(command, if for_group { '>' } else { '$' }));
+                }
+                options.keys = args.from(at);
+                options.ids = args.from(at + more / 2);
+                has_streams = true;
+                break;
+            } else if is(option, "group") && more >= 2 {
+                if !for_group {
+                    return Err(CommandError::Text(
+                        "ERR The GROUP option is only supported by XREADGROUP. You called XREAD \
+                         instead.",
+                    ));
+                }
+                options.group = Some((args.at(at), args.at(at + 1)));
+                at += 2;
+            } else if is(option, "noack") {
+                if !for_group {
+                    return Err(CommandError::Text(
+                        "ERR The NOACK option is only supported by XREADGROUP. You called XREAD \
+                         instead.",
+                    ));
+                }
+                options.no_ack = true;
+            } else {
+                return Err(CommandError::Syntax);
+            }
+        }
+        if !has_streams {
+            return Err(CommandError::Syntax);
+        }
+        Ok(options)
+    }
+
+    /// How many streams are read.
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// A key and the id that goes with it.
+    pub(super) fn stream(&self, index: usize) -> (Key<'a>, &'a [u8]) {
+        (Key::new(self.keys.at(index)), self.ids.at(index))
+    }
+}
+
+fn unbalanced(command: &str, symbol: char) -> CommandError {
+    detailed(format!(
+        "ERR Unbalanced '{command}' list of streams: for each stream key an ID or '{symbol}' must be \
+         specified."
+    ))
+}
+
+fn check_timeout(arg: &[u8]) -> CommandResult {
+    match parse::canonical_integer(arg) {
+        None => Err(CommandError::Text(
+            "ERR timeout is not an integer or out of range",
+        )),
+        Some(timeout) if timeout < 0 => Err(CommandError::Text("ERR timeout is negative")),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Nothing can be answered now. Without BLOCK, and where nobody can wait, that is the answer.
+pub(super) fn nothing(cx: &mut Cx<'_>, blocks: bool) -> CommandResult {
+    if blocks && !cx.effects.is_in_transaction() {
+        return Err(CommandError::Text("ERR BLOCK is not supported yet"));
+    }
+    cx.reply.null_array();
+    Ok(())
+}
+
+pub(super) fn xread(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    let options = ReadOptions::parse(args, "xread")?;
+    let mut after = Vec::with_capacity(options.len());
+    for index in 0..options.len() {
+        let (key, id) = options.stream(index);
+        let (stream, _) = read::<Stream>(cx, key)?;
+        after.push(match id {
+            b"$" => stream.map_or(StreamId::MIN, Stream::last_id),
+            b"+" => stream
+                .and_then(Stream::last_entry_id)
+                .and_then(StreamId::previous)
+                .unwrap_or(StreamId::MIN),
+            b">" => {
+                return Err(CommandError::Text(
+                    "ERR The > ID can be specified only when calling XREADGROUP using the GROUP \
+                     <group> <consumer> option.",
+                ));
+            }
+            id => ids::strict(id, 0)?,
+        });
+    }
+    let start = cx.reply.position();
+    let mut served = 0;
+    for (index, after) in after.into_iter().enumerate() {
+        let (key, _) = options.stream(index);
+        let (stream, reply) = read::<Stream>(cx, key)?;
+        let Some((stream, from)) = stream.zip(after.next()) else {
+            continue;
+        };
+        if stream.last_entry_id().is_none_or(|last| last < from) {
+            continue;
+        }
+        begin_stream(reply, key.bytes);
+        let entries = stream.range(from, StreamId::MAX);
+        write_entries(reply, entries.take(options.count.unwrap_or(usize::MAX)));
+        served += 1;
+    }
+    if served == 0 {
+        return nothing(cx, options.blocks);
+    }
+    end_streams(&mut cx.reply, start, served);
+    Ok(())
+}
+
+/// Begins what one stream has: a pair in RESP2, an item of a map in RESP3.
+pub(super) fn begin_stream(reply: &mut Reply<'_>, key: &[u8]) {
+    if reply.protocol() == Protocol::Resp2 {
+        reply.array(2);
+    }
+    reply.bulk(key);
+}
+
+/// Makes the `served` streams that were written since `start` the whole answer.
+pub(super) fn end_streams(reply: &mut Reply<'_>, start: usize, served: usize) {
+    match reply.protocol() {
+        Protocol::Resp2 => reply.array_since(start, served),
+        Protocol::Resp3 => reply.map_since(start, served),
+    }
+}

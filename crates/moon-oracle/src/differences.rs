@@ -1,0 +1,109 @@
+//! What may differ from Debian's `redis-server`, and why. Everything here is either documented in
+//! `docs/differences.md` or a change between Redis 7.0, which is compared with, and Redis 7.2,
+//! which is what moon follows.
+
+use crate::request::Request;
+use moon_resp::Value;
+
+/// A difference that is no fault.
+#[derive(Debug)]
+pub struct Rule {
+    /// Short, for the report.
+    pub name: &'static str,
+    /// Why it is right that the servers differ.
+    pub reason: &'static str,
+    applies: fn(&Request, &Value, &Value) -> bool,
+}
+
+impl PartialEq for Rule {
+    fn eq(&self, other: &Rule) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Rule {}
+
+static RULES: &[Rule] = &[
+    Rule {
+        name: "compact small lists and sets",
+        reason: "since 7.2 Redis keeps small sets and lists as listpacks, which 7.0 has for hashes only",
+        applies: |request, expected, found| {
+            request.name() == b"OBJECT" && is_newer_encoding(expected, found)
+        },
+    },
+    Rule {
+        name: "whole numbers after INCRBYFLOAT",
+        reason: "Redis holds the result as text until it is loaded again, then as a number; moon at once",
+        applies: |request, expected, found| {
+            request.name() == b"OBJECT" && is_number_at_once(expected, found)
+        },
+    },
+    Rule {
+        name: "shortest digits of a double",
+        reason: "since 7.2 Redis prints the shortest digits that read back as the same number",
+        applies: |request, expected, found| {
+            let name = request.name();
+            (name.starts_with(b"Z") || name.starts_with(b"GEO")) && same_numbers(expected, found)
+        },
+    },
+];
+
+/// The rule that allows these replies to `request` to differ, if there is one.
+#[must_use]
+pub fn rule_for(request: &Request, expected: &Value, found: &Value) -> Option<&'static Rule> {
+    RULES
+        .iter()
+        .find(|rule| (rule.applies)(request, expected, found))
+}
+
+/// Whether `found` is what 7.2 answers where 7.0 answers `expected`, to OBJECT ENCODING.
+#[must_use]
+pub fn is_newer_encoding(expected: &Value, found: &Value) -> bool {
+    let (Value::Bulk(expected), Value::Bulk(found)) = (expected, found) else {
+        return false;
+    };
+    [&b"hashtable"[..], b"quicklist"].contains(&&expected[..]) && found == b"listpack"
+}
+
+/// Whether `found` is how moon holds what INCRBYFLOAT made, where Redis has `expected`.
+#[must_use]
+pub fn is_number_at_once(expected: &Value, found: &Value) -> bool {
+    *expected == Value::bulk("embstr") && *found == Value::bulk("int")
+}
+
+/// Whether two replies are the same but for the digits of numbers that are bulk strings. Replies
+/// are nested as deeply as the commands nest them, so recursion is bounded.
+#[must_use]
+pub fn same_numbers(expected: &Value, found: &Value) -> bool {
+    match (expected, found) {
+        (Value::Bulk(a), Value::Bulk(b)) => {
+            let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok()?.parse::<f64>().ok();
+            a == b || number(a).is_some_and(|a| number(b) == Some(a))
+        }
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_numbers(a, b))
+        }
+        (a, b) => a == b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(line: &str, expected: &str, found: &str) -> Option<&'static str> {
+        let words = line.split(' ').map(|w| w.as_bytes().to_vec()).collect();
+        let request = Request::plain(words);
+        rule_for(&request, &Value::bulk(expected), &Value::bulk(found)).map(|rule| rule.name)
+    }
+
+    #[test]
+    fn a_rule_allows_what_it_says_and_nothing_else() {
+        assert!(rule("OBJECT ENCODING k", "quicklist", "listpack").is_some());
+        assert!(rule("OBJECT ENCODING k", "listpack", "hashtable").is_none());
+        assert!(rule("GET k", "quicklist", "listpack").is_none());
+        assert!(rule("ZSCORE k m", "0.10000000000000001", "0.1").is_some());
+        assert!(rule("ZSCORE k m", "0.2", "0.1").is_none());
+        assert!(rule("GET k", "0.10000000000000001", "0.1").is_none());
+    }
+}

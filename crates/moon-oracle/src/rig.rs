@@ -1,0 +1,282 @@
+//! The servers that a run compares: the oracle, and the tested ones with their shards.
+
+use crate::keyspace::{self, Keyspace};
+use crate::request::Connection;
+use anyhow::{Context as _, Result, bail};
+use moon_harness::{Client, Flavor, FsyncPolicy, Reply, Server};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long a rewrite of a small log may take.
+const REWRITE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Pause between two looks at a rewrite, which nothing announces.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
+
+/// Thresholds of compact forms so low that small values pass them.
+const LOW_THRESHOLDS: &[(&str, &str)] = &[
+    ("hash-max-listpack-entries", "6"),
+    ("hash-max-listpack-value", "16"),
+    ("set-max-intset-entries", "5"),
+    ("set-max-listpack-entries", "6"),
+    ("set-max-listpack-value", "16"),
+    ("list-max-listpack-size", "4"),
+    ("zset-max-listpack-entries", "6"),
+    ("zset-max-listpack-value", "16"),
+    ("stream-node-max-entries", "5"),
+    ("hll-sparse-max-bytes", "60"),
+];
+/// The same directives as servers have them at start.
+const USUAL_THRESHOLDS: &[(&str, &str)] = &[
+    ("hash-max-listpack-entries", "128"),
+    ("hash-max-listpack-value", "64"),
+    ("set-max-intset-entries", "512"),
+    ("set-max-listpack-entries", "128"),
+    ("set-max-listpack-value", "64"),
+    ("list-max-listpack-size", "-2"),
+    ("zset-max-listpack-entries", "128"),
+    ("zset-max-listpack-value", "64"),
+    ("stream-node-max-entries", "100"),
+    ("hll-sparse-max-bytes", "3000"),
+];
+
+/// Which thresholds a sequence runs with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thresholds {
+    /// Those of a server that was told nothing.
+    Usual,
+    /// Very low ones, so that a few elements make a large value.
+    Low,
+}
+
+impl Thresholds {
+    fn directives(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Thresholds::Usual => USUAL_THRESHOLDS,
+            Thresholds::Low => LOW_THRESHOLDS,
+        }
+    }
+}
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct RigConfig {
+    /// The program of the oracle.
+    pub oracle: PathBuf,
+    /// Whose command line the tested program takes.
+    pub flavor: Flavor,
+    /// The tested program.
+    pub tested: PathBuf,
+    /// One tested server for each number of shards.
+    pub shards: Vec<u16>,
+}
+
+/// A server and the connections to it.
+#[derive(Debug)]
+pub struct Node {
+    /// For messages: which one it is.
+    pub label: String,
+    server: Server,
+    main: Client,
+    other: Client,
+    /// Speaks RESP2 and has no part in the sequence.
+    inspect: Client,
+    /// The thresholds it has now, and those of them it knows.
+    thresholds: Option<Thresholds>,
+}
+
+impl Node {
+    fn start(label: String, server: Server) -> Result<Node> {
+        let client = || server.client();
+        Ok(Node {
+            main: client()?,
+            other: client()?,
+            inspect: client()?,
+            label,
+            server,
+            thresholds: None,
+        })
+    }
+
+    /// A connection of the sequence.
+    pub fn client(&mut self, connection: Connection) -> &mut Client {
+        match connection {
+            Connection::Main => &mut self.main,
+            Connection::Other => &mut self.other,
+        }
+    }
+
+    /// The last lines the process has printed.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        self.server.log_tail()
+    }
+
+    /// Removes everything it holds and begins anew on both connections.
+    fn reset(&mut self, protocol: u8, thresholds: Thresholds) -> Result<()> {
+        for client in [&mut self.main, &mut self.other] {
+            client.run("RESET")?;
+            let hello = client.run(&format!("HELLO {protocol}"))?;
+            if let Reply::Error(text) = hello {
+                bail!("HELLO: {}", text.escape_ascii());
+            }
+        }
+        if !self.main.run("FLUSHALL")?.is_ok() {
+            bail!("{} does not flush", self.label);
+        }
+        if self.thresholds != Some(thresholds) {
+            let mut known = Vec::new();
+            for (name, value) in thresholds.directives() {
+                if self
+                    .inspect
+                    .run(&format!("CONFIG SET {name} {value}"))?
+                    .is_ok()
+                {
+                    known.push(format!("--{name}"));
+                    known.push((*value).to_owned());
+                }
+            }
+            self.server.config_mut().args = known;
+            self.thresholds = Some(thresholds);
+        }
+        Ok(())
+    }
+
+    fn reconnect(&mut self) -> Result<()> {
+        self.main = self.server.client()?;
+        self.other = self.server.client()?;
+        self.inspect = self.server.client()?;
+        Ok(())
+    }
+
+    /// Everything it holds.
+    ///
+    /// # Errors
+    /// As [`keyspace::read`].
+    pub fn keyspace(&mut self) -> Result<Keyspace> {
+        keyspace::read(&mut self.inspect).with_context(|| format!("reading {}", self.label))
+    }
+
+    /// Kills the process, starts it again on the same directory and connects.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn crash_and_recover(&mut self) -> Result<()> {
+        self.server.kill9()?;
+        self.server.restart()?;
+        self.reconnect()
+    }
+
+    /// Rewrites the log and waits until that is done.
+    ///
+    /// # Errors
+    /// When it is refused or does not end.
+    pub fn rewrite_log(&mut self) -> Result<()> {
+        let deadline = Instant::now() + REWRITE_TIMEOUT;
+        while let Reply::Error(text) = self.inspect.run("BGREWRITEAOF")? {
+            if Instant::now() > deadline {
+                bail!("BGREWRITEAOF: {}", text.escape_ascii());
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+        loop {
+            let info = self.inspect.run("INFO persistence")?;
+            let info = info.text().context("INFO is answered by a text")?;
+            let has = |field: &str| info.lines().any(|line| line.trim() == field);
+            if has("aof_rewrite_in_progress:0") && has("aof_rewrite_scheduled:0") {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("the rewrite does not end");
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    /// Saves to an RDB and loads that again, where the server does so when it is asked to.
+    ///
+    /// # Errors
+    /// When it refuses.
+    pub fn reload(&mut self) -> Result<()> {
+        let reply = self.inspect.run("DEBUG RELOAD")?;
+        if !reply.is_ok() {
+            bail!("DEBUG RELOAD: {reply:?}");
+        }
+        Ok(())
+    }
+}
+
+/// All servers of a run.
+#[derive(Debug)]
+pub struct Rig {
+    /// `nodes[0]` is the oracle.
+    pub nodes: Vec<Node>,
+}
+
+impl Rig {
+    /// Starts all of them on directories of their own.
+    ///
+    /// # Errors
+    /// When one does not start.
+    pub fn start(config: &RigConfig) -> Result<Rig> {
+        let oracle = Server::start_temp(Flavor::Redis, &config.oracle, |c| {
+            c.arg("--enable-debug-command").arg("yes")
+        })?;
+        let mut nodes = vec![Node::start("redis-server".into(), oracle)?];
+        for &shards in &config.shards {
+            let server = Server::start_temp(config.flavor, &config.tested, |c| {
+                c.shards(shards).append(FsyncPolicy::Everysec)
+            })?;
+            nodes.push(Node::start(format!("{shards} shards"), server)?);
+        }
+        Ok(Rig { nodes })
+    }
+
+    /// Empties all of them for the next sequence.
+    ///
+    /// # Errors
+    /// When one of them does not answer.
+    pub fn reset(&mut self, protocol: u8, thresholds: Thresholds) -> Result<()> {
+        for node in &mut self.nodes {
+            node.reset(protocol, thresholds)
+                .with_context(|| format!("resetting {}\n{}", node.label, node.log_tail()))?;
+        }
+        Ok(())
+    }
+
+    /// Starts those again that have ended.
+    ///
+    /// # Errors
+    /// When one of them does not start.
+    pub fn revive(&mut self) -> Result<()> {
+        for node in &mut self.nodes {
+            if node.inspect.run("PING").is_err() {
+                // It may hang as well as be gone.
+                node.crash_and_recover()?;
+            } else {
+                node.reconnect()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Those of `names` that a tested server does not have.
+    ///
+    /// # Errors
+    /// When a server does not answer.
+    pub fn missing(&mut self, names: &BTreeSet<Vec<u8>>) -> Result<BTreeSet<Vec<u8>>> {
+        let mut missing = BTreeSet::new();
+        for node in &mut self.nodes {
+            for name in names {
+                let info = node.inspect.command(&[&b"COMMAND"[..], b"INFO", name])?;
+                let known = info.items().and_then(<[Reply]>::first);
+                if !matches!(known, Some(Reply::Array(_))) {
+                    missing.insert(name.clone());
+                }
+            }
+        }
+        // What the sequences send on purpose although nobody has it.
+        missing.retain(|name| !name.starts_with(b"NOSUCH"));
+        Ok(missing)
+    }
+}
