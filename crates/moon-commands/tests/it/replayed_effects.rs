@@ -3,6 +3,7 @@
 use crate::harness::{Instance, START};
 use moon_commands::Limits;
 use moon_core::UnixMs;
+use moon_resp::OwnedArgs;
 use proptest::prelude::*;
 
 /// Commands that write, and some that read and so meet expired keys. `K` is a key, `V` a value,
@@ -283,7 +284,8 @@ fn effects_give_the_same_data(
         live.now.0 += pass_ms;
         live.db = u16::from(choices[4] % 8 == 0);
         let command = render(TEMPLATES[*template], choices, live.now);
-        let reply = live.run(&command);
+        let reply = live.run_args(&OwnedArgs::new(command.split(' ')));
+        let reply = String::from_utf8_lossy(&reply);
         if *end_turn || at + 1 == steps.len() {
             let payload = live.effects.take();
             copy.replay(&payload)
