@@ -60,6 +60,10 @@ commands! { "hash":
     "hrandfield" -2 [READONLY] FIRST_KEY, Keys, pick::hrandfield,
         "read hash slow", "6.2.0", "O(N) for N fields answered.",
         "Answers fields picked at random.";
+    "hscan" -3 [READONLY] FIRST_KEY, Keys, pick::hscan,
+        "read hash slow", "2.8.0",
+        "O(1) for every call, O(N) for a whole walk through N fields.",
+        "Walks through the fields of a hash.";
     "hexpire" -6 [WRITE DENYOOM FAST] FIRST_KEY, Keys, deadline::hexpire,
         "write hash fast", "7.4.0", "O(N) for N fields named.",
         "Sets the expiration time of fields in seconds.";

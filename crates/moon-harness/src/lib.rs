@@ -15,6 +15,7 @@
 //! * [`server`]: a server process on its own port and directory.
 //! * [`model`]: the keyspace a test expects.
 //! * [`op`]: operations: how they are sent, what they do to the model, what they answer.
+//! * [`typed`]: operations on sorted sets, streams and bitmaps.
 //! * [`workload`]: seeded generators of operations.
 //! * [`load`]: the threads that drive a server and keep the ledger.
 //! * [`rewriter`]: a client that rewrites the log meanwhile.
@@ -31,6 +32,7 @@ pub mod rewriter;
 pub mod server;
 pub mod shared;
 pub mod snapshot;
+pub mod typed;
 pub mod verify;
 pub mod workload;
 

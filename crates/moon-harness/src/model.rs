@@ -59,6 +59,30 @@ pub enum Value {
     Hash(BTreeMap<Vec<u8>, Vec<u8>>),
     /// A set.
     Set(BTreeSet<Vec<u8>>),
+    /// A sorted set whose scores are whole numbers.
+    Scores(BTreeMap<Vec<u8>, i64>),
+    /// A stream.
+    Stream(Stream),
+}
+
+/// A stream whose ids are `n-0`, each entry with one field.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stream {
+    /// The value of each entry, by `n`.
+    pub entries: BTreeMap<u64, Vec<u8>>,
+    /// The last id that was ever given.
+    pub last: u64,
+    /// Its consumer group, once there is one.
+    pub group: Option<Group>,
+}
+
+/// A consumer group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Group {
+    /// The last id that was delivered.
+    pub delivered: u64,
+    /// The consumer of each entry that is delivered and not acknowledged.
+    pub pending: BTreeMap<u64, Vec<u8>>,
 }
 
 impl Value {
@@ -78,6 +102,8 @@ impl Value {
                 .map(|v| Value::Str(v.clone()).progress())
                 .fold(0, u64::wrapping_add),
             Value::Set(members) => members.len() as u64,
+            Value::Scores(scores) => scores.len() as u64,
+            Value::Stream(stream) => stream.last,
         }
     }
 }
@@ -101,6 +127,20 @@ impl fmt::Debug for Value {
             Value::Set(members) => {
                 let last = members.last().map(|b| b.escape_ascii().to_string());
                 write!(f, "set of {}, last {last:?}", members.len())
+            }
+            Value::Scores(scores) => {
+                let last = scores.last_key_value();
+                let last = last.map(|(m, score)| (m.escape_ascii().to_string(), score));
+                write!(f, "sorted set of {}, last {last:?}", scores.len())
+            }
+            Value::Stream(stream) => {
+                let group = stream.group.as_ref();
+                let group = group.map(|g| (g.delivered, g.pending.len()));
+                let (len, last) = (stream.entries.len(), stream.last);
+                write!(
+                    f,
+                    "stream of {len}, last {last}, delivered and pending {group:?}"
+                )
             }
         }
     }

@@ -3,6 +3,7 @@
 
 use crate::model::{DbKey, Entry, State, Value};
 use crate::reply::Reply;
+use crate::typed::TypedOp;
 use moon_resp::write_request;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,6 +41,8 @@ pub enum Op {
     FlushDb(u8),
     /// `SWAPDB a b`
     SwapDb(u8, u8),
+    /// Sorted sets, streams, bitmaps, places.
+    Typed(TypedOp),
     /// `MULTI`, the operations, `EXEC`
     Multi(Vec<Op>),
     /// One entry of the history that all connections write to: a transaction that counts it,
@@ -109,6 +112,7 @@ impl Op {
             | Op::SAdd(key, _)
             | Op::SRem(key, _) => vec![key],
             Op::Del(keys) => keys.iter().collect(),
+            Op::Typed(op) => op.keys(),
             Op::MSet(pairs) => pairs.iter().map(|(key, _)| key).collect(),
             Op::Rename(from, to) | Op::Copy(from, to) => vec![from, to],
             Op::FlushDb(db) => return Touched::Databases(vec![*db]),
@@ -236,6 +240,7 @@ impl Op {
                 }));
                 Reply::ok()
             }
+            Op::Typed(op) => op.apply(state),
             Op::Multi(ops) => Reply::Array(ops.iter().map(|op| op.apply(state)).collect()),
             Op::Record(record) => {
                 let number = record.number.to_string();
@@ -254,6 +259,7 @@ impl Op {
                 Reply::Array(items) => items.len() == 3 && items[2].is_ok(),
                 _ => false,
             },
+            Op::Typed(op) if op.is_unordered() => same_reply(&sorted(expected), &sorted(actual)),
             _ => same_reply(expected, actual),
         }
     }
@@ -302,6 +308,7 @@ impl Op {
                 "SWAPDB",
                 &[a.to_string().as_bytes(), b.to_string().as_bytes()],
             ),
+            Op::Typed(op) => op.request(),
             Op::Multi(_) | Op::Record(_) => parts("MULTI", &[]),
         }
     }
@@ -378,6 +385,18 @@ pub fn same_reply(expected: &Reply, actual: &Reply) -> bool {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_reply(a, b))
         }
         (a, b) => a == b,
+    }
+}
+
+/// The reply with the elements of an array in an order of their own.
+fn sorted(reply: &Reply) -> Reply {
+    match reply {
+        Reply::Array(items) => {
+            let mut items = items.clone();
+            items.sort_by_key(|item| format!("{item:?}"));
+            Reply::Array(items)
+        }
+        other => other.clone(),
     }
 }
 

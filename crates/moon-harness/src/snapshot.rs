@@ -1,9 +1,10 @@
 //! The keyspace as a server shows it, read key by key.
 
 use crate::client::Client;
-use crate::model::{DbKey, Entry, State, Value};
+use crate::model::{DbKey, Entry, Group, State, Stream, Value};
 use crate::reply::Reply;
 use anyhow::{Context as _, Result, bail};
+use std::collections::BTreeMap;
 
 /// Requests that are sent before their replies are read.
 const BATCH_KEYS: usize = 200;
@@ -53,6 +54,8 @@ fn read_keys(client: &mut Client, db: u8, keys: &[Vec<u8>], state: &mut State) -
             "list" => client.queue(&[&b"LRANGE"[..], key, b"0", b"-1"]),
             "hash" => client.queue(&[&b"HGETALL"[..], key]),
             "set" => client.queue(&[&b"SMEMBERS"[..], key]),
+            "zset" => client.queue(&[&b"ZRANGE"[..], key, b"0", b"-1", b"WITHSCORES"]),
+            "stream" => client.queue(&[&b"XINFO"[..], b"STREAM", key, b"FULL", b"COUNT", b"0"]),
             kind => bail!("{} is of type {kind}", DbKey::new(db, key.clone())),
         }
     }
@@ -80,6 +83,9 @@ fn value_of(kind: &str, reply: &Reply) -> Option<Value> {
             _ => None,
         };
     }
+    if kind == "stream" {
+        return stream_of(reply).map(Value::Stream);
+    }
     let items = reply
         .items()?
         .iter()
@@ -88,12 +94,71 @@ fn value_of(kind: &str, reply: &Reply) -> Option<Value> {
     Some(match kind {
         "list" => Value::List(items),
         "set" => Value::Set(items.into_iter().collect()),
+        "zset" => Value::Scores(
+            items
+                .chunks_exact(2)
+                .map(|pair| Some((pair[0].clone(), number(&pair[1])?)))
+                .collect::<Option<_>>()?,
+        ),
         _ => Value::Hash(
             items
                 .chunks_exact(2)
                 .map(|pair| (pair[0].clone(), pair[1].clone()))
                 .collect(),
         ),
+    })
+}
+
+/// The value of `name` in a reply that lists names and values in turn.
+fn field<'a>(reply: &'a Reply, name: &str) -> Option<&'a Reply> {
+    let pairs = reply.items()?.chunks_exact(2);
+    let mut named = pairs.filter(|pair| pair[0].bytes() == Some(name.as_bytes()));
+    named.next().map(|pair| &pair[1])
+}
+
+fn number<N: std::str::FromStr>(bytes: &[u8]) -> Option<N> {
+    std::str::from_utf8(bytes).ok()?.parse().ok()
+}
+
+/// The number `n` of the id `n-0`.
+fn id_of(reply: &Reply) -> Option<u64> {
+    number(reply.bytes()?.strip_suffix(b"-0")?)
+}
+
+/// The stream that XINFO STREAM FULL describes.
+fn stream_of(reply: &Reply) -> Option<Stream> {
+    let mut entries = BTreeMap::new();
+    for entry in field(reply, "entries")?.items()? {
+        let [id, fields] = entry.items()? else {
+            return None;
+        };
+        let [_, value] = fields.items()? else {
+            return None;
+        };
+        entries.insert(id_of(id)?, value.bytes()?.to_vec());
+    }
+    let group = match field(reply, "groups")?.items()? {
+        [] => None,
+        [group] => {
+            let mut pending = BTreeMap::new();
+            let rows = field(group, "pending").or_else(|| field(group, "pel"))?;
+            for row in rows.items()? {
+                let [id, consumer, ..] = row.items()? else {
+                    return None;
+                };
+                pending.insert(id_of(id)?, consumer.bytes()?.to_vec());
+            }
+            Some(Group {
+                delivered: id_of(field(group, "last-delivered-id")?)?,
+                pending,
+            })
+        }
+        _ => return None,
+    };
+    Some(Stream {
+        entries,
+        last: id_of(field(reply, "last-generated-id")?)?,
+        group,
     })
 }
 

@@ -6,6 +6,7 @@
 
 use crate::model::DbKey;
 use crate::op::{Op, Record};
+use crate::typed::TypedOp;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::fmt;
@@ -34,6 +35,13 @@ pub enum Workload {
     Counters,
     /// Lists, hashes, sets, commands that fail with WRONGTYPE.
     Types,
+    /// Sorted sets: scores, increments, pops, places, unions stored over shards.
+    Zsets,
+    /// Streams with a consumer group: trimmed, deleted from, read and acknowledged.
+    Streams,
+    /// Bits of strings, values that are restored, sets that are popped empty, values that are
+    /// renamed and copied whatever their type.
+    Values,
     /// Pairs written together by MSET or MULTI, RENAME and COPY between shards.
     Pairs,
     /// Several databases: SELECT, also inside MULTI, FLUSHDB, SWAPDB, COPY between databases.
@@ -47,11 +55,14 @@ pub enum Workload {
 
 impl Workload {
     /// All workloads.
-    pub const ALL: [Workload; 8] = [
+    pub const ALL: [Workload; 11] = [
         Workload::Strings,
         Workload::Strict,
         Workload::Counters,
         Workload::Types,
+        Workload::Zsets,
+        Workload::Streams,
+        Workload::Values,
         Workload::Pairs,
         Workload::Databases,
         Workload::History,
@@ -86,7 +97,11 @@ impl Workload {
                 .flat_map(|(a, b)| [a, b])
                 .collect(),
             Workload::History => [names("s"), vec![last(connection)]].concat(),
-            Workload::Types | Workload::Databases => Vec::new(),
+            Workload::Types
+            | Workload::Zsets
+            | Workload::Streams
+            | Workload::Values
+            | Workload::Databases => Vec::new(),
         }
     }
 
@@ -107,6 +122,9 @@ impl fmt::Display for Workload {
             Workload::Strict => "strict",
             Workload::Counters => "counters",
             Workload::Types => "types",
+            Workload::Zsets => "zsets",
+            Workload::Streams => "streams",
+            Workload::Values => "values",
             Workload::Pairs => "pairs",
             Workload::Databases => "databases",
             Workload::History => "history",
@@ -185,6 +203,9 @@ impl Generator {
             Workload::Strings | Workload::Strict => self.strings(),
             Workload::Counters => self.counters(),
             Workload::Types => self.types(),
+            Workload::Zsets => self.zsets(),
+            Workload::Streams => self.streams(),
+            Workload::Values => self.values(),
             Workload::Pairs => self.pairs(),
             Workload::Databases => self.databases(0),
             Workload::History => self.history(),
@@ -235,6 +256,95 @@ impl Generator {
             94..97 => Op::SAdd(self.key(0, "l"), field),
             _ => Op::IncrBy(self.key(0, "h"), 1),
         }
+    }
+
+    fn zsets(&mut self) -> Op {
+        let key = self.key(0, "z");
+        let member = format!("m{}", self.below(200)).into_bytes();
+        let score = i64::from(self.below(1000)) - 500;
+        Op::Typed(match self.below(100) {
+            0..45 => TypedOp::ZAdd(key, score, member),
+            45..60 => TypedOp::ZIncrBy(key, score, member),
+            60..70 => TypedOp::ZRem(key, member),
+            70..80 => TypedOp::ZPopMin(key),
+            80..85 => TypedOp::GeoAdd(self.key(0, "g"), self.below(4) as usize, member),
+            85..89 => TypedOp::ZUnionStore {
+                to: self.key(0, "u"),
+                from: [key, self.key(0, "g")],
+            },
+            89..92 => TypedOp::ZPopMin(self.key(0, "u")),
+            92..94 => TypedOp::SetBit(key, 1, true),
+            94..96 => return Op::Del(vec![key, self.key(0, "u")]),
+            96..98 => return Op::Copy(key, self.key(0, "u")),
+            _ => {
+                return Op::Multi(vec![
+                    Op::Typed(TypedOp::ZAdd(key.clone(), score, member.clone())),
+                    Op::Typed(TypedOp::ZIncrBy(self.key(0, "z"), 1, member)),
+                    Op::Typed(TypedOp::ZPopMin(key)),
+                ]);
+            }
+        })
+    }
+
+    fn streams(&mut self) -> Op {
+        let number = self.below(KEYS / 4);
+        let key = own(self.connection, 0, &format!("t{number}"));
+        // Entries of one stream are about this far apart.
+        let earlier = self.sequence.saturating_sub(u64::from(self.below(300)));
+        Op::Typed(match self.below(100) {
+            0..45 => TypedOp::XAdd(key, self.sequence, self.value(), None),
+            45..55 => TypedOp::XAdd(key, self.sequence, self.value(), Some(20)),
+            55..62 => TypedOp::XDel(key, earlier),
+            62..68 => TypedOp::XGroup(key),
+            68..83 => {
+                let consumer = ["c1", "c2"][self.below(2) as usize];
+                TypedOp::XReadGroup(key, consumer, self.below(5) as usize + 1)
+            }
+            83..94 => TypedOp::XAck(key, earlier),
+            94 => return Op::Del(vec![key]),
+            95 => return Op::SAdd(key, b"m".to_vec()),
+            96..98 => {
+                let to = self.below(KEYS / 4);
+                return Op::Copy(key, own(self.connection, 0, &format!("t{to}")));
+            }
+            _ => {
+                return Op::Multi(vec![
+                    Op::Typed(TypedOp::XGroup(key.clone())),
+                    Op::Typed(TypedOp::XAdd(
+                        key.clone(),
+                        self.sequence,
+                        self.value(),
+                        None,
+                    )),
+                    Op::Typed(TypedOp::XReadGroup(key, "c1", 3)),
+                ]);
+            }
+        })
+    }
+
+    fn values(&mut self) -> Op {
+        let member = format!("m{}", self.below(30)).into_bytes();
+        Op::Typed(match self.below(100) {
+            0..35 => {
+                let bit = self.below(3) > 0;
+                TypedOp::SetBit(self.key(0, "b"), self.below(400) as usize, bit)
+            }
+            35..45 => TypedOp::Restore(self.key(0, "b")),
+            45..70 => return Op::SAdd(self.key(0, "m"), member),
+            70..78 => TypedOp::SPopAll(self.key(0, "m")),
+            78..84 => TypedOp::ZAdd(self.key(0, "z"), 1, member),
+            84..88 => return Op::HSet(self.key(0, "h"), member, self.value()),
+            88..94 => {
+                let from = ["b", "m", "z", "h"][self.below(4) as usize];
+                let to = ["b", "m", "z", "h"][self.below(4) as usize];
+                return Op::Rename(self.key(0, from), self.key(0, to));
+            }
+            94..98 => {
+                let from = ["b", "m", "z", "h"][self.below(4) as usize];
+                return Op::Copy(self.key(0, from), self.key(0, "y"));
+            }
+            _ => return Op::Del(vec![self.key(0, "b"), self.key(0, "m"), self.key(0, "y")]),
+        })
     }
 
     fn pairs(&mut self) -> Op {
@@ -319,7 +429,10 @@ impl Generator {
             1200..2000 => self.strings(),
             2000..2500 => self.counters(),
             2500..3000 => self.types(),
-            3000..3500 => self.pairs(),
+            3000..3200 => self.pairs(),
+            3200..3300 => self.zsets(),
+            3300..3400 => self.streams(),
+            3400..3500 => self.values(),
             // Database 0 holds the keys of all the others.
             _ => self.databases(1),
         }

@@ -39,6 +39,25 @@ static RULES: &[Rule] = &[
         },
     },
     Rule {
+        name: "options that 7.0 does not have",
+        reason: "ZRANK and ZREVRANK take WITHSCORE since 7.2, so a word more is an unknown option",
+        applies: |request, expected, found| {
+            [&b"ZRANK"[..], b"ZREVRANK"].contains(&&request.name()[..])
+                && is_error_with(expected, b"wrong number of arguments")
+                && request.args.len() == 4
+                && !is_error_with(found, b"wrong number of arguments")
+        },
+    },
+    Rule {
+        name: "the lowest count of LREM",
+        reason: "since 7.2 a count whose opposite is no integer is refused",
+        applies: |request, _, found| {
+            request.name() == b"LREM"
+                && request.word(2) == b"-9223372036854775808"
+                && is_error_with(found, b"out of range")
+        },
+    },
+    Rule {
         name: "shortest digits of a double",
         reason: "since 7.2 Redis prints the shortest digits that read back as the same number",
         applies: |request, expected, found| {
@@ -63,6 +82,10 @@ pub fn is_newer_encoding(expected: &Value, found: &Value) -> bool {
         return false;
     };
     [&b"hashtable"[..], b"quicklist"].contains(&&expected[..]) && found == b"listpack"
+}
+
+fn is_error_with(reply: &Value, words: &[u8]) -> bool {
+    matches!(reply, Value::Error(text) if text.windows(words.len()).any(|part| part == words))
 }
 
 /// Whether `found` is how moon holds what INCRBYFLOAT made, where Redis has `expected`.

@@ -193,6 +193,25 @@ impl Node {
         }
     }
 
+    /// Lets chance and the clock change what it holds: some of each set is popped, each stream gets
+    /// an entry whose id is the time. What is recovered must be what came of it.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub fn change_by_chance(&mut self, keyspace: &Keyspace) -> Result<()> {
+        for ((db, key), holding) in keyspace {
+            let request: &[&[u8]] = match &holding.kind[..] {
+                "set" => &[b"SPOP", key, b"2"],
+                "stream" => &[b"XADD", key, b"*", b"f", b"v"],
+                _ => continue,
+            };
+            self.inspect.run(&format!("SELECT {db}"))?;
+            self.inspect.command(request)?;
+        }
+        self.inspect.run("SELECT 0")?;
+        Ok(())
+    }
+
     /// Saves to an RDB and loads that again, where the server does so when it is asked to.
     ///
     /// # Errors

@@ -332,14 +332,18 @@ impl Round<'_> {
         };
         let reloaded = self.rig.nodes[0].keyspace()?;
         for (node, before) in self.rig.nodes[1..].iter_mut().zip(&before) {
-            if is_rewritten {
+            let before = if is_rewritten {
                 node.rewrite_log()?;
-            }
+                before.clone()
+            } else {
+                node.change_by_chance(before)?;
+                node.keyspace()?
+            };
             if let Err(error) = node.crash_and_recover() {
                 bail!("{}: {error:#}", node.label);
             }
             let found = node.keyspace()?;
-            let mut difference = differs("recovered ", node, before, &found, strictness);
+            let mut difference = differs("recovered ", node, &before, &found, strictness);
             if difference.is_none() && is_rewritten {
                 difference = differs(
                     "rewritten ",

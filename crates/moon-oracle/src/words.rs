@@ -17,6 +17,8 @@ pub enum Word {
     Key,
     /// A string value.
     Val,
+    /// A string value that is not empty.
+    Bytes,
     /// Seconds from now, far ahead.
     Far,
     /// Milliseconds from now, far ahead.
@@ -130,7 +132,7 @@ static POOLS: &[Pool] = pools! {
     "lsn": [b"0" b"1" b"2" b"3"] odd [b"-1" b"x"],
     "payload": [b"\x00\x05hello\x0a\x00\x00\x00\x00\x00\x00\x00\x00\x00" b"" b"\x00\x03abc\x09\x00" b"abcdefghijklmnop"] odd [b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"],
     "option": [b"NX" b"XX" b"GT" b"LT" b"CH" b"INCR" b"GET" b"EX" b"PX" b"KEEPTTL" b"COUNT" b"LIMIT" b"WITHSCORES" b"WITHSCORE"
-        b"REV" b"BYSCORE" b"BYLEX" b"AGGREGATE" b"WEIGHTS" b"MAXLEN" b"MINID" b"STREAMS" b"GROUP" b"NOACK" b"REPLACE"
+        b"REV" b"BYSCORE" b"AGGREGATE" b"WEIGHTS" b"MAXLEN" b"MINID" b"STREAMS" b"GROUP" b"NOACK" b"REPLACE"
         b"ABSTTL" b"DB" b"STORE" b"BY" b"ASC" b"DESC" b"ALPHA" b"BIT" b"BYTE" b"MATCH" b"TYPE" b"FIELDS" b"LEFT" b"RIGHT"
         b"BEFORE" b"AFTER" b"~" b"=" b"*" b"MAX" b"MIN" b"SUM" b"WITHVALUES" b"JUSTID" b"FORCE" b"RANK"] odd [b""],
 };
@@ -165,6 +167,7 @@ impl Word {
             "val" => Some(Word::Val),
             "far" => Some(Word::Far),
             "farms" => Some(Word::FarMs),
+            "bytes" => Some(Word::Bytes),
             "nextid" => Some(Word::NewId),
             "sortkey" => Some(Word::Pool(&SORT_KEY_POOL)),
             other => pool(other).map(Word::Pool),
@@ -224,6 +227,11 @@ impl<'a> Words<'a> {
         match word {
             Word::Key => self.key(),
             Word::Val => self.value(),
+            Word::Bytes => {
+                let mut value = self.value();
+                value.push(b'.');
+                value
+            }
             Word::Far => self
                 .rng
                 .random_range(1_000_000..900_000_000_u64)

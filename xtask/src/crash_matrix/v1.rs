@@ -1,17 +1,26 @@
 //! Writes a directory as version 1 left it: a base in RDB form and a file of plain requests, both
 //! beside the manifest.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use moon_harness::Reply;
 use moon_harness::load::Writer;
 use moon_harness::model::{DbKey, Entry, Value};
-use moon_harness::op::OpEncoder;
+use moon_harness::op::{Op, OpEncoder};
 use moon_rdb::{RdbInfo, RdbValueRef, RdbVersion, RdbWriter};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Operations of each connection in each of the two files.
 const OPERATIONS: usize = 600;
+
+/// Whether version 1 had the types that `op` writes.
+fn is_of_its_time(op: &Op) -> bool {
+    match op {
+        Op::Typed(_) => false,
+        Op::Multi(ops) => ops.iter().all(is_of_its_time),
+        _ => true,
+    }
+}
 
 /// Lets every connection write, half of it into the base, half behind it; its model knows what it
 /// wrote. Returns the number of operations.
@@ -20,8 +29,11 @@ pub(super) fn write_directory(dir: &Path, writers: &mut [Writer]) -> Result<u64>
     let mut operations = 0;
     for writer in &mut *writers {
         for _ in 0..OPERATIONS {
-            writer.generator.next_op().apply(&mut writer.state);
-            operations += 1;
+            let op = writer.generator.next_op();
+            if is_of_its_time(&op) {
+                op.apply(&mut writer.state);
+                operations += 1;
+            }
         }
     }
     std::fs::write(dir.join("moon.aof.1.base.rdb"), base(writers)?)?;
@@ -83,6 +95,8 @@ fn base(writers: &[Writer]) -> Result<Vec<u8>> {
                     let mut fields = fields.iter().map(|(f, v)| (f.as_slice(), v.as_slice()));
                     rdb.entry(&key.key, deadline, RdbValueRef::Hash(&mut fields))
                 }
+                // Version 1 had neither.
+                Value::Scores(_) | Value::Stream(_) => bail!("{key} is of a newer type"),
             }?;
         }
     }

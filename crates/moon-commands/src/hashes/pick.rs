@@ -1,9 +1,10 @@
-//! Some of the fields: HRANDFIELD.
+//! Some of the fields: HRANDFIELD and HSCAN.
 
 use super::access::read;
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
 use crate::parse;
+use crate::scan::{OwnOption, collection_scan};
 use moon_resp::{Args, Protocol, Reply};
 use moon_store::{Field, Hash, Key, LiveFields};
 use rand::rngs::SmallRng;
@@ -54,6 +55,20 @@ pub(super) fn hrandfield(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
             Ok(())
         }
     }
+}
+
+pub(super) fn hscan(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    let now = cx.now;
+    collection_scan(
+        cx,
+        args,
+        OwnOption::NoValues,
+        |hash: &Hash, cursor, count, visit| {
+            (hash.at(now)).scan(cursor, count, &mut |field| {
+                visit(field.name, Some(field.value))
+            })
+        },
+    )
 }
 
 /// A field, each as likely as any other.

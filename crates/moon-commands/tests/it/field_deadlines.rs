@@ -391,6 +391,8 @@ fn fields_past_their_deadline_are_not_seen() {
         ("hrandfield h 5", "*1\r\n$1\r\nc\r\n"),
         ("hrandfield h -2", "*2\r\n$1\r\nc\r\n$1\r\nc\r\n"),
         ("hrandfield h 1 withvalues", "*2\r\n$1\r\nc\r\n$1\r\n3\r\n"),
+        ("hscan h 0", "*2\r\n$1\r\n0\r\n*2\r\n$1\r\nc\r\n$1\r\n3\r\n"),
+        ("hscan h 0 novalues", "*2\r\n$1\r\n0\r\n*1\r\n$1\r\nc\r\n"),
         ("type h", "+hash\r\n"),
     ] {
         i.expect(command, reply);

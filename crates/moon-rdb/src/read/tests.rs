@@ -206,10 +206,15 @@ fn every_version_and_both_compressions_come_back() {
     }
 }
 
-/// Bytes of the example in `docs/format/rdb.md`: two spaces end those of a line.
+/// Bytes of the first example in `docs/format/rdb.md`, a file.
 fn documented_file() -> Vec<u8> {
+    documented(0)
+}
+
+/// Bytes of an example in `docs/format/rdb.md`: two spaces end those of a line.
+fn documented(index: usize) -> Vec<u8> {
     let page = include_str!("../../../../docs/format/rdb.md");
-    let (_, rest) = page.split_once("```hex\n").unwrap();
+    let rest = page.split("```hex\n").nth(index + 1).unwrap();
     let (block, _) = rest.split_once("```").unwrap();
     let bytes = block.lines().flat_map(|line| {
         let (bytes, _) = line.split_once("  ").unwrap();
@@ -235,6 +240,18 @@ fn the_documented_file_is_written_and_read_as_the_page_says() {
         .unwrap();
     assert_eq!(writer.finish().unwrap(), documented_file());
     assert_eq!(read(&documented_file()).unwrap().len(), 5);
+}
+
+#[test]
+fn the_documented_hash_whose_fields_expire_is_written_and_read_as_the_page_says() {
+    let at = 4_102_444_800_123;
+    let fields = [("user", "ann", None), ("code", "2222", Some(at))];
+    let expected = entry(0, b"session", None, volatile_fields(&fields));
+    let items = documented(1);
+    let expected = [expected];
+    assert_eq!(entries(read(&sealed(&items)).unwrap()), expected);
+    let written = write(RdbVersion::V12, &expected);
+    assert!(written.windows(items.len()).any(|window| window == items));
 }
 
 #[test]

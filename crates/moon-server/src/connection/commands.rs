@@ -17,7 +17,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Texts that more than one command answers with.
 pub(super) const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 const SYNTAX: &str = "ERR syntax error";
-const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 
 /// Checks that come before every command, in Redis's order: known, arity, authenticated, allowed
 /// here and now.
@@ -43,6 +42,10 @@ pub(super) fn admit(
         return Err("NOAUTH Authentication required.".to_owned());
     }
     let in_transaction = connection.state.transaction.is_some();
+    // Elsewhere the command itself looks its subcommand up, at once.
+    if in_transaction && !subcommands::of(spec.name).is_empty() {
+        subcommands::resolve(spec.name, args).map_err(|e| e.text().to_owned())?;
+    }
     // MIGRATE waits for another server, and nothing can wait inside EXEC.
     if in_transaction && (spec.flags.contains(Flags::NO_MULTI) || spec.name == "migrate") {
         return Err("ERR Command not allowed inside a transaction".to_owned());
@@ -265,16 +268,9 @@ fn info_sections(connection: &Connection, args: Args<'_>) -> Vec<info::Section> 
     sections
 }
 
-fn integer(arg: &[u8]) -> Result<i64, String> {
-    moon_commands::parse::canonical_integer(arg).ok_or_else(|| NOT_AN_INTEGER.to_owned())
-}
-
 fn select(connection: &mut Connection, arg: &[u8]) -> Result<(), String> {
-    let index = integer(arg)?;
-    let index = u16::try_from(index)
-        .ok()
-        .filter(|i| *i < connection.server.databases());
-    let index = index.ok_or_else(|| "ERR DB index is out of range".to_owned())?;
+    let databases = usize::from(connection.server.databases());
+    let index = moon_commands::parse::database(arg, databases).map_err(|e| e.text().to_owned())?;
     connection.state.db = index;
     connection.client.db.store(u32::from(index), Relaxed);
     Ok(())

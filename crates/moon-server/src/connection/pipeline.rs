@@ -635,7 +635,7 @@ impl Connection {
         let (id, spec) = match commands::admit(self, command, args) {
             Ok(admitted) => admitted,
             Err(text) => {
-                transaction::refuse(self);
+                let text = transaction::refuse(self, command, text);
                 self.server.note_refusal(&self.shard, command, &text);
                 self.write_reply(|reply| reply.error(&text));
                 return Ok(());

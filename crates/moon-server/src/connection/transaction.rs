@@ -39,11 +39,25 @@ pub(super) fn queue(connection: &mut Connection, id: CommandId, args: Args<'_>) 
     connection.write_reply(|reply| reply.simple("QUEUED"));
 }
 
-/// A command was refused while queueing.
-pub(super) fn refuse(connection: &mut Connection) {
+/// A command was refused with `text` before it ran. Returns the text for the client: EXEC says that
+/// the transaction, if there is one, is discarded; after any other command the next EXEC will.
+pub(super) fn refuse(
+    connection: &mut Connection,
+    command: Option<CommandId>,
+    text: String,
+) -> String {
+    if command.is_some_and(|id| by_id(id).name == "exec") {
+        if connection.state.transaction.take().is_some() {
+            end_multi(connection);
+            unwatch(connection);
+        }
+        let cause = text.strip_prefix("ERR ").unwrap_or(&text);
+        return format!("EXECABORT Transaction discarded because of: {cause}");
+    }
     if let Some(transaction) = &mut connection.state.transaction {
         transaction.refused = true;
     }
+    text
 }
 
 /// MULTI.

@@ -92,7 +92,9 @@ fn apply(
     Ok(())
 }
 
-fn sorted<'a>(fields: impl Iterator<Item = Field<'a>>) -> Vec<(Vec<u8>, (Vec<u8>, Deadline))> {
+type Sorted = Vec<(Vec<u8>, (Vec<u8>, Deadline))>;
+
+fn sorted<'a>(fields: impl Iterator<Item = Field<'a>>) -> Sorted {
     let mut all: Vec<_> = fields
         .map(|f| (f.name.to_vec(), (f.value.to_vec(), f.deadline)))
         .collect();
