@@ -111,6 +111,15 @@ impl<'a> Options<'a> {
         let count = usize::try_from(count).unwrap_or(len);
         start..start.saturating_add(count).min(len)
     }
+
+    /// Where a part of something that keeps its order begins, which counts from the end when
+    /// descending.
+    fn first_of(&self, part: &Range<usize>, len: usize) -> usize {
+        match self.descending {
+            true => len - part.end,
+            false => part.start,
+        }
+    }
 }
 
 /// Byte strings one after the other, so that many short ones take one allocation.
@@ -176,8 +185,15 @@ fn load(
         Value::List(list) => {
             let part = options.part(list.len());
             if options.is_unsorted() {
-                let range = list.range(part.start, part.len());
-                range.for_each(|element| elements.push(element));
+                let (start, len) = (options.first_of(&part, list.len()), part.len());
+                if options.descending {
+                    let mut range: Vec<&[u8]> = list.range(start, len).collect();
+                    range.reverse();
+                    range.iter().for_each(|element| elements.push(element));
+                } else {
+                    let range = list.range(start, len);
+                    range.for_each(|element| elements.push(element));
+                }
                 return Ok(0..elements.len());
             }
             list.iter().for_each(|element| elements.push(element));
@@ -204,12 +220,11 @@ fn load(
                 zset.iter().for_each(|(member, _)| elements.push(member));
                 return Ok(part);
             }
+            let first = options.first_of(&part, zset.len());
+            let members = zset.range(first..first + part.len());
             if options.descending {
-                let ranks = zset.len() - part.end..zset.len() - part.start;
-                let members = zset.range(ranks).rev();
-                members.for_each(|(member, _)| elements.push(member));
+                members.rev().for_each(|(member, _)| elements.push(member));
             } else {
-                let members = zset.range(part);
                 members.for_each(|(member, _)| elements.push(member));
             }
             Ok(0..elements.len())
@@ -401,6 +416,23 @@ mod tests {
         s.expect_no_effect();
         s.expect("SORT l DESC STORE l", ":3\r\n");
         assert!(s.effects().contains("DEL\r\n$1\r\nl\r\n*5\r\n$5\r\nRPUSH"));
+    }
+
+    #[test]
+    fn what_is_no_double_is_no_score() {
+        for (text, expected) in [
+            ("", Some(0.0)),
+            (" 7", Some(7.0)),
+            ("-inf", Some(f64::NEG_INFINITY)),
+            ("0x10", Some(16.0)),
+            ("1e400", None),
+            ("nan", None),
+            ("7 ", None),
+            ("one", None),
+            ("3\0x", Some(3.0)),
+        ] {
+            assert_eq!(score(text.as_bytes()), expected, "{text:?}");
+        }
     }
 
     #[test]

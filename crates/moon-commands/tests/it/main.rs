@@ -11,6 +11,7 @@ mod keyspace_commands;
 mod loaded_dumps;
 mod pair;
 mod positions;
+mod random_values;
 mod redis;
 mod replay_refusals;
 mod replayed_effects;
