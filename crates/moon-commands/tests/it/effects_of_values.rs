@@ -144,4 +144,58 @@ fn a_set_that_was_emptied_begins_without_a_deadline() {
     live.expect("scard s", ":1\r\n");
     live.expect("scard t", ":1\r\n");
     assert_eq!(live.dump(), copy.dump());
+
+#[test]
+fn what_was_sorted_or_found_is_told_as_the_result() {
+    check(&[
+        ("rpush l 3 1 2", &["rpush l 3 1 2"]),
+        ("sort l", &[]),
+        ("sort l store d", &["RPUSH d 1 2 3"]),
+        (
+            "sort l by nosort store d",
+            &["MULTI", "DEL d", "RPUSH d 3 1 2", "EXEC"],
+        ),
+        ("sort l limit 5 1 store d", &["DEL d"]),
+        ("sort none store d", &[]),
+        ("geoadd p 1 1 a", &["ZADD p 3377822707026402 a"]),
+        ("geoadd p 1 1 a", &[]),
+        (
+            "georadius p 1 1 1 km store d",
+            &["ZADD d 3377822707026402 a"],
+        ),
+        ("geosearch p fromlonlat 1 1 byradius 1 km", &[]),
+        ("geosearchstore d p fromlonlat 9 9 byradius 1 m", &["DEL d"]),
+    ]);
+}
+
+/// Scenario 141. A source past its deadline is gone before the effect of the command that found it.
+#[test]
+fn what_expired_is_told_before_what_was_made_of_the_rest() {
+    let mut instance = crate::harness::Instance::new(1);
+    for command in [
+        "setbit b 0 1",
+        "pfadd h a",
+        "geoadd p 1 1 a",
+        "rpush l a",
+        "rpush d x",
+    ] {
+        instance.run(command);
+    }
+    for key in ["b", "h", "p", "l"] {
+        instance.run(&format!("pexpire {key} 10"));
+    }
+    instance.now.0 += 100;
+    instance.effects();
+    for (command, effects) in [
+        ("bitop or r b", &["DEL b"][..]),
+        ("pfmerge m h", &["MULTI", "DEL h", "pfmerge m h", "EXEC"]),
+        (
+            "geosearchstore d p frommember a byradius 1 m",
+            &["MULTI", "DEL p", "DEL d", "EXEC"],
+        ),
+        ("lmove l m2 left left", &["DEL l"]),
+    ] {
+        instance.run(command);
+        assert_eq!(instance.effects(), effects, "{command}");
+    }
 }
