@@ -2,7 +2,7 @@
 
 use crate::compare::{pairs_of, same_but_times, sorted_values, without_passing_fields};
 use crate::differences::{
-    is_newer_encoding, is_number_at_once, same_but_cached_estimate, same_numbers,
+    is_newer_encoding, is_smaller_string, same_but_cached_estimate, same_numbers,
 };
 use anyhow::{Context as _, Result, bail};
 use moon_harness::Client;
@@ -214,7 +214,7 @@ fn difference(
         || match strictness {
             Strictness::OtherServer => {
                 is_newer_encoding(&expected.encoding, &found.encoding)
-                    || is_number_at_once(&expected.encoding, &found.encoding)
+                    || is_smaller_string(&expected.encoding, &found.encoding)
             }
             Strictness::SameServer => false,
             Strictness::Rewritten => true,
