@@ -29,13 +29,22 @@ const DATA: &[&str] = &[
     "SADD ints 1 2 3",
     "SADD words a b 1",
     "HSET h f v 1 2",
-    "ZADD z 1 a 2.5 b -inf c 3.14 d 1e300 e",
     "SET expires v PXAT 4102444800000",
     "HSET he a b",
     "PEXPIREAT he 4102444800000",
     "SELECT 5",
     "SET s other",
     "SELECT 0",
+];
+
+/// More of it, which [`state`] does not read.
+const MORE_DATA: &[&str] = &[
+    "ZADD z 1 a 2.5 b -inf c 3.14 d 1e300 e",
+    "ZINCRBY z 0.1 a",
+    "XADD x 1-1 f v g 10",
+    "XADD x 2-5 f v",
+    "XGROUP CREATE x group 0",
+    "PFADD hll a b",
 ];
 
 fn fill(client: &mut Client) {
@@ -73,13 +82,14 @@ fn equal_data_has_the_digest_that_redis_gives_it() {
         let [theirs, ours] = clients.each_mut().map(|client| {
             client.run("FLUSHALL").unwrap();
             let mut replies = vec![client.run("DEBUG DIGEST").unwrap()];
-            for line in DATA {
-                client.run(line).unwrap();
+            for line in DATA.iter().chain(MORE_DATA) {
+                let reply = client.run(line).unwrap();
+                assert!(reply.error().is_none(), "{line}: {reply:?}");
                 replies.push(client.run("DEBUG DIGEST").unwrap());
             }
             replies.push(
                 client
-                    .run("DEBUG DIGEST-VALUE s i l words h z he nokey")
+                    .run("DEBUG DIGEST-VALUE s i l words h z x hll he nokey")
                     .unwrap(),
             );
             replies.push(client.run("DEBUG DIGEST-VALUE").unwrap());

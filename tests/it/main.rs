@@ -16,6 +16,7 @@ mod deadlines;
 mod debug;
 mod disk;
 mod documents;
+mod memory;
 mod migrate;
 mod move_keys;
 mod oracle;

@@ -35,14 +35,13 @@ fn fill(client: &mut Client) {
         "RPUSH l a b 1",
         "SADD set a b 1",
         "HSET h f v",
-        "ZADD z 1 a 2.5 b",
         "SET expires v PXAT 4102444800000",
     ] {
         client.run(line).unwrap();
     }
 }
 
-const KEYS: [&str; 7] = ["s", "i", "l", "set", "h", "z", "expires"];
+const KEYS: [&str; 6] = ["s", "i", "l", "set", "h", "expires"];
 
 /// Servers to migrate to.
 fn targets() -> Vec<Server> {
@@ -106,7 +105,7 @@ fn only_what_the_target_confirms_is_deleted() {
         );
         script(
             &mut client,
-            "EXISTS s l set h z expires => :0
+            "EXISTS s l set h expires => :0
              GET i => \"12345\"",
         );
         assert_eq!(run(&target, "GET i"), Reply::bulk("there"));

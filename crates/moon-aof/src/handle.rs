@@ -65,6 +65,12 @@ impl AofHandle {
         }
     }
 
+    /// Bounds, from the next append on, the bytes of a shard that are not synced under `everysec`;
+    /// at half of it a sync starts early.
+    pub fn set_unsynced_max(&self, bytes: u64) {
+        self.shared.set_unsynced_max(bytes);
+    }
+
     /// The first step of a rewrite: creates and syncs the next segments, makes a manifest durable
     /// that names them beside the generation in force, and gives each shard's log its new segment
     /// for the cut. Blocks on the disk.

@@ -64,12 +64,21 @@ pub(crate) struct Shared {
     /// Whether a rewrite is going on: there is one at a time.
     pub(crate) rewriting: AtomicBool,
     /// Unsynced bytes of one shard at which a sync starts early.
-    pub(crate) sync_early: u64,
+    pub(crate) sync_early: AtomicU64,
 }
 
 impl Shared {
     pub(crate) fn policy(&self) -> FsyncPolicy {
         FsyncPolicy::from_byte(self.policy.load(Ordering::SeqCst))
+    }
+
+    fn sync_early(&self) -> u64 {
+        self.sync_early.load(Ordering::Relaxed)
+    }
+
+    /// Bounds the bytes of a shard that are not synced under `everysec`.
+    pub(crate) fn set_unsynced_max(&self, bytes: u64) {
+        self.sync_early.store((bytes / 2).max(1), Ordering::Relaxed);
     }
 }
 
@@ -219,7 +228,7 @@ impl Writer {
         self.position.store(position, Ordering::Relaxed);
         let wake = match self.shared.policy() {
             FsyncPolicy::Always => true,
-            FsyncPolicy::EverySec => self.unsynced() >= self.shared.sync_early,
+            FsyncPolicy::EverySec => self.unsynced() >= self.shared.sync_early(),
             FsyncPolicy::No => false,
         };
         if wake || self.wants_space() {
@@ -445,7 +454,7 @@ impl Writer {
             // A sync proves nothing now: see `proven`.
             _ if self.has_hole() => self.shared.sync_interval,
             FsyncPolicy::Always if self.unsynced() > 0 => Duration::ZERO,
-            FsyncPolicy::EverySec if self.unsynced() >= self.shared.sync_early => Duration::ZERO,
+            FsyncPolicy::EverySec if self.unsynced() >= self.shared.sync_early() => Duration::ZERO,
             FsyncPolicy::EverySec => self
                 .shared
                 .sync_interval

@@ -186,3 +186,31 @@ pub(crate) fn wrong_arity(name: &str) -> CommandError {
         format!("ERR wrong number of arguments for '{name}' command").into_boxed_str(),
     )
 }
+
+/// Arguments of one effect of [`replaced`]; even, so that pairs stay together.
+const PIECE_ARGS: usize = 1024;
+
+/// Tells that `key`, which `was_there` before or not, now holds what `name` makes of `parts`, and
+/// nothing without parts. A long effect comes in pieces of one unit.
+pub(crate) fn replaced<P: AsRef<[u8]>>(
+    cx: &mut Cx<'_>,
+    key: Key<'_>,
+    was_there: bool,
+    name: &[u8],
+    parts: &[P],
+) {
+    if !was_there && parts.is_empty() {
+        return;
+    }
+    let db = cx.db;
+    cx.mark(db, key);
+    if was_there {
+        cx.effects.push(db, &[b"DEL", key.bytes]);
+    }
+    for piece in parts.chunks(PIECE_ARGS) {
+        let head = [name, key.bytes];
+        let parts = piece.iter().map(AsRef::as_ref);
+        let effect: Vec<&[u8]> = head.into_iter().chain(parts).collect();
+        cx.effects.push(db, &effect);
+    }
+}

@@ -36,6 +36,13 @@ pub(crate) struct KeyRange {
     pub(crate) step: i64,
 }
 
+/// The key at index 1.
+const FIRST: KeyRange = KeyRange {
+    first: 1,
+    last: 0,
+    step: 1,
+};
+
 /// The groups of keys of a command; none for a container.
 pub(crate) fn key_specs(spec: &CommandSpec) -> Vec<KeySpec> {
     let groups = flag_groups(spec);
@@ -49,6 +56,14 @@ pub(crate) fn key_specs(spec: &CommandSpec) -> Vec<KeySpec> {
                 place: usual_place(spec.name).filter(|_| nth == 0),
             })
             .collect(),
+        Keys::FirstAndFound(_) => groups
+            .iter()
+            .enumerate()
+            .map(|(nth, flags)| KeySpec {
+                flags,
+                place: (nth == 0).then_some(KeyPlace::Range(FIRST)),
+            })
+            .collect(),
         Keys::Numkeys { at, destination } => {
             let counted = KeySpec {
                 flags: groups[groups.len() - 1],
@@ -56,11 +71,7 @@ pub(crate) fn key_specs(spec: &CommandSpec) -> Vec<KeySpec> {
             };
             let stored = KeySpec {
                 flags: groups[0],
-                place: Some(KeyPlace::Range(KeyRange {
-                    first: 1,
-                    last: 0,
-                    step: 1,
-                })),
+                place: Some(KeyPlace::Range(FIRST)),
             };
             match destination {
                 true => vec![stored, counted],
@@ -120,7 +131,12 @@ pub(crate) fn flags_in_request(
         };
     }
     let groups = flag_groups(spec);
-    groups[nth.min(groups.len() - 1)]
+    let last = groups.len() - 1;
+    match spec.keys {
+        // Those that were found are the ones that are stored to.
+        Keys::FirstAndFound(_) if nth > 0 => groups[last],
+        _ => groups[nth.min(last)],
+    }
 }
 
 /// What is done to the keys: to all the same, or a group of flags for each. Never empty.
@@ -132,17 +148,23 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "rename" => &[&["RW", "access", "delete"], &["OW", "update"]],
         "renamenx" => &[&["RW", "access", "delete"], &["OW", "insert"]],
         "del" | "unlink" => &[&["RM", "delete"]],
-        "exists" | "hexists" | "hlen" | "hstrlen" | "llen" | "object|encoding" | "object|freq"
-        | "object|idletime" | "object|refcount" | "scard" | "sismember" | "strlen" | "touch"
-        | "type" | "watch" => &[&["RO"]],
+        "exists" | "hexists" | "hlen" | "hstrlen" | "llen" | "memory|usage" | "object|encoding"
+        | "object|freq" | "object|idletime" | "object|refcount" | "scard" | "sismember"
+        | "strlen" | "touch" | "type" | "watch" => &[&["RO"]],
         "expire" | "expireat" | "hexpire" | "hexpireat" | "hmset" | "hpersist" | "hpexpire"
-        | "hpexpireat" | "hset" | "hsetex" | "lset" | "persist" | "pexpire" | "pexpireat"
-        | "setrange" => &[&["RW", "update"]],
+        | "geoadd" | "hpexpireat" | "hset" | "hsetex" | "lset" | "persist" | "pexpire"
+        | "pexpireat" | "setrange" => &[&["RW", "update"]],
         "getdel" | "hgetdel" | "lmpop" | "lpop" | "rpop" | "spop" => &[&["RW", "access", "delete"]],
         "bitfield" => &[&["RW", "access", "update", "variable_flags"]],
         "bitop" => &[&["OW", "update"], &["RO", "access"]],
         "pfcount" | "pfdebug" => &[&["RW", "access"]],
         "pfmerge" => &[&["RW", "access", "insert"], &["RO", "access"]],
+        "geosearchstore" => &[&["OW", "update"], &["RO", "access"]],
+        "georadius" | "georadiusbymember" => {
+            &[&["RO", "access"], &["OW", "update"], &["OW", "update"]]
+        }
+        "sort" => &[&["RO", "access"], &["RO", "access"], &["OW", "update"]],
+        "sort_ro" => &[&["RO", "access"], &["RO", "access"]],
         "lmove" | "rpoplpush" | "smove" => &[&["RW", "access", "delete"], &["RW", "insert"]],
         "hdel" | "lrem" | "ltrim" | "srem" => &[&["RW", "delete"]],
         "mset" | "psetex" | "restore" | "setex" => &[&["OW", "update"]],

@@ -105,7 +105,8 @@ fn key_range(spec: &CommandSpec) -> [i64; 3] {
         Keys::Range { first, last, step } if subcommands::of(spec.name).is_empty() => {
             [first.into(), last.into(), step.into()]
         }
-        Keys::Numkeys {
+        Keys::FirstAndFound(_)
+        | Keys::Numkeys {
             destination: true, ..
         } => [1; 3],
         Keys::Found(_) => match key_specs(spec).first().and_then(|keys| keys.place) {

@@ -12,7 +12,7 @@
 //! * [`server_commands`], [`subcommands`]: rows of what the server runs itself.
 //! * [`docs`]: what COMMAND answers.
 //! * the commands, one module per family: [`strings`], [`keys`], [`keyspace`] with [`scan`],
-//!   [`hashes`], [`lists`], [`sets`], [`zsets`], [`streams`], [`dump`].
+//!   [`hashes`], [`lists`], [`sets`], [`zsets`], [`streams`], [`dump`], `memory`.
 //! * [`debug`]: what DEBUG does with data.
 //! * [`requests`]: the requests in a payload and whose data they touch.
 //! * [`mod@replay`]: a payload applied again; [`expire`]: keys that expire unasked; [`evict`]: keys
@@ -32,6 +32,7 @@ pub mod error;
 pub mod evict;
 pub mod execute;
 pub mod expire;
+pub mod geo;
 pub mod glob;
 pub mod hashes;
 pub mod hyperloglog;
@@ -40,6 +41,7 @@ pub mod keyspace;
 pub mod lists;
 pub mod load;
 pub mod long_double;
+mod memory;
 pub mod parse;
 pub mod replay;
 pub mod requests;

@@ -36,9 +36,22 @@ fn parse_cursor(cursor: &[u8]) -> Option<(u64, ShardId)> {
     Some((cursor >> SHARD_BITS, ShardId(shard)))
 }
 
+/// A number as `strtoul` of C reads it, which is what Redis does with cursors: a sign is fine, a
+/// minus counts down from 2^64, and nothing at all is 0.
 fn parse_number(cursor: &[u8]) -> Option<u64> {
-    let digits = !cursor.is_empty() && cursor.iter().all(u8::is_ascii_digit);
-    str::from_utf8(cursor).ok().filter(|_| digits)?.parse().ok()
+    let (minus, digits) = match cursor {
+        [] => return Some(0),
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    let number: u64 = str::from_utf8(digits)
+        .ok()
+        .filter(|_| is_number)?
+        .parse()
+        .ok()?;
+    Some(if minus { number.wrapping_neg() } else { number })
 }
 
 /// The option that a command has besides MATCH and COUNT.
@@ -221,8 +234,21 @@ mod tests {
 
     #[test]
     fn what_is_no_cursor_is_refused() {
-        for text in [&b""[..], b"-1", b"+1", b"abc", b"18446744073709551616"] {
+        let texts: [&[u8]; 8] = [
+            b"-",
+            b"+",
+            b"+-1",
+            b" 1",
+            b"1 ",
+            b"1.5",
+            b"abc",
+            b"18446744073709551616",
+        ];
+        for text in texts {
             assert_eq!(parse_cursor(text), None);
         }
+        assert_eq!(parse_number(b""), Some(0));
+        assert_eq!(parse_number(b"+7"), Some(7));
+        assert_eq!(parse_number(b"-1"), Some(u64::MAX));
     }
 }

@@ -185,6 +185,14 @@ pub static COMMANDS: &[CommandSpec] = &[
         ..SERVER
     },
     CommandSpec {
+        name: "memory",
+        arity: -2,
+        since: "4.0.0",
+        complexity: "That of the subcommand.",
+        summary: "Holds the subcommands on memory.",
+        ..SERVER
+    },
+    CommandSpec {
         name: "debug",
         arity: -2,
         flags: ANY_TIME.union(Flags::ADMIN).union(Flags::NOSCRIPT),

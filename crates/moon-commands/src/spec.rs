@@ -71,6 +71,8 @@ pub enum Keys {
         /// Whether the argument at index 1 is a key before them, which the command stores to.
         destination: bool,
     },
+    /// At index 1, and where a function finds more, which pushes their indexes.
+    FirstAndFound(fn(Args<'_>, &mut Vec<usize>)),
     /// Found by a function, which pushes the indexes of the keys.
     Found(fn(Args<'_>, &mut Vec<usize>)),
 }
@@ -171,6 +173,10 @@ impl CommandSpec {
         match self.keys {
             Keys::None => {}
             Keys::Found(find) => find(args, positions),
+            Keys::FirstAndFound(find) => {
+                positions.push(1);
+                find(args, positions);
+            }
             Keys::Numkeys { at, destination } => {
                 let at = usize::from(at);
                 positions.extend(destination.then_some(1));

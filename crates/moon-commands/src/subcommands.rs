@@ -54,6 +54,12 @@ const OBJECT: CommandSpec = CommandSpec {
     ..SUBCOMMAND
 };
 
+const MEMORY: CommandSpec = CommandSpec {
+    flags: Flags::empty(),
+    since: "4.0.0",
+    ..SUBCOMMAND
+};
+
 static CLIENT_SUBCOMMANDS: &[CommandSpec] = &[
     CommandSpec {
         name: "client|getname",
@@ -347,6 +353,52 @@ static XINFO_SUBCOMMANDS: &[CommandSpec] = &[
     },
 ];
 
+static MEMORY_SUBCOMMANDS: &[CommandSpec] = &[
+    CommandSpec {
+        name: "memory|doctor",
+        summary: "Says what is unusual about the use of memory.",
+        ..MEMORY
+    },
+    CommandSpec {
+        name: "memory|help",
+        flags: SUBCOMMAND.flags,
+        summary: "Lists the subcommands.",
+        ..MEMORY
+    },
+    CommandSpec {
+        name: "memory|malloc-stats",
+        complexity: "That of the allocator.",
+        summary: "Answers what the allocator tells about itself.",
+        ..MEMORY
+    },
+    CommandSpec {
+        name: "memory|purge",
+        complexity: "That of the allocator.",
+        summary: "Asks the allocator to give free memory back to the operating system.",
+        ..MEMORY
+    },
+    CommandSpec {
+        name: "memory|stats",
+        summary: "Answers what memory is used for.",
+        ..MEMORY
+    },
+    CommandSpec {
+        name: "memory|usage",
+        arity: -3,
+        flags: Flags::READONLY,
+        keys: Keys::Range {
+            first: 2,
+            last: 2,
+            step: 1,
+        },
+        scope: Scope::Keys,
+        run: Run::Data(crate::memory::usage),
+        acl: "read slow",
+        summary: "Answers how many bytes a key takes with its value.",
+        ..MEMORY
+    },
+];
+
 /// The subcommands of `container`; empty for a command without any.
 #[must_use]
 pub fn of(container: &str) -> &'static [CommandSpec] {
@@ -354,6 +406,7 @@ pub fn of(container: &str) -> &'static [CommandSpec] {
         "client" => CLIENT_SUBCOMMANDS,
         "command" => COMMAND_SUBCOMMANDS,
         "config" => CONFIG_SUBCOMMANDS,
+        "memory" => MEMORY_SUBCOMMANDS,
         "object" => OBJECT_SUBCOMMANDS,
         "xgroup" => XGROUP_SUBCOMMANDS,
         "xinfo" => XINFO_SUBCOMMANDS,

@@ -5,7 +5,7 @@
 
 use crate::spec::{CommandId, CommandSpec};
 use crate::{
-    bitmaps, dump, hashes, hyperloglog, keys, keyspace, lists, server_commands, sets, streams,
+    bitmaps, dump, geo, hashes, hyperloglog, keys, keyspace, lists, server_commands, sets, streams,
     strings, zsets,
 };
 use std::sync::LazyLock;
@@ -19,6 +19,7 @@ static FAMILIES: &[&[CommandSpec]] = &[
     sets::COMMANDS,
     bitmaps::COMMANDS,
     hyperloglog::COMMANDS,
+    geo::COMMANDS,
     zsets::COMMANDS,
     dump::COMMANDS,
     streams::COMMANDS,

@@ -15,6 +15,8 @@ mod pick;
 mod pop;
 mod range;
 
+pub(crate) use add::zadd;
+
 use crate::collection::{read, wrong_arity};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
@@ -30,7 +32,7 @@ const DESTINATION_SOURCE: Keys = Keys::Range {
 };
 
 commands! { "sorted-set":
-    "zadd" -4 [WRITE DENYOOM FAST] FIRST_KEY, Keys, add::zadd,
+    "zadd" -4 [WRITE DENYOOM FAST] FIRST_KEY, Keys, zadd,
         "write sortedset fast", "1.2.0", "O(log(N)) for each member given.",
         "Adds members with scores to a sorted set, or gives members other scores.";
     "zincrby" 4 [WRITE DENYOOM FAST] FIRST_KEY, Keys, add::zincrby,

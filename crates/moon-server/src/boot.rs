@@ -443,6 +443,7 @@ async fn watch_over(shard: Rc<Shard>, server: Arc<Server>) {
             _ = interval.tick() => {
                 let stats = server.stats.shard(shard.id().index());
                 stats.inflight_bytes.set(shard.inflight_bytes());
+                stats.client_bytes.set(shard.client_bytes());
                 if shard.id() == ShardId(0) {
                     server.close_idle_clients();
                 }

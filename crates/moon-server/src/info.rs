@@ -791,6 +791,7 @@ mod tests {
                 expires: 0,
                 subexpiry: 2,
                 avg_ttl_ms: 0,
+                ..DbTotals::default()
             }],
             ..InfoSource::default()
         };

@@ -76,17 +76,20 @@ impl Observer for StatsObserver {
 
     fn data(&self, data: &ShardData) {
         let stats = self.stats.shard(data.id.index());
-        let mut bytes = MemoryParts::default();
-        data.dbs.iter().for_each(|db| bytes += db.memory_parts());
-        stats.keyspace_bytes.set(bytes.keyspace as u64);
-        stats.value_bytes.set(bytes.values as u64);
-        stats.expiry_bytes.set(bytes.expiry as u64);
+        let mut all = MemoryParts::default();
         for (index, db) in data.dbs.iter().enumerate() {
+            let bytes = db.memory_parts();
+            all += bytes;
             if let Some(block) = stats.db(index) {
                 block.keys.set(db.len() as u64);
                 block.expires.set(db.volatile_len() as u64);
                 block.subexpiry.set(db.volatile_hashes() as u64);
+                block.keyspace_bytes.set(bytes.keyspace as u64);
+                block.expiry_bytes.set(bytes.expiry as u64);
             }
         }
+        stats.keyspace_bytes.set(all.keyspace as u64);
+        stats.value_bytes.set(all.values as u64);
+        stats.expiry_bytes.set(all.expiry as u64);
     }
 }

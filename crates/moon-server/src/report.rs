@@ -11,6 +11,7 @@ use moon_aof::AofStatus;
 use moon_commands::{all, by_id};
 use moon_core::Lsn;
 use moon_repl::LogHealth;
+use moon_shard::memory::inflight_bytes_max;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -180,7 +181,12 @@ impl Server {
         self.commit_lag.sample(self.clock.committed(), head, now);
         self.durable_lag.sample(self.clock.durable(), head, now);
         self.stats.note_memory(self.memory.used());
-        let limit = self.config.snapshot().maxmemory;
+        let config = self.config.snapshot();
+        let limit = config.maxmemory;
+        if let Some(log) = self.persistence.aof() {
+            let bound = inflight_bytes_max(config.inflight_max_bytes, limit, self.shards);
+            log.set_unsynced_max(bound);
+        }
         let is_beyond = limit > 0 && self.memory.counted() > limit;
         self.stats.note_beyond_limit(is_beyond, now);
     }

@@ -34,6 +34,10 @@ pub struct DbStats {
     pub subexpiry: Counter,
     /// Estimate of the mean time to live, in milliseconds.
     pub avg_ttl_ms: Counter,
+    /// Bytes of the table of keys.
+    pub keyspace_bytes: Counter,
+    /// Bytes of the table of deadlines.
+    pub expiry_bytes: Counter,
 }
 
 /// Everything one shard counts. Written by its thread alone, except where noted.
@@ -208,6 +212,10 @@ pub struct DbTotals {
     pub subexpiry: u64,
     /// Mean time to live in milliseconds, weighted by keys that expire.
     pub avg_ttl_ms: u64,
+    /// Bytes of the tables of keys.
+    pub keyspace_bytes: u64,
+    /// Bytes of the tables of deadlines.
+    pub expiry_bytes: u64,
 }
 
 /// Samples in the ring of an instantaneous rate, as in Redis.
@@ -497,6 +505,8 @@ impl ServerStats {
                     sum.keys += block.keys.get();
                     sum.expires += expires;
                     sum.subexpiry += block.subexpiry.get();
+                    sum.keyspace_bytes += block.keyspace_bytes.get();
+                    sum.expiry_bytes += block.expiry_bytes.get();
                     ttl += u128::from(block.avg_ttl_ms.get()) * u128::from(expires);
                 }
                 let mean = ttl / u128::from(sum.expires.max(1));
@@ -631,6 +641,7 @@ mod tests {
             expires: 40,
             subexpiry: 3,
             avg_ttl_ms: 250,
+            ..DbTotals::default()
         };
         assert_eq!(stats.databases()[2], expected);
         assert!(stats.shard(0).db(16).is_none());

@@ -16,7 +16,7 @@ use crate::running::Meter;
 use crate::shard::{Shard, unix_now};
 use bytes::Bytes;
 use moon_commands::context::{Counts, Origin};
-use moon_commands::{CommandId, Cx, Effects, Limits, ShardSet, by_id, execute};
+use moon_commands::{CommandId, CommandSpec, Cx, Effects, Limits, ShardSet, by_id, execute};
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
 use moon_repl::{CommitLog, FrameKind};
 use moon_resp::{Args, Protocol, Reply};
@@ -217,6 +217,19 @@ impl Borrowed {
         protocol: Protocol,
         replies: &mut Vec<u8>,
     ) -> Lsn {
+        self.execute_as(by_id(id), id, args, db, protocol, replies)
+    }
+
+    /// As [`Borrowed::execute`], where `spec` is a subcommand of the command `id`.
+    pub fn execute_as(
+        &mut self,
+        spec: &CommandSpec,
+        id: CommandId,
+        args: Args<'_>,
+        db: DbIndex,
+        protocol: Protocol,
+        replies: &mut Vec<u8>,
+    ) -> Lsn {
         let mut meter = Meter::new(&*self.shard.observer);
         let reply_start = replies.len();
         let before = self.effects.len();
@@ -237,7 +250,7 @@ impl Borrowed {
             counts: Counts::default(),
             keep_expired: self.shard.log_fails(),
         };
-        let outcome = execute(&mut cx, by_id(id), args);
+        let outcome = execute(&mut cx, spec, args);
         let (depends_on, counts) = (cx.depends_on, cx.counts);
         meter.ran(id, outcome, counts, &replies[reply_start..]);
         if self.effects.len() == before {

@@ -286,6 +286,12 @@ impl Gate {
         self.holes
     }
 
+    /// Bytes of its buffers.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.held_bytes + self.open.capacity() + self.spare.capacity()
+    }
+
     /// Bytes that wait for a commit.
     #[must_use]
     pub fn held_bytes(&self) -> usize {

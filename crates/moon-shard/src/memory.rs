@@ -14,7 +14,6 @@ use crate::lazy_free::LazyFree;
 use crate::mailbox::ControlMessage;
 use crate::running::Running;
 use crate::shard::{Core, Shard};
-use moon_commands::Limits;
 use moon_commands::evict::evict_one;
 use moon_core::{ShardCount, ShardId, UnixMs};
 use moon_store::{EvictionPolicy, Garbage, ShardData};
@@ -42,8 +41,24 @@ struct ShardMemory {
     uncounted: AtomicU64,
     /// Bytes of the data.
     data: AtomicU64,
-    /// Whether there are keys that may go.
-    has_evictable: AtomicBool,
+    /// Whether there are keys, and keys with a deadline.
+    has_keys: AtomicBool,
+    has_volatile: AtomicBool,
+}
+
+impl ShardMemory {
+    fn has_evictable(&self, policy: EvictionPolicy) -> bool {
+        match policy {
+            EvictionPolicy::NoEviction => false,
+            EvictionPolicy::AllKeysLru
+            | EvictionPolicy::AllKeysLfu
+            | EvictionPolicy::AllKeysRandom => self.has_keys.load(Relaxed),
+            EvictionPolicy::VolatileLru
+            | EvictionPolicy::VolatileLfu
+            | EvictionPolicy::VolatileRandom
+            | EvictionPolicy::VolatileTtl => self.has_volatile.load(Relaxed),
+        }
+    }
 }
 
 impl Memory {
@@ -115,6 +130,21 @@ pub(crate) struct Budget {
 /// it may go beyond the limit meanwhile.
 const SLACK: u64 = 128;
 
+/// Bound of what each of `shards` has executed and not made safe, of the `configured` one and
+/// what a memory limit leaves: all of them together are not counted towards the limit, so they
+/// must be little beside it.
+#[must_use]
+pub fn inflight_bytes_max(configured: u64, maxmemory: u64, shards: ShardCount) -> u64 {
+    /// Below this every sync would be for next to nothing.
+    const AT_LEAST: u64 = 512 << 10;
+    const PART: u64 = 64;
+    if maxmemory == 0 {
+        return configured;
+    }
+    let each = maxmemory / PART / u64::from(shards.get());
+    configured.min(each.max(AT_LEAST))
+}
+
 /// How an eviction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Evicted {
@@ -177,14 +207,13 @@ impl Shard {
     }
 
     /// Tells the others about the data.
-    pub(crate) fn publish_memory(&self, data: &ShardData, limits: &Limits) {
-        if limits.maxmemory == 0 {
-            return;
-        }
+    pub(crate) fn publish_memory(&self, data: &ShardData) {
         let own = &self.shared.memory.shards[self.config.id.index()];
         own.data.store(data.memory() as u64, Relaxed);
-        let has_evictable = data.has_evictable(limits.maxmemory_policy);
-        own.has_evictable.store(has_evictable, Relaxed);
+        let has = |policy| data.has_evictable(policy);
+        own.has_keys.store(has(EvictionPolicy::AllKeysLru), Relaxed);
+        own.has_volatile
+            .store(has(EvictionPolicy::VolatileLru), Relaxed);
     }
 
     /// Whether a command that may grow memory can run, wherever its keys are: true, after
@@ -198,21 +227,22 @@ impl Shard {
             Some(mut running) => running.has_memory(),
             None => {
                 // The executor that has the data is about to give it back.
-                let memory = &self.shared.memory;
-                memory.counted() <= self.core.borrow().limits.maxmemory || self.ask_others(None)
+                let limits = Arc::clone(&self.core.borrow().limits);
+                self.shared.memory.counted() <= limits.maxmemory
+                    || self.ask_others(limits.maxmemory_policy, None)
             }
         }
     }
 
     /// Asks the shards that have keys to evict, and more data than `above`, to do so; whether
     /// there are any.
-    fn ask_others(&self, above: Option<u64>) -> bool {
-        let asked_now = self.budget.asked.replace(crate::shard::unix_now());
-        let is_new = asked_now != self.budget.asked.get();
+    fn ask_others(&self, policy: EvictionPolicy, above: Option<u64>) -> bool {
+        let before = self.budget.asked.replace(crate::shard::unix_now());
+        let is_new = before != self.budget.asked.get();
         let mut any = false;
         for (id, shard) in self.count().ids().zip(&self.shared.memory.shards) {
             let is_meant = id != self.id()
-                && shard.has_evictable.load(Relaxed)
+                && shard.has_evictable(policy)
                 && above.is_none_or(|above| shard.data.load(Relaxed) > above);
             any |= is_meant;
             if is_meant && is_new {
@@ -256,7 +286,7 @@ impl Shard {
         let core = self.core.borrow();
         let limits = Arc::clone(&core.limits);
         let Some(data) = &core.data else { return };
-        self.publish_memory(data, &limits);
+        self.publish_memory(data);
         self.budget.refresh(
             &self.shared.memory,
             self.id(),
@@ -298,7 +328,7 @@ impl Running<'_> {
         }
         if over < limit / SLACK {
             let mine = self.data().memory() as u64;
-            if self.shard.ask_others(Some(mine.saturating_mul(2))) {
+            if (self.shard).ask_others(limits.maxmemory_policy, Some(mine.saturating_mul(2))) {
                 return true;
             }
         }
@@ -308,7 +338,7 @@ impl Running<'_> {
                 self.shard.evictor.notify_one();
                 true
             }
-            Evicted::NoMore => self.shard.ask_others(None),
+            Evicted::NoMore => self.shard.ask_others(limits.maxmemory_policy, None),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::shard::{Core, Shard};
 use moon_commands::context::{Counts, Origin};
 use moon_commands::evict::OUT_OF_MEMORY;
 use moon_commands::execute::Outcome;
-use moon_commands::{CommandId, Cx, Flags, Scope, ShardSet, by_id, execute};
+use moon_commands::{CommandId, CommandSpec, Cx, Flags, Scope, ShardSet, by_id, execute};
 use moon_core::{Lsn, UnixMs};
 use moon_resp::{Args, Protocol, Reply};
 use moon_store::{DbIndex, Key, ShardData, THIS_TURN};
@@ -127,7 +127,20 @@ impl<'a> Running<'a> {
         protocol: Protocol,
         replies: &mut Vec<u8>,
     ) -> Lsn {
-        let spec = by_id(id);
+        self.execute_as(by_id(id), id, args, db, protocol, replies)
+    }
+
+    /// As [`Running::execute`], where `spec` is a subcommand of the command `id`.
+    #[inline]
+    pub fn execute_as(
+        &mut self,
+        spec: &CommandSpec,
+        id: CommandId,
+        args: Args<'_>,
+        db: DbIndex,
+        protocol: Protocol,
+        replies: &mut Vec<u8>,
+    ) -> Lsn {
         let reply_start = replies.len();
         let misconf = self
             .refuses_writes

@@ -7,7 +7,7 @@
 use crate::batch::{Batch, BatchReply, Run};
 use crate::gate::Gate;
 use crate::mailbox::{ControlMessage, Directory};
-use crate::memory::{Budget, Memory};
+use crate::memory::{Budget, Memory, inflight_bytes_max};
 use crate::misconf::{FailingLogs, Misconf};
 use crate::observer::Observer;
 use crate::running::{Meter, Running};
@@ -132,6 +132,8 @@ pub struct Shard {
     /// Sessions whose first held reply waits for this LSN, in order.
     waiting: RefCell<VecDeque<(Lsn, Rc<dyn Session>)>>,
     held_bytes: Cell<usize>,
+    /// The bound in force on bytes executed and not yet safe.
+    inflight_bytes_max: Cell<usize>,
     /// Somebody was told that there is no room, and waits for it.
     starved: Cell<bool>,
     last_end: Cell<Lsn>,
@@ -175,7 +177,7 @@ impl Shard {
             limits,
             frame_memory: BytesMut::new(),
         };
-        Rc::new(Shard {
+        let shard = Rc::new(Shard {
             config,
             shared,
             core: RefCell::new(core),
@@ -191,6 +193,7 @@ impl Shard {
             turn_replies: RefCell::default(),
             waiting: RefCell::default(),
             held_bytes: Cell::new(0),
+            inflight_bytes_max: Cell::new(config.inflight_bytes_max),
             starved: Cell::new(false),
             last_end: Cell::new(Lsn::ZERO),
             others_first: Cell::new(false),
@@ -198,7 +201,10 @@ impl Shard {
             expires: Cell::new(true),
             batch_reply_bytes: Cell::new(0),
             clock_second: Cell::new(NO_SECOND),
-        })
+        });
+        let limits = Arc::clone(&shard.core.borrow().limits);
+        shard.bound_inflight(&limits);
+        shard
     }
 
     /// This shard.
@@ -227,9 +233,25 @@ impl Shard {
 
     /// Replaces the limits that CONFIG SET has changed.
     pub fn set_limits(&self, limits: Arc<Limits>) {
+        self.bound_inflight(&limits);
         self.core.borrow_mut().limits = limits;
         // The policy decides how uses of keys are remembered.
         self.clock_second.set(NO_SECOND);
+    }
+
+    fn bound_inflight(&self, limits: &Limits) {
+        let configured = self.config.inflight_bytes_max as u64;
+        let max = inflight_bytes_max(configured, limits.maxmemory, self.config.count);
+        self.inflight_bytes_max
+            .set(usize::try_from(max).unwrap_or(usize::MAX));
+    }
+
+    /// Bytes of buffers of the connections here.
+    #[must_use]
+    pub fn client_bytes(&self) -> u64 {
+        let sessions = self.sessions.borrow();
+        let each = |session: &Rc<dyn Session>| session.gate().borrow().memory();
+        sessions.values().map(each).sum::<usize>() as u64
     }
 
     /// Enters a connection, so that replies of other shards find it.
@@ -264,7 +286,7 @@ impl Shard {
     #[must_use]
     pub fn has_room(&self) -> bool {
         let bytes = usize::try_from(self.inflight_bytes()).unwrap_or(usize::MAX);
-        let has_room = bytes < self.config.inflight_bytes_max;
+        let has_room = bytes < self.inflight_bytes_max.get();
         if !has_room {
             self.starved.set(true);
         }
@@ -371,13 +393,13 @@ impl Shard {
             } else {
                 let payload = core.take_payload();
                 let end = self.append(&mut core, FrameKind::Own, payload);
-                let Core { data, limits, .. } = &mut *core;
-                let data = data
+                let data = core
+                    .data
                     .as_mut()
                     .expect("effects are made with the data at home");
                 data.dirty.seal(end);
                 self.observer.data(data);
-                self.publish_memory(data, limits);
+                self.publish_memory(data);
                 self.free(data.garbage());
                 end
             }

@@ -213,6 +213,17 @@ impl Db {
         }
     }
 
+    /// Bytes that a key takes: what key and value own, and their share of the tables.
+    #[must_use]
+    pub fn memory_of(&self, key: Key<'_>) -> Option<usize> {
+        let entry = self.table.find(key)?;
+        let mut bytes = entry.memory() + self.table.share();
+        if entry.key.has_deadline() {
+            bytes += entry.key.memory() + self.expires.share();
+        }
+        Some(bytes)
+    }
+
     /// The value and deadline of a key.
     #[inline]
     #[must_use]

@@ -190,6 +190,16 @@ impl<T: Keyed> Table<T> {
             + self.segments.capacity() * size_of::<Segment<T>>()
     }
 
+    /// Bytes of the table per entry. In a small one they would tell of the size of the table, so
+    /// there they are what a large one comes to.
+    pub(crate) fn share(&self) -> usize {
+        if self.len >= SEGMENT_LEN_MAX {
+            self.allocated() / self.len
+        } else {
+            size_of::<T>() * 3 / 2
+        }
+    }
+
     /// The segment that owns a position.
     #[inline]
     fn segment_at(&self, position: u64) -> usize {

@@ -5,7 +5,9 @@
 //! * [`recovery`]: how long a start takes that has data to load;
 //! * [`types`]: CPU per request of one command of each type;
 //! * [`memory`]: memory per entry of each type;
-//! * [`rewrite`]: what clients and memory see of a rewrite of the log.
+//! * [`rewrite`]: what clients and memory see of a rewrite of the log;
+//! * [`maxmemory`]: a memory limit, and how well keys are chosen to go;
+//! * [`pauses`]: what a client waits for while another makes the server do something large.
 //!
 //! All of them take turns between the servers, round by round, so that a slow minute of the
 //! machine hits each of them, and report the median. Goals are printed as met or missed; they do
@@ -18,9 +20,11 @@
 //! * [`table`]: the results as Markdown.
 
 mod idle;
+mod maxmemory;
 mod measure;
 mod memory;
 mod paced;
+mod pauses;
 mod plan;
 mod process;
 mod recovery;
@@ -57,6 +61,10 @@ enum Measurement {
     Types(types::Options),
     /// Compare the memory per entry of each type
     Memory(memory::Options),
+    /// Watch a memory limit, and how well keys are chosen to go
+    Maxmemory(maxmemory::Options),
+    /// Time the requests of one client while another makes the server do something large
+    Pauses(pauses::Options),
 }
 
 /// Runs one measurement and writes its table.
@@ -67,6 +75,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         Some(Measurement::Rewrite(options)) => rewrite::run(options),
         Some(Measurement::Types(options)) => types::run(options),
         Some(Measurement::Memory(options)) => memory::run(options),
+        Some(Measurement::Maxmemory(options)) => maxmemory::run(options),
+        Some(Measurement::Pauses(options)) => pauses::run(options),
     }
 }
 

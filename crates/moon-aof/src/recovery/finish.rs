@@ -20,7 +20,7 @@ use moon_repl::{Clock, Lane};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 
 /// Bytes copied at once into a sidecar.
 const COPY: usize = 1 << 20;
@@ -376,7 +376,7 @@ impl Recovery {
             keep_generations: options.keep_generations,
             archive_dir: options.archive_dir.clone(),
             rewriting: AtomicBool::new(false),
-            sync_early: (options.unsynced_max / 2).max(1),
+            sync_early: AtomicU64::new((options.unsynced_max / 2).max(1)),
         });
         let used = self.segments.iter().map(|segment| {
             let keep = segment.keep_for_data(self.unproven_from);

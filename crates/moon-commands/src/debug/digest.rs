@@ -63,7 +63,7 @@ impl Digest {
 
     fn mix(&mut self, bytes: &[u8]) {
         self.add(bytes);
-        self.0 = Sha1::from(&self.0).digest().bytes();
+        self.0 = Sha1::from(self.0).digest().bytes();
     }
 
     /// Mixes the parts of an element, and adds the element.
@@ -85,8 +85,14 @@ impl Digest {
             Value::List(list) => list.iter().for_each(|element| self.mix(element)),
             Value::Set(set) => set.iter().for_each(|member| self.add(&member.to_vec())),
             Value::Hash(fields) => {
-                for (field, value) in fields.iter() {
-                    self.add_element(&[field, value]);
+                for field in fields.fields() {
+                    let mut element = Digest::default();
+                    element.mix(field.name);
+                    element.mix(field.value);
+                    if field.deadline.is_some() {
+                        element.add(b"!!hexpire!!");
+                    }
+                    self.add(&element.0);
                 }
             }
             Value::Stream(stream) => self.mix_entries(stream),

@@ -61,7 +61,7 @@ impl Add {
     }
 }
 
-pub(super) fn zadd(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+pub(crate) fn zadd(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     parse_and_add(cx, args, Add::empty())
 }
 

@@ -23,7 +23,9 @@ const MAKERS: &[&str] = &[
     "hset k f v 1 2 long 5000000000",
     "xadd k 1-1 f v 1 2",
     "xgroup create k g 5-0 mkstream",
-    "zadd k 1 a 2.5 b -inf c 3.14 d 5 7",
+    "zadd k 1 a 2.5 b -inf c 3.25 d 5 7",
+    "pfadd k a b c",
+    "setbit k 1000 1",
 ];
 
 fn run(moon: &mut Instance, parts: &[&[u8]]) -> Vec<u8> {
@@ -53,6 +55,7 @@ fn large(kind: &str) -> Vec<String> {
             "sadd" => format!("sadd k member-{n} {n}"),
             "xadd" => format!("xadd k {n}-7 field {n} other value-{n}"),
             "hset" => format!("hset k field-{n} {n} {n} value-{n}"),
+            "pfadd" => format!("pfadd k {n} member-{n}"),
             "zadd" => format!("zadd k {n} member-{n} {n}.25 {n}"),
             _ => format!("append k {n}-and-some-more-that-repeats-itself"),
         })
@@ -80,8 +83,12 @@ fn exchange(redis: &mut Redis, commands: &[String], read: &str, is_ordered: bool
     let expected = redis.run(&words(read));
     let theirs = bulk(&redis.run(&[b"DUMP", &b"k"[..]]));
     let ours = dump(&mut moon, b"k");
-    if commands[0].starts_with("set") || commands[0].starts_with("append") {
-        assert_eq!(ours, theirs, "{commands:?}");
+    if ["set", "append", "pfadd"]
+        .iter()
+        .any(|of_strings| commands[0].starts_with(of_strings))
+    {
+        let [ours, theirs] = [&ours, &theirs].map(|bytes| bytes.escape_ascii().to_string());
+        assert_eq!(ours, theirs, "{}", commands[0]);
     }
     let what = &commands[0];
     let reply = run(&mut moon, &[b"RESTORE", b"k", b"0", &theirs, b"REPLACE"]);
@@ -113,7 +120,7 @@ fn each_server_restores_what_the_other_dumped() {
         let (read, is_ordered) = reader_of(make);
         exchange(&mut redis, &[(*make).to_owned()], read, is_ordered);
     }
-    for kind in ["append", "rpush", "sadd", "hset", "zadd", "xadd"] {
+    for kind in ["append", "rpush", "sadd", "hset", "zadd", "xadd", "pfadd"] {
         let (read, is_ordered) = reader_of(kind);
         exchange(&mut redis, &large(kind), read, is_ordered);
     }
@@ -358,4 +365,54 @@ fn replies_are_whole() {
     let reply = run(&mut moon, &[b"DUMP", b"k"]);
     let parsed = ReplyParser::new().parse(&reply).expect("a reply");
     assert_eq!(parsed.map(|(_, len)| len), Some(reply.len()));
+}
+
+#[test]
+fn streams_come_with_their_groups_in_both_directions() {
+    let Some(mut redis) = Redis::start(&[]) else {
+        return;
+    };
+    let mut moon = Instance::new(2);
+    for command in [
+        "xadd k 1-1 f v",
+        "xadd k 2-1 f v",
+        "xadd k 3-1 g w h x",
+        "xdel k 2-1",
+        "xgroup create k group 0",
+        "xgroup create k other 1-1 ENTRIESREAD 1",
+        "xreadgroup GROUP group consumer COUNT 1 STREAMS k >",
+        "xgroup createconsumer k group idle",
+    ] {
+        redis.run(&words(command));
+        moon.run(command);
+    }
+    let reads = [
+        "xrange k - +",
+        "xinfo groups k",
+        "xpending k group",
+        "xinfo stream k",
+    ];
+    let expected: Vec<_> = reads.iter().map(|read| redis.run(&words(read))).collect();
+    let theirs = bulk(&redis.run(&[b"DUMP", &b"k"[..]]));
+    let ours = dump(&mut moon, b"k");
+    for payload in [&theirs, &ours] {
+        let parts: [&[u8]; 5] = [b"RESTORE", b"k", b"0", payload, b"REPLACE"];
+        assert_eq!(redis.run(&parts), b"+OK\r\n");
+        assert_eq!(run(&mut moon, &parts), b"+OK\r\n");
+        for (read, expected) in reads.iter().zip(&expected) {
+            // How the blocks of a stream lie in memory is no part of it.
+            let shown = |reply: &[u8]| {
+                let text = reply.escape_ascii().to_string();
+                let radix = text.find("radix-tree-keys").unwrap_or(text.len());
+                let last = text.find("last-generated-id").unwrap_or(radix);
+                format!("{}{}", &text[..radix], &text[last..])
+            };
+            assert_eq!(shown(&redis.run(&words(read))), shown(expected), "{read}");
+            assert_eq!(
+                shown(&run(&mut moon, &words(read))),
+                shown(expected),
+                "{read}"
+            );
+        }
+    }
 }

@@ -1,54 +1,28 @@
 //! HyperLogLogs are those of a real `redis-server`, byte for byte.
 
-use crate::harness::Instance;
-use crate::redis::Redis;
-use moon_resp::OwnedArgs;
+use crate::pair::Pair;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-/// Both servers, given the same commands.
-struct Pair {
-    redis: Redis,
-    moon: Instance,
+/// Both with the same `hll-sparse-max-bytes`.
+fn start(len_max: usize) -> Option<Pair> {
+    let mut pair = Pair::start(2, &["--hll-sparse-max-bytes", &len_max.to_string()])?;
+    pair.moon.limits.hll_sparse_max_bytes = len_max;
+    Some(pair)
 }
 
-impl Pair {
-    /// Both with the same `hll-sparse-max-bytes`.
-    fn start(len_max: usize) -> Option<Pair> {
-        let redis = Redis::start(&["--hll-sparse-max-bytes", &len_max.to_string()])?;
-        let mut moon = Instance::new(2);
-        moon.limits.hll_sparse_max_bytes = len_max;
-        Some(Pair { redis, moon })
-    }
-
-    /// Runs a command on both and compares the replies.
-    #[track_caller]
-    fn compare(&mut self, command: &str) {
-        let parts: Vec<&str> = command.split(' ').collect();
-        let expected = self.redis.run(&parts);
-        let found = self.moon.run_args(&OwnedArgs::new(&parts));
-        let head: String = command.chars().take(100).collect();
-        assert!(
-            found == expected,
-            "{head}\n  here:  {}\n  Redis: {}",
-            found.escape_ascii(),
-            expected.escape_ascii(),
-        );
-    }
-
-    /// Compares the bytes of a key and its estimate, which Redis notes in a copy.
-    #[track_caller]
-    fn compare_key(&mut self, key: &str) {
-        self.compare(&format!("GET {key}"));
-        self.compare(&format!("COPY {key} copy REPLACE"));
-        self.compare("PFCOUNT copy");
-    }
+/// Compares the bytes of a key and its estimate, which Redis notes in a copy.
+#[track_caller]
+fn compare_key(pair: &mut Pair, key: &str) {
+    pair.compare(&format!("GET {key}"));
+    pair.compare(&format!("COPY {key} copy REPLACE"));
+    pair.compare("PFCOUNT copy");
 }
 
 #[test]
 fn the_same_history_makes_the_same_bytes_as_in_redis() {
     for (seed, len_max) in [(1, 3000), (2, 300), (3, 12_000), (4, 0)] {
-        let Some(mut pair) = Pair::start(len_max) else {
+        let Some(mut pair) = start(len_max) else {
             return;
         };
         let mut rng = SmallRng::seed_from_u64(seed);
@@ -65,14 +39,14 @@ fn the_same_history_makes_the_same_bytes_as_in_redis() {
                 });
             }
             pair.compare(&command);
-            pair.compare_key("h");
+            compare_key(&mut pair, "h");
         }
     }
 }
 
 #[test]
 fn merges_and_unions_are_those_of_redis() {
-    let Some(mut pair) = Pair::start(3000) else {
+    let Some(mut pair) = start(3000) else {
         return;
     };
     let mut rng = SmallRng::seed_from_u64(9);
@@ -81,7 +55,7 @@ fn merges_and_unions_are_those_of_redis() {
             .map(|_| rng.random_range(0..5000_u32).to_string())
             .collect();
         pair.compare(&format!("PFADD {key} {}", elements.join(" ")));
-        pair.compare_key(key);
+        compare_key(&mut pair, key);
     }
     for (destination, sources) in [
         ("m", "a b c"),
@@ -94,7 +68,7 @@ fn merges_and_unions_are_those_of_redis() {
         ("m", "m m"),
     ] {
         pair.compare(format!("PFMERGE {destination} {sources}").trim_end());
-        pair.compare_key(destination);
+        compare_key(&mut pair, destination);
         pair.compare(&format!("PFDEBUG ENCODING {destination}"));
         pair.compare("PFCOUNT a b c d e none");
         pair.compare("PFCOUNT a e");

@@ -9,6 +9,8 @@ mod harness;
 mod hyperloglogs;
 mod keyspace_commands;
 mod loaded_dumps;
+mod pair;
+mod positions;
 mod redis;
 mod replay_refusals;
 mod replayed_effects;

@@ -2,12 +2,12 @@
 
 use super::pipeline::{Close, Connection};
 use super::session::{ReplyMode, SessionState};
-use super::{client_command, debug, migrate, transaction};
+use super::{client_command, debug, memory_command, migrate, transaction};
 use crate::clients::{Flags as ClientFlags, filter};
 use crate::info;
 use crate::server::ShutdownRequest;
 use moon_commands::evict::OUT_OF_MEMORY;
-use moon_commands::{CommandId, CommandSpec, Flags, by_id, docs, subcommands};
+use moon_commands::{CommandId, CommandSpec, Flags, Run, by_id, docs, subcommands};
 use moon_core::Lsn;
 use moon_resp::{Args, Protocol, Reply};
 use moon_shard::Misconf;
@@ -91,6 +91,18 @@ fn unknown_command(args: Args<'_>) -> String {
     }
     let name = shown(args.at(0), UNKNOWN_SHOWN_MAX);
     format!("ERR unknown command '{name}', with args beginning with: {beginning}")
+}
+
+/// The row to run a command by, if it runs against data: its own, or that of a subcommand of a
+/// server command.
+pub(super) fn data_spec(id: CommandId, args: Args<'_>) -> Option<&'static CommandSpec> {
+    let spec = by_id(id);
+    let is_data = |spec: &&CommandSpec| matches!(spec.run, Run::Data(_));
+    if is_data(&spec) {
+        return Some(spec);
+    }
+    let subcommand = subcommands::lookup(spec.name, args.get(1)?)?;
+    Some(subcommand).filter(|s| is_data(s) && s.accepts(args.len()))
 }
 
 /// Runs one server command.
@@ -203,6 +215,7 @@ fn answer(
             transaction::unwatch(connection);
             reply.ok();
         }
+        "memory" => memory_command::run(connection, args, &mut reply)?,
         "command" => docs::command_reply(&mut reply, args).map_err(|e| e.text().to_owned())?,
         "config" => config(connection, args, &mut reply)?,
         "info" => {

@@ -7,13 +7,14 @@
 //! * [`pipeline`]: the requests of one read buffer: parsed, routed, executed, answered.
 //! * [`transaction`]: MULTI, EXEC, WATCH.
 //! * [`commands`]: the commands that the server itself runs: CONFIG, INFO, HELLO and the like.
-//! * [`client_command`]: CLIENT and its subcommands.
+//! * [`client_command`]: CLIENT and its subcommands; [`memory_command`]: MEMORY.
 //! * [`debug`]: DEBUG and its subcommands.
-//! * [`migrate`]: MIGRATE.
+//! * [`migrate`]: MIGRATE, and the servers it talks to.
 
 mod client_command;
 mod commands;
 mod debug;
+mod memory_command;
 mod migrate;
 mod pipeline;
 mod read_buffer;

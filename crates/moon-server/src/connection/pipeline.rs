@@ -645,31 +645,31 @@ impl Connection {
             transaction::queue(self, id, args);
             return Ok(());
         }
-        match spec.run {
-            Run::Server => commands::run(self, id, spec, args).await,
-            Run::Data(_) => match self.route_data(spec, args) {
-                Route::Here | Route::Alone => {
-                    self.execute_discardable(id, args);
-                    Ok(())
-                }
-                Route::To(shard) => {
-                    self.borrow_and_execute(ShardMask::default().with(shard), id, args)
-                        .await
-                }
-                Route::Borrow(mask) => self.borrow_and_execute(mask, id, args).await,
-            },
+        let Some(spec) = commands::data_spec(id, args) else {
+            return commands::run(self, id, spec, args).await;
+        };
+        match self.route_data(spec, args) {
+            Route::Here | Route::Alone => {
+                self.execute_discardable(spec, id, args);
+                Ok(())
+            }
+            Route::To(shard) => {
+                let mask = ShardMask::default().with(shard);
+                self.borrow_and_execute(mask, spec, id, args).await
+            }
+            Route::Borrow(mask) => self.borrow_and_execute(mask, spec, id, args).await,
         }
     }
 
     /// Runs a local command whose reply may be unwanted (CLIENT REPLY).
-    fn execute_discardable(&mut self, id: CommandId, args: Args<'_>) {
+    fn execute_discardable(&mut self, spec: &CommandSpec, id: CommandId, args: Args<'_>) {
         let shard = Rc::clone(&self.shard);
         let mut running = shard
             .begin()
             .expect("the data was home and nothing awaited since");
         let mut reply = Vec::new();
         let (db, protocol) = (self.state.db, self.state.protocol);
-        let depends_on = running.execute(id, args, db, protocol, &mut reply);
+        let depends_on = running.execute_as(spec, id, args, db, protocol, &mut reply);
         running.finish();
         self.write_dependent_reply(depends_on, |out| out.raw(&reply));
     }
@@ -678,17 +678,18 @@ impl Connection {
     async fn borrow_and_execute(
         &mut self,
         mask: ShardMask,
+        spec: &CommandSpec,
         id: CommandId,
         args: Args<'_>,
     ) -> Result<(), Close> {
         self.barrier().await?;
-        if let Some(misconf) = commands::refuses(self, by_id(id)) {
+        if let Some(misconf) = commands::refuses(self, spec) {
             let text = misconf.to_string();
             self.server.note_refusal(&self.shard, Some(id), &text);
             self.write_reply(|reply| reply.error(&text));
             return Ok(());
         }
-        if by_id(id).flags.contains(Flags::DENYOOM) && !self.shard.has_memory() {
+        if spec.flags.contains(Flags::DENYOOM) && !self.shard.has_memory() {
             self.server
                 .note_refusal(&self.shard, Some(id), OUT_OF_MEMORY);
             self.write_reply(|reply| reply.error(OUT_OF_MEMORY));
@@ -697,7 +698,7 @@ impl Connection {
         let mut borrowed = self.shard.borrow(mask).await;
         let mut reply = Vec::new();
         let (db, protocol) = (self.state.db, self.state.protocol);
-        let depends_on = borrowed.execute(id, args, db, protocol, &mut reply);
+        let depends_on = borrowed.execute_as(spec, id, args, db, protocol, &mut reply);
         let end = borrowed.commit();
         let depends_on = if depends_on == moon_store::THIS_TURN {
             end

@@ -4,7 +4,7 @@ use super::commands;
 use super::pipeline::{Close, Connection};
 use super::session::{Queued, Transaction, Watch};
 use moon_commands::evict::OUT_OF_MEMORY;
-use moon_commands::{CommandId, CommandSpec, Flags, Run, by_id};
+use moon_commands::{CommandId, CommandSpec, Flags, by_id};
 use moon_core::{Lsn, ShardId, UnixMs};
 use moon_resp::{Args, Reply};
 use moon_shard::mailbox::DataMessage;
@@ -234,8 +234,10 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
         mask = mask.with(watch.shard);
     }
     for queued in &transaction.queue {
-        let shards = connection.shards_of(by_id(queued.id), queued.args.as_args());
-        mask = mask.union(shards);
+        let args = queued.args.as_args();
+        if let Some(spec) = commands::data_spec(queued.id, args) {
+            mask = mask.union(connection.shards_of(spec, args));
+        }
     }
     let own = ShardMask::default().with(connection.shard.id());
     let depends_on = if mask.is_empty() || mask == own {
@@ -320,11 +322,11 @@ fn exec_here(connection: &mut Connection, transaction: &Transaction) -> (Vec<u8>
     running.begin_transaction();
     for queued in &transaction.queue {
         let args = queued.args.as_args();
-        let dependency = match by_id(queued.id).run {
-            Run::Server => commands::run_in_transaction(connection, queued.id, args, &mut replies),
-            Run::Data(_) => {
+        let dependency = match commands::data_spec(queued.id, args) {
+            None => commands::run_in_transaction(connection, queued.id, args, &mut replies),
+            Some(spec) => {
                 let (db, protocol) = (connection.state.db, connection.state.protocol);
-                running.execute(queued.id, args, db, protocol, &mut replies)
+                running.execute_as(spec, queued.id, args, db, protocol, &mut replies)
             }
         };
         depends_on = depends_on.max(dependency);
@@ -357,11 +359,11 @@ async fn exec_borrowed(
     borrowed.begin_transaction();
     for queued in &transaction.queue {
         let args = queued.args.as_args();
-        let dependency = match by_id(queued.id).run {
-            Run::Server => commands::run_in_transaction(connection, queued.id, args, &mut replies),
-            Run::Data(_) => {
+        let dependency = match commands::data_spec(queued.id, args) {
+            None => commands::run_in_transaction(connection, queued.id, args, &mut replies),
+            Some(spec) => {
                 let (db, protocol) = (connection.state.db, connection.state.protocol);
-                borrowed.execute(queued.id, args, db, protocol, &mut replies)
+                borrowed.execute_as(spec, queued.id, args, db, protocol, &mut replies)
             }
         };
         depends_on = depends_on.max(dependency);

@@ -31,6 +31,7 @@ pub(crate) struct World {
     pub(crate) count: ShardCount,
     pub(crate) directory: Directory,
     pub(crate) disks: Vec<Arc<Disk>>,
+    pub(crate) memory: Arc<Memory>,
     frames: Frames,
     next_session: AtomicU64,
     stops: Vec<oneshot::Sender<()>>,
@@ -49,7 +50,15 @@ impl World {
         let directory = Directory::new(count);
         let failing_logs = Arc::default();
         let frames = Frames::default();
-        let memory = Memory::new(count, LazyFree::start().unwrap());
+        let written = Arc::clone(&frames);
+        // The history stays here, where a real one goes to the disk.
+        let used = move || {
+            let frames = written.lock().unwrap();
+            let history: usize = frames.iter().map(|frame| frame.payload.len()).sum();
+            moon_alloc::allocated().saturating_sub(history as u64)
+        };
+        let free = LazyFree::start().unwrap();
+        let memory = Memory::measured(count, free, Box::new(used));
         let (mut disks, mut stops, mut threads) = (vec![], vec![], vec![]);
         for id in count.ids() {
             let disk = Disk::new(Lane::new(Arc::clone(&clock), id));
@@ -84,6 +93,7 @@ impl World {
         World {
             count,
             directory,
+            memory,
             disks,
             frames,
             next_session: AtomicU64::new(1),
