@@ -144,6 +144,7 @@ fn a_set_that_was_emptied_begins_without_a_deadline() {
     live.expect("scard s", ":1\r\n");
     live.expect("scard t", ":1\r\n");
     assert_eq!(live.dump(), copy.dump());
+}
 
 #[test]
 fn what_was_sorted_or_found_is_told_as_the_result() {

@@ -297,6 +297,37 @@ fn effects_give_the_same_data(
     Ok(())
 }
 
+/// Scenario 18: the log is read with the directives of that day, also where a damaged value is only
+/// noticed by reading all of it.
+#[test]
+fn hyperloglogs_replay_whatever_their_directive_says_then() {
+    for (then, now) in [(40, 3000), (3000, 40), (40, 40)] {
+        let mut live = Instance::new(2);
+        let mut copy = Instance::new(2);
+        live.limits.hll_sparse_max_bytes = then;
+        copy.limits.hll_sparse_max_bytes = now;
+        for command in [
+            "PFADD h a",
+            "APPEND h damaged",
+            "PFADD h b c d",
+            "PFADD h e f g h i j k l",
+            "PFADD i 1 2 3",
+            "PEXPIREAT i 4102444800000",
+            "PFADD i 4 5 6 7 8 9 10 11 12",
+            "PFADD j a b c d e f g h i j",
+            "PFMERGE k j",
+            "PFADD k x y z",
+            "PFMERGE l k i",
+        ] {
+            let reply = live.run(command);
+            let payload = live.effects.take();
+            let replayed = copy.replay(&payload);
+            assert!(replayed.is_ok(), "{command}: {reply}: {replayed:?}");
+            assert_eq!(live.dump(), copy.dump(), "{command} -> {reply}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
