@@ -22,7 +22,8 @@ fn huge_values() -> Vec<Value> {
     };
     let mut ints = Set::for_first(b"1", 1, wide);
     for i in 0..40_000 {
-        ints.add((i * 3).to_string().as_bytes(), wide);
+        // Too large for 32 bits each.
+        ints.add((5_000_000_000_i64 + i * 3).to_string().as_bytes(), wide);
     }
     let packed = PackLimits {
         entries: 100_000,
