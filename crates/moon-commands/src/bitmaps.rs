@@ -5,7 +5,7 @@
 //!
 //! * [`bits`]: counting, finding, reading and writing bits of a slice.
 //! * [`single`]: SETBIT, GETBIT, BITCOUNT, BITPOS.
-//! * [`combine`]: BITOP.
+//! * [`combine`]: BITOP, which combines several strings.
 //! * [`field`]: BITFIELD, BITFIELD_RO.
 
 pub mod bits;

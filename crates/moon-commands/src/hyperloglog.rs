@@ -7,7 +7,7 @@
 //! * [`sketch`]: the string: its header and its two encodings, of which [`dense`] and [`sparse`]
 //!   know the registers.
 //! * [`estimate`]: from an element to a register, from the registers to a number.
-//! * [`debug`]: PFDEBUG.
+//! * [`debug`]: PFDEBUG, which shows the inside.
 
 mod debug;
 mod dense;

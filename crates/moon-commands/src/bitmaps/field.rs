@@ -175,6 +175,16 @@ fn apply(string: &mut Str, operation: &Operation, has_changed: &mut bool) -> Opt
         return Some(ty.number(old));
     };
     let wanted = match change {
+        // So far below the least number that the distance to the greatest one has no 64 bits, Redis
+        // takes a number for one that is too great.
+        Change::Set(number)
+            if ty.signed
+                && ty.width < 64
+                && operation.overflow == Overflow::Saturate
+                && i64::try_from(ty.max() - i128::from(number)).is_err() =>
+        {
+            ty.max()
+        }
         Change::Set(number) if ty.signed => i128::from(number),
         // A negative number is one beyond the largest: Redis reads it as 64 bits without a sign.
         Change::Set(number) => i128::from(number.cast_unsigned()),
