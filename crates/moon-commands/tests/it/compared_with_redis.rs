@@ -334,7 +334,7 @@ const ZSET_WORDS: &[&str] = &[
     "SUM",
     "COUNT",
     "1000000",
-    "-9223372036854775808",
+    "-4503599627370496",
 ];
 /// The name, how many arguments there are mostly, and which of them are keys.
 const ZSET_NAMES: &[(&str, usize, &[usize])] = &[
@@ -414,7 +414,9 @@ fn random_commands_on_sorted_sets_get_the_replies_of_redis() {
             // Members are in order only where all scores are the same; the large form of Redis
             // answers by chance elsewhere.
             let by_chance = is_by_member || parts.contains(&"BYLEX");
-            if entries != "0" || !by_chance {
+            // Redis 7.2 has an option there.
+            let is_newer = matches!(name, "zrank" | "zrevrank") && parts.len() > 3;
+            if (entries != "0" || !by_chance) && !is_newer {
                 pair.compare(&parts.join(" "));
             }
         }

@@ -13,6 +13,7 @@ mod loaded_dumps;
 mod pair;
 mod positions;
 mod random_streams;
+mod random_values;
 mod redis;
 mod replay_refusals;
 mod replayed_effects;
