@@ -1,15 +1,15 @@
 //! Commands on streams.
 //!
-//! * [`ids`]: ids and ranges of ids out of arguments.
-//! * [`add`]: XADD, XTRIM, XSETID.
-//! * [`delete`]: XDEL, XDELEX, XACKDEL.
-//! * [`read`]: XLEN, XRANGE, XREVRANGE, XREAD.
-//! * [`read_group`]: XREADGROUP.
-//! * [`groups`]: XGROUP.
-//! * [`pending`]: XACK, XPENDING.
-//! * [`claim`]: XCLAIM, XAUTOCLAIM.
-//! * [`info`]: XINFO.
-//! * [`effects`]: what is told of groups.
+//! * [`ids`] reads ids and ranges of ids out of arguments.
+//! * [`add`] has XADD, XTRIM, XSETID.
+//! * [`delete`] has XDEL, XDELEX, XACKDEL.
+//! * [`read`] has XLEN, XRANGE, XREVRANGE, XREAD.
+//! * [`read_group`] has XREADGROUP.
+//! * [`groups`] has XGROUP.
+//! * [`pending`] has XACK, XPENDING.
+//! * [`claim`] has XCLAIM, XAUTOCLAIM.
+//! * [`info`] has XINFO.
+//! * [`effects`] says what is told of groups.
 //!
 //! A stream without entries stays, as in Redis: its ids and groups are worth keeping.
 

@@ -44,8 +44,8 @@ impl Consumer {
     }
 }
 
-/// Memory of a pending entry in the maps of its group and its consumer, measured: nodes are a bit
-/// more than half full when ids rise.
+/// Memory of a pending entry in the maps of its group and its consumer, computed: their nodes have
+/// eleven places and are a bit more than half full when ids rise.
 const PENDING_BYTES: usize = 110;
 
 /// Memory of a consumer besides its name: itself in a map, and its name in another.

@@ -59,8 +59,8 @@ pub enum Precision {
     Blocks(Option<u64>),
 }
 
-/// Share of a block in a node of the map, measured with blocks added at the end: nodes are a bit
-/// more than half full.
+/// Share of a block in a node of the map, computed for blocks added at the end: nodes have eleven
+/// places and are a bit more than half full.
 const BLOCK_NODE_BYTES: usize = 76;
 
 /// Share of a group in a node of the map besides itself.
