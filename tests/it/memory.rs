@@ -268,7 +268,7 @@ fn memory_usage_is_within_a_tenth_of_the_truth() {
             let pairs: Vec<String> = (0..200)
                 .map(|f| format!("field:{f} value:{f}:{i}"))
                 .collect();
-            format!("HSET key:{} {}", i % 100, pairs.join(" "))
+            format!("HSET key:{} {}", i % 2000, pairs.join(" "))
         }),
     ];
     if is_other_server() {
