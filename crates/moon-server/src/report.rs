@@ -132,7 +132,7 @@ impl Server {
             expiry: stats.sum(|s| &s.expiry_bytes),
             clients: stats.sum(|s| &s.client_bytes),
             aof_in_flight: stats.sum(|s| &s.inflight_bytes),
-            not_counted: self.memory.uncounted(),
+            not_counted: self.memory.uncounted(config.maxmemory),
             maxmemory: config.maxmemory,
             policy: maxmemory_policy_word(config.maxmemory_policy),
             lazyfree_pending: lazy_free.pending_objects(),
@@ -187,7 +187,7 @@ impl Server {
             let bound = inflight_bytes_max(config.inflight_max_bytes, limit, self.shards);
             log.set_unsynced_max(bound);
         }
-        let is_beyond = limit > 0 && self.memory.counted() > limit;
+        let is_beyond = limit > 0 && self.memory.counted(limit) > limit;
         self.stats.note_beyond_limit(is_beyond, now);
     }
 }

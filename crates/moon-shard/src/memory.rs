@@ -37,8 +37,10 @@ pub struct Memory {
 #[derive(Default)]
 #[repr(align(128))]
 struct ShardMemory {
-    /// Bytes that go when the log is written: effects, frames, images of a walk.
-    uncounted: AtomicU64,
+    /// Bytes that go when the log is written: effects and frames.
+    on_the_way: AtomicU64,
+    /// Bytes of images of a walk.
+    images: AtomicU64,
     /// Bytes of the data.
     data: AtomicU64,
     /// Whether there are keys, and keys with a deadline.
@@ -84,21 +86,26 @@ impl Memory {
         (self.measure)()
     }
 
-    /// Bytes that do not count towards the limit because they go by themselves: what the log has
-    /// not written yet, images, garbage.
+    /// Bytes that do not count towards `limit` (0 for none) because they go by themselves: what the
+    /// log has not written yet, up to a small part of the limit; images and garbage. If images
+    /// counted, evictions during a walk would not help: each makes one.
     #[must_use]
-    pub fn uncounted(&self) -> u64 {
-        let shards = self
-            .shards
-            .iter()
-            .map(|shard| shard.uncounted.load(Relaxed));
-        shards.sum::<u64>() + self.lazy_free.pending_bytes()
+    pub fn uncounted(&self, limit: u64) -> u64 {
+        let sum = |of: fn(&ShardMemory) -> &AtomicU64| -> u64 {
+            self.shards
+                .iter()
+                .map(|shard| of(shard).load(Relaxed))
+                .sum()
+        };
+        let most = if limit == 0 { u64::MAX } else { limit / SLACK };
+        let on_the_way = sum(|shard| &shard.on_the_way).min(most);
+        on_the_way + sum(|shard| &shard.images) + self.lazy_free.pending_bytes()
     }
 
-    /// Bytes that count towards the limit.
+    /// Bytes that count towards `limit`.
     #[must_use]
-    pub fn counted(&self) -> u64 {
-        self.used().saturating_sub(self.uncounted())
+    pub fn counted(&self, limit: u64) -> u64 {
+        self.used().saturating_sub(self.uncounted(limit))
     }
 
     /// Drops what is large.
@@ -116,8 +123,9 @@ pub(crate) struct Budget {
     at: Cell<UnixMs>,
     /// This thread's counter then.
     here: Cell<i64>,
-    /// Bytes of effects then.
+    /// Bytes of effects, and of images, then.
     effects: Cell<usize>,
+    images: Cell<usize>,
     /// Bytes given to the lazy free since.
     handed: Cell<u64>,
     /// When the others were asked to evict.
@@ -126,18 +134,17 @@ pub(crate) struct Budget {
     owes: Cell<bool>,
 }
 
-/// This part of the limit is room that a shard gets that asked the others to evict, and how far
-/// it may go beyond the limit meanwhile.
+/// This part of the limit is room that a shard gets that asked the others to evict, how far it may
+/// go beyond the limit meanwhile, and how much on its way to the log does not count.
 const SLACK: u64 = 128;
 
 /// Bound of what each of `shards` has executed and not made safe, of the `configured` one and
-/// what a memory limit leaves: all of them together are not counted towards the limit, so they
-/// must be little beside it.
+/// what a memory limit leaves: what is on its way to the log takes room from the data.
 #[must_use]
 pub fn inflight_bytes_max(configured: u64, maxmemory: u64, shards: ShardCount) -> u64 {
     /// Below this every sync would be for next to nothing.
-    const AT_LEAST: u64 = 512 << 10;
-    const PART: u64 = 64;
+    const AT_LEAST: u64 = 1 << 20;
+    const PART: u64 = 8;
     if maxmemory == 0 {
         return configured;
     }
@@ -172,23 +179,29 @@ impl Budget {
     fn refresh(&self, memory: &Memory, id: ShardId, core: &Core, now: UnixMs) {
         let images = core.data.as_ref().map_or(0, |data| data.image_bytes());
         let effects = core.effects.len();
-        let uncounted = core.log.bytes_at_risk() + (images + effects) as u64;
-        memory.shards[id.index()]
-            .uncounted
-            .store(uncounted, Relaxed);
-        self.counted.set(memory.counted());
+        let on_the_way = core.log.bytes_at_risk() + effects as u64;
+        let own = &memory.shards[id.index()];
+        own.on_the_way.store(on_the_way, Relaxed);
+        own.images.store(images as u64, Relaxed);
+        self.counted.set(memory.counted(core.limits.maxmemory));
         self.at.set(now);
         self.here.set(moon_alloc::allocated_here().unwrap_or(0));
         self.effects.set(effects);
+        self.images.set(images);
         self.handed.set(0);
     }
 
     /// What counts now, as far as this shard knows.
     #[inline]
-    fn estimate(&self, effects: usize) -> u64 {
+    fn estimate(&self, core: &Core) -> u64 {
         let here = moon_alloc::allocated_here().unwrap_or(0);
         let grown = here.wrapping_sub(self.here.get());
-        let gone = (effects.saturating_sub(self.effects.get()) as u64) + self.handed.get();
+        let walked = core.data.as_ref().filter(|data| data.is_walking());
+        let images = walked.map_or(0, |data| data.image_bytes());
+        let more_images = images.cast_signed() - self.images.get().cast_signed();
+        let effects = core.effects.len().saturating_sub(self.effects.get());
+        let gone = effects as u64 + self.handed.get();
+        let grown = grown.saturating_sub(more_images as i64);
         self.counted
             .get()
             .saturating_add_signed(grown)
@@ -228,7 +241,7 @@ impl Shard {
             None => {
                 // The executor that has the data is about to give it back.
                 let limits = Arc::clone(&self.core.borrow().limits);
-                self.shared.memory.counted() <= limits.maxmemory
+                self.shared.memory.counted(limits.maxmemory) <= limits.maxmemory
                     || self.ask_others(limits.maxmemory_policy, None)
             }
         }
@@ -261,7 +274,7 @@ impl Shard {
     /// whether there is more to do at once.
     pub(crate) fn evict_slice(&self) -> bool {
         let limit = self.core.borrow().limits.maxmemory;
-        if limit == 0 || self.log_fails() || !self.has_room() {
+        if limit == 0 || self.log_fails() {
             self.budget.owes.set(false);
             return false;
         }
@@ -311,7 +324,7 @@ impl Running<'_> {
         if self.shard.budget.at.get() != self.now {
             self.refresh_memory();
         }
-        self.shard.budget.estimate(self.core.effects.len()) <= limit || self.make_room(limit)
+        self.shard.budget.estimate(&self.core) <= limit || self.make_room(limit)
     }
 
     #[cold]
@@ -360,7 +373,7 @@ impl Running<'_> {
         let was_clean = self.core.effects.is_empty();
         let mut keys = 0;
         let ended = loop {
-            if shard.budget.estimate(self.core.effects.len()) <= target {
+            if shard.budget.estimate(&self.core) <= target {
                 break Evicted::Enough;
             }
             let Core {

@@ -25,7 +25,7 @@ const OOM: &str = "-OOM command not allowed when used memory > 'maxmemory'.\r\n"
 
 /// Room for some [`FIT`] more values.
 fn limit(world: &World, policy: EvictionPolicy) -> u64 {
-    let maxmemory = world.memory.counted() + FIT * VALUE_BYTES as u64;
+    let maxmemory = world.memory.counted(0) + FIT * VALUE_BYTES as u64;
     set_limits(world, maxmemory, policy);
     maxmemory
 }
@@ -86,7 +86,7 @@ fn an_eviction_is_in_the_history_before_the_write_that_needed_room() {
                 text => assert_eq!((text, takes_any), (OOM, false), "{policy:?}"),
             }
         }
-        let counted = world.memory.counted();
+        let counted = world.memory.counted(0);
         // Without a limit nothing goes while this looks.
         set_limits(&world, 0, policy);
         world.settle();
@@ -152,7 +152,7 @@ fn a_shard_with_nothing_to_evict_has_room_made_by_the_others() {
     }
     let memory = Arc::clone(&world.memory);
     let off = OFF * VALUE_BYTES as u64;
-    world.eventually(0, move |_| memory.counted() <= limit + off);
+    world.eventually(0, move |_| memory.counted(0) <= limit + off);
     let count = |shard| world.visit(shard, |data| data.dbs[0].len() as u64);
     let (mine, others) = (count(0), count(1));
     assert!(mine >= FIT / 8, "{mine} here, {others} there");
