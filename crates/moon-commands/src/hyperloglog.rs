@@ -15,7 +15,7 @@ mod estimate;
 mod sketch;
 mod sparse;
 
-use crate::context::{CommandResult, Cx};
+use crate::context::{CommandResult, Cx, Origin};
 use crate::error::CommandError;
 use crate::spec::{ALL_KEYS, FIRST_KEY, Keys, commands};
 use estimate::{Histogram, place_of};
@@ -63,19 +63,42 @@ fn sketch_of(value: &Value) -> Result<(&[u8], Encoding), CommandError> {
     Ok((bytes, encoding))
 }
 
+/// How long a sparse string may become. The log must be readable whatever the directive says then,
+/// also where a string is damaged, which only shows when all of it is read: so in replay nothing
+/// becomes dense for its length, and [`log_dense`] logs what did.
+fn sparse_len_max(cx: &Cx<'_>) -> usize {
+    match cx.origin {
+        Origin::Client => cx.limits.hll_sparse_max_bytes,
+        Origin::Replay => usize::MAX,
+    }
+}
+
+/// A string became dense: its effect is the string.
+fn log_dense(cx: &mut Cx<'_>, key: Key<'_>, bytes: &[u8], has_deadline: bool) {
+    if has_deadline {
+        cx.changed(&[key], &[b"SET", key.bytes, bytes, b"KEEPTTL"]);
+    } else {
+        cx.changed(&[key], &[b"SET", key.bytes, bytes]);
+    }
+}
+
 fn pfadd(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let key = Key::new(args.at(1));
-    let len_max = cx.limits.hll_sparse_max_bytes;
+    let len_max = sparse_len_max(cx);
     let elements = args.from(2);
+    // The string and whether it has a deadline, if this makes it dense.
+    let mut dense: Option<(Vec<u8>, bool)> = None;
+    let is_dense = |bytes: &[u8]| sketch::encoding(bytes) == Some(Encoding::Dense);
     let changed = match cx.write(key) {
         None => {
             let mut bytes = sketch::empty();
             add_sparse(&mut bytes, elements, len_max)?;
             sketch::invalidate_count(&mut bytes);
             cx.store(key, Value::string_raw(&bytes), None);
+            dense = is_dense(&bytes).then_some((bytes, false));
             true
         }
-        Some((value, _)) => {
+        Some((value, deadline)) => {
             let (bytes, encoding) = sketch_of(value)?;
             match encoding {
                 Encoding::Dense => value
@@ -88,14 +111,17 @@ fn pfadd(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
                     if changed {
                         sketch::invalidate_count(&mut bytes);
                         *value = Value::string_raw(&bytes);
+                        dense = is_dense(&bytes).then_some((bytes, deadline.is_some()));
                     }
                     changed
                 }
             }
         }
     };
-    if changed {
-        cx.changed_as_sent(&[key], args);
+    match dense {
+        Some((bytes, has_deadline)) => log_dense(cx, key, &bytes, has_deadline),
+        None if changed => cx.changed_as_sent(&[key], args),
+        None => {}
     }
     cx.reply.count(usize::from(changed));
     Ok(())
@@ -159,7 +185,7 @@ fn pfcount(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
 }
 
 fn pfmerge(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
-    let len_max = cx.limits.hll_sparse_max_bytes;
+    let len_max = sparse_len_max(cx);
     let mut highest = sketch::no_registers();
     let mut any_dense = false;
     for key in args.from(1).iter().map(Key::new) {
@@ -186,11 +212,21 @@ fn pfmerge(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     }
     sketch::invalidate_count(&mut bytes);
     let merged = Value::string_raw(&bytes);
-    match old {
-        Some((value, _)) => *value = merged,
-        None => cx.store(destination, merged, None),
+    let has_deadline = match old {
+        Some((value, deadline)) => {
+            *value = merged;
+            deadline.is_some()
+        }
+        None => {
+            cx.store(destination, merged, None);
+            false
+        }
+    };
+    if !any_dense && sketch::encoding(&bytes) == Some(Encoding::Dense) {
+        log_dense(cx, destination, &bytes, has_deadline);
+    } else {
+        cx.changed_as_sent(&[destination], args);
     }
-    cx.changed_as_sent(&[destination], args);
     cx.reply.ok();
     Ok(())
 }

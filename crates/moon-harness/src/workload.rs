@@ -305,7 +305,7 @@ impl Generator {
             95 => return Op::SAdd(key, b"m".to_vec()),
             96..98 => {
                 let to = self.below(KEYS / 4);
-                return Op::Copy(key, own(self.connection, 0, &format!("t{to}")));
+                return Op::Copy(key, own(self.connection, 0, &format!("v{to}")));
             }
             _ => {
                 return Op::Multi(vec![

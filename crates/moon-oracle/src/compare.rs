@@ -238,7 +238,8 @@ const PASSING_FIELDS: &[&[u8]] = &[
     b"active-time",
 ];
 
-/// The reply of XINFO without [`PASSING_FIELDS`]; maps become arrays. Replies are nested as deeply
+/// The reply of XINFO without [`PASSING_FIELDS`]; maps become arrays, and a group that was set ahead
+/// of its stream has no lag, where 7.0 tells a negative one. Replies are nested as deeply
 /// as XINFO nests them, so recursion is bounded.
 #[must_use]
 pub fn without_passing_fields(reply: &Value) -> Value {
@@ -249,13 +250,24 @@ pub fn without_passing_fields(reply: &Value) -> Value {
             pairs
                 .iter()
                 .filter(|(name, _)| !is_passing(name))
-                .flat_map(|(name, value)| [name.clone(), without_passing_fields(value)])
+                .flat_map(|(name, value)| match (name, value) {
+                    (Value::Bulk(lag), Value::Integer(..0)) if lag == b"lag" => {
+                        [name.clone(), Value::Integer(0)]
+                    }
+                    _ => [name.clone(), without_passing_fields(value)],
+                })
                 .collect(),
         ),
         Value::Array(items) => {
-            let mut kept = Vec::new();
+            let mut kept: Vec<Value> = Vec::new();
             let mut skip = false;
             for item in items {
+                if let (Value::Integer(..0), Some(Value::Bulk(name))) = (item, kept.last())
+                    && name == b"lag"
+                {
+                    kept.push(Value::Integer(0));
+                    continue;
+                }
                 if std::mem::take(&mut skip) {
                     continue;
                 }

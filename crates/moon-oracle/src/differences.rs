@@ -32,10 +32,11 @@ static RULES: &[Rule] = &[
         },
     },
     Rule {
-        name: "whole numbers after INCRBYFLOAT",
-        reason: "Redis holds the result as text until it is loaded again, then as a number; moon at once",
+        name: "forms of strings",
+        reason: "after INCRBYFLOAT, and after APPEND or SETBIT that changed nothing, Redis holds a \
+                 string in a larger form until it is loaded again; moon always in the smallest",
         applies: |request, expected, found| {
-            request.name() == b"OBJECT" && is_number_at_once(expected, found)
+            request.name() == b"OBJECT" && is_smaller_string(expected, found)
         },
     },
     Rule {
@@ -55,6 +56,43 @@ static RULES: &[Rule] = &[
             request.name() == b"LREM"
                 && request.word(2) == b"-9223372036854775808"
                 && is_error_with(found, b"out of range")
+        },
+    },
+    Rule {
+        name: "arguments of BITCOUNT and BITPOS before the key",
+        reason: "since 7.2 their arguments are read before the key is looked up",
+        applies: |request, expected, found| {
+            [&b"BITCOUNT"[..], b"BITPOS"].contains(&&request.name()[..])
+                && matches!(found, Value::Error(_))
+                && (matches!(expected, Value::Integer(_)) || is_error_with(expected, b"WRONGTYPE"))
+        },
+    },
+    Rule {
+        name: "unbalanced lists of streams",
+        reason: "7.2 names the command and the id it takes",
+        applies: |_, expected, found| {
+            is_error_with(expected, b"Unbalanced") && is_error_with(found, b"Unbalanced")
+        },
+    },
+    Rule {
+        name: "binary names in errors",
+        reason: "Redis cuts what an error repeats at a zero byte; what is no text is shown in another way",
+        applies: |request, expected, found| {
+            let is_binary = |arg: &Vec<u8>| arg.contains(&0) || std::str::from_utf8(arg).is_err();
+            let code = |reply: &Value| match reply {
+                Value::Error(text) => text.split(|b| *b == b' ').next().map(<[u8]>::to_vec),
+                _ => None,
+            };
+            request.args.iter().any(is_binary)
+                && code(expected).is_some()
+                && code(expected) == code(found)
+        },
+    },
+    Rule {
+        name: "HyperLogLog cache",
+        reason: "PFCOUNT is a read here and does not write the estimate into the value",
+        applies: |request, expected, found| {
+            request.name() == b"GET" && same_but_cached_estimate(expected, found)
         },
     },
     Rule {
@@ -84,14 +122,30 @@ pub fn is_newer_encoding(expected: &Value, found: &Value) -> bool {
     [&b"hashtable"[..], b"quicklist"].contains(&&expected[..]) && found == b"listpack"
 }
 
+/// Whether two values are one HyperLogLog whose estimate is cached in one of them.
+#[must_use]
+pub fn same_but_cached_estimate(expected: &Value, found: &Value) -> bool {
+    let (Value::Bulk(a), Value::Bulk(b)) = (expected, found) else {
+        return false;
+    };
+    // Magic, encoding and three unused bytes; then eight of the estimate.
+    a.len() == b.len()
+        && a.len() >= 16
+        && a.starts_with(b"HYLL")
+        && a[..8] == b[..8]
+        && a[16..] == b[16..]
+}
+
 fn is_error_with(reply: &Value, words: &[u8]) -> bool {
     matches!(reply, Value::Error(text) if text.windows(words.len()).any(|part| part == words))
 }
 
-/// Whether `found` is how moon holds what INCRBYFLOAT made, where Redis has `expected`.
+/// Whether `found` is a smaller form of a string than `expected`, in which moon may hold it.
 #[must_use]
-pub fn is_number_at_once(expected: &Value, found: &Value) -> bool {
-    *expected == Value::bulk("embstr") && *found == Value::bulk("int")
+pub fn is_smaller_string(expected: &Value, found: &Value) -> bool {
+    [("embstr", "int"), ("raw", "embstr")]
+        .iter()
+        .any(|(theirs, ours)| *expected == Value::bulk(theirs) && *found == Value::bulk(ours))
 }
 
 /// Whether two replies are the same but for the digits of numbers that are bulk strings. Replies

@@ -230,6 +230,7 @@ impl Node {
 pub struct Rig {
     /// `nodes[0]` is the oracle.
     pub nodes: Vec<Node>,
+    config: RigConfig,
 }
 
 impl Rig {
@@ -248,7 +249,19 @@ impl Rig {
             })?;
             nodes.push(Node::start(format!("{shards} shards"), server)?);
         }
-        Ok(Rig { nodes })
+        Ok(Rig {
+            nodes,
+            config: config.clone(),
+        })
+    }
+
+    /// Starts everything anew, on new directories.
+    ///
+    /// # Errors
+    /// As [`Rig::start`].
+    pub fn start_over(&mut self) -> Result<()> {
+        *self = Rig::start(&self.config)?;
+        Ok(())
     }
 
     /// Empties all of them for the next sequence.
@@ -269,11 +282,10 @@ impl Rig {
     /// When one of them does not start.
     pub fn revive(&mut self) -> Result<()> {
         for node in &mut self.nodes {
-            if node.inspect.run("PING").is_err() {
-                // It may hang as well as be gone.
-                node.crash_and_recover()?;
-            } else {
-                node.reconnect()?;
+            // It may hang as well as be gone.
+            let is_alive = node.inspect.run("PING").is_ok() && node.reconnect().is_ok();
+            if !is_alive && node.crash_and_recover().is_err() {
+                return self.start_over();
             }
         }
         Ok(())

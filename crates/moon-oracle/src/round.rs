@@ -6,7 +6,7 @@ use crate::differences::Rule;
 use crate::keyspace::{Keyspace, Strictness, compare, show};
 use crate::request::{Kind, Request, Step};
 use crate::rig::{Node, Rig, Thresholds};
-use anyhow::{Result, bail};
+use anyhow::Result;
 use moon_harness::Client;
 use moon_resp::Value;
 use std::collections::BTreeMap;
@@ -340,7 +340,13 @@ impl Round<'_> {
                 node.keyspace()?
             };
             if let Err(error) = node.crash_and_recover() {
-                bail!("{}: {error:#}", node.label);
+                let difference = Difference {
+                    class: "recovered keyspace: none".into(),
+                    detail: format!("{} does not start: {error:#}", node.label),
+                    steps: self.steps.len(),
+                };
+                self.rig.start_over()?;
+                return Ok(Some(difference));
             }
             let found = node.keyspace()?;
             let mut difference = differs("recovered ", node, &before, &found, strictness);
