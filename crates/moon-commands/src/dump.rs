@@ -8,7 +8,7 @@
 //! The effect of RESTORE is `RESTORE key <unix ms, or 0> payload REPLACE ABSTTL`: it repeats the
 //! value whatever was there, and depends on no clock.
 
-use crate::context::{CommandResult, Cx, Origin};
+use crate::context::{CommandResult, Cx, Origin, has_expired};
 use crate::error::CommandError;
 use crate::load::values::read_value;
 use crate::parse;
@@ -114,7 +114,7 @@ fn restore(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     }
     let deadline = deadline(cx, args.at(2), options.absolute)?;
     let value = restored(cx, args.at(3))?;
-    if deadline.is_some_and(|at| at <= cx.now) {
+    if has_expired(&value, deadline, cx.now) {
         if was_there {
             cx.remove(key);
             cx.changed(&[key], &[b"DEL", key.bytes]);

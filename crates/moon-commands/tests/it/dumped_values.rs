@@ -416,3 +416,24 @@ fn streams_come_with_their_groups_in_both_directions() {
         }
     }
 }
+
+#[test]
+fn a_hash_whose_fields_have_all_expired_does_not_come_back() {
+    let mut moon = Instance::new(2);
+    moon.run("hset h f v g w");
+    let at = START.0 + 5;
+    moon.run(&format!("hpexpireat h {at} FIELDS 1 f"));
+    let one_left = dump(&mut moon, b"h");
+    moon.run(&format!("hpexpireat h {at} FIELDS 1 g"));
+    let none_left = dump(&mut moon, b"h");
+    moon.now = UnixMs(at + 5);
+    moon.effects();
+    let restore = |moon: &mut Instance, key: &[u8], payload: &[u8]| {
+        run(moon, &[b"RESTORE", key, b"0", payload])
+    };
+    assert_eq!(restore(&mut moon, b"none", &none_left), b"+OK\r\n");
+    assert!(moon.effects().is_empty());
+    moon.expect("exists none", ":0\r\n");
+    assert_eq!(restore(&mut moon, b"one", &one_left), b"+OK\r\n");
+    moon.expect("hgetall one", "*2\r\n$1\r\ng\r\n$1\r\nw\r\n");
+}
