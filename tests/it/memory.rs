@@ -66,7 +66,7 @@ fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 fn server(shards: u16) -> Option<Server> {
-    (!is_other_server()).then(|| start(shards, FsyncPolicy::EverySec))
+    (!is_other_server()).then(|| start(shards, FsyncPolicy::Everysec))
 }
 
 /// Scenario 154: what was evicted stays evicted, what was not is there.
@@ -94,10 +94,11 @@ fn evictions_keep_the_limit_and_the_rest_survives_sigkill() {
             counted > limit - limit / 5,
             "{policy}: {counted} of {limit}"
         );
+        // Nothing goes any more while this counts.
+        set_limit(&mut client, policy, 0);
         let keys = run(&server, "DBSIZE").int().unwrap().cast_unsigned();
         let evicted = info(&mut client, "stats", "evicted_keys");
         assert_eq!(keys + evicted, 60_000, "{policy}");
-        set_limit(&mut client, policy, 0);
         let before = assert_survives_sigkill(&mut server);
         assert_eq!(before.len() as u64, keys);
     }
@@ -118,6 +119,7 @@ fn volatile_policies_leave_keys_without_a_deadline_alone() {
         set_limit(&mut client, policy, limit);
         let replies = fill(&mut client, "goes", 20_000, 1000, " PX 10000000");
         assert!(replies.iter().all(Reply::is_ok), "{policy}");
+        set_limit(&mut client, policy, 0);
         let state = state(&server);
         let stayed = state
             .keys()
@@ -194,6 +196,7 @@ fn a_shard_without_keys_makes_room_on_the_others() {
     eventually("the instance is within its limit", || {
         counted(&mut client) <= limit + limit / 50
     });
+    set_limit(&mut client, "allkeys-lru", 0);
     let state = state(&server);
     let new = state
         .keys()
@@ -206,13 +209,16 @@ fn a_shard_without_keys_makes_room_on_the_others() {
 fn what_is_freed_lazily_comes_back() {
     let Some(server) = server(2) else { return };
     let mut client = server.client().unwrap();
-    let empty = used(&mut client);
     let fill_set = |client: &mut Client| {
-        for chunk in 0..100 {
+        for chunk in 0..300 {
             let members: Vec<String> = (0..1000).map(|i| format!("member:{chunk}:{i}")).collect();
             let line = format!("SADD big {}", members.join(" "));
             assert_eq!(client.run(&line).unwrap(), Reply::Int(1000));
         }
+        // What the log still holds is no part of what follows.
+        eventually("the log is synced", || {
+            info(client, "memory", "mem_not_counted_for_evict") < 100_000
+        });
         used(client)
     };
     let removals = [
@@ -222,19 +228,21 @@ fn what_is_freed_lazily_comes_back() {
         "PEXPIRE big 0",
         "FLUSHDB ASYNC",
         "FLUSHALL SYNC",
-        "SPOP big 200000",
+        "SPOP big 400000",
     ];
     for removal in removals {
-        assert!(fill_set(&mut client) > empty + 3 * MIB);
+        let full = fill_set(&mut client);
         let freed = info(&mut client, "memory", "lazyfreed_objects");
         assert_eq!(client.run(removal).unwrap().error(), None);
-        eventually(removal, || used(&mut client) < empty + MIB);
+        eventually(removal, || used(&mut client) < full - 4 * MIB);
         if !removal.starts_with("SPOP") {
             eventually(removal, || {
                 info(&mut client, "memory", "lazyfreed_objects") > freed
             });
         }
-        assert_eq!(info(&mut client, "memory", "lazyfree_pending_objects"), 0);
+        eventually(removal, || {
+            info(&mut client, "memory", "lazyfree_pending_objects") == 0
+        });
         client.run("DEL big").unwrap();
     }
 }
@@ -266,6 +274,7 @@ fn memory_usage_is_within_a_tenth_of_the_truth() {
     if is_other_server() {
         return;
     }
+    let mut wrong = Vec::new();
     for (kind, command) in kinds {
         let (flavor, binary) = (crate::support::flavor(), crate::support::binary());
         let server = Server::start_temp(flavor, binary, |c| {
@@ -304,8 +313,11 @@ fn memory_usage_is_within_a_tenth_of_the_truth() {
         }
         let off = sum.abs_diff(truth) as f64 / truth as f64;
         eprintln!("{kind}: {sum} of {truth}, off by {:.1} %", off * 100.0);
-        assert!(off < 0.1, "{kind}: {sum} said, {truth} counted");
+        if off >= 0.1 {
+            wrong.push(format!("{kind}: {sum} said, {truth} counted"));
+        }
     }
+    assert!(wrong.is_empty(), "{wrong:?}");
 }
 
 #[test]

@@ -151,8 +151,8 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "exists" | "hexists" | "hlen" | "hstrlen" | "llen" | "memory|usage" | "object|encoding"
         | "object|freq" | "object|idletime" | "object|refcount" | "scard" | "sismember"
         | "strlen" | "touch" | "type" | "watch" => &[&["RO"]],
-        "expire" | "expireat" | "hexpire" | "hexpireat" | "hmset" | "hpersist" | "hpexpire"
-        | "geoadd" | "hpexpireat" | "hset" | "hsetex" | "lset" | "persist" | "pexpire"
+        "expire" | "expireat" | "geoadd" | "hexpire" | "hexpireat" | "hmset" | "hpersist"
+        | "hpexpire" | "hpexpireat" | "hset" | "hsetex" | "lset" | "persist" | "pexpire"
         | "pexpireat" | "setrange" => &[&["RW", "update"]],
         "getdel" | "hgetdel" | "lmpop" | "lpop" | "rpop" | "spop" => &[&["RW", "access", "delete"]],
         "bitfield" => &[&["RW", "access", "update", "variable_flags"]],

@@ -49,6 +49,7 @@ pub mod scan;
 pub mod server_commands;
 pub mod sets;
 pub mod shard_set;
+pub mod sort;
 pub mod spec;
 pub mod streams;
 pub mod strings;

@@ -274,7 +274,7 @@ impl Replayer<'_> {
         if self.shard_count == ShardCount::ONE {
             return true;
         }
-        if spec.scope == Scope::AllShards {
+        if spec.scope_of(args) == Scope::AllShards {
             return shards.iter().count() == usize::from(self.shard_count.get());
         }
         self.keys.clear();

@@ -102,7 +102,7 @@ pub fn touched_shards(payload: &[u8], shard_count: ShardCount) -> Result<Touched
         }
         keys.clear();
         spec.key_positions(args, &mut keys);
-        if spec.scope != Scope::Keys || keys.is_empty() {
+        if spec.scope_of(args) != Scope::Keys || keys.is_empty() {
             touched = Touched::Several;
         }
         for at in &keys {

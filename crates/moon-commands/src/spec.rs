@@ -107,6 +107,9 @@ pub enum Scope {
     Keys,
     /// All of them, at one point of the history.
     AllShards,
+    /// Those of its keys, or all of them where BY or GET of SORT has a pattern: which keys that
+    /// names is known only while it runs. [`CommandSpec::scope_of`] tells which.
+    Patterns,
     /// The one that the cursor at index 1 names.
     Cursor,
     /// None: it touches no data.
@@ -166,6 +169,17 @@ impl CommandSpec {
     #[must_use]
     pub fn is_write(&self) -> bool {
         self.flags.contains(Flags::WRITE)
+    }
+
+    /// The scope of one request; never [`Scope::Patterns`].
+    #[inline]
+    #[must_use]
+    pub fn scope_of(&self, args: Args<'_>) -> Scope {
+        match self.scope {
+            Scope::Patterns if crate::sort::has_patterns(args) => Scope::AllShards,
+            Scope::Patterns => Scope::Keys,
+            scope => scope,
+        }
     }
 
     /// Pushes the indexes of the keys in `args`, in order. The arity has been checked.

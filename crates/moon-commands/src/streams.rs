@@ -153,9 +153,9 @@ fn write_element(reply: &mut Reply<'_>, element: Element<'_>) {
 }
 
 /// A number that may be missing.
-fn write_optional(reply: &mut Reply<'_>, number: Option<u64>) {
+fn write_optional(reply: &mut Reply<'_>, number: Option<i64>) {
     match number {
-        Some(number) => reply.integer(i64::try_from(number).unwrap_or(i64::MAX)),
+        Some(number) => reply.integer(number),
         None => reply.null(),
     }
 }

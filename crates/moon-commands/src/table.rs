@@ -5,8 +5,8 @@
 
 use crate::spec::{CommandId, CommandSpec};
 use crate::{
-    bitmaps, dump, geo, hashes, hyperloglog, keys, keyspace, lists, server_commands, sets, streams,
-    strings, zsets,
+    bitmaps, dump, geo, hashes, hyperloglog, keys, keyspace, lists, server_commands, sets, sort,
+    streams, strings, zsets,
 };
 use std::sync::LazyLock;
 
@@ -20,6 +20,7 @@ static FAMILIES: &[&[CommandSpec]] = &[
     bitmaps::COMMANDS,
     hyperloglog::COMMANDS,
     geo::COMMANDS,
+    sort::COMMANDS,
     zsets::COMMANDS,
     dump::COMMANDS,
     streams::COMMANDS,

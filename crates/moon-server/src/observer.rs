@@ -78,15 +78,20 @@ impl Observer for StatsObserver {
         let stats = self.stats.shard(data.id.index());
         let mut all = MemoryParts::default();
         for (index, db) in data.dbs.iter().enumerate() {
+            let Some(block) = stats.db(index) else {
+                continue;
+            };
+            // Most of them are never used.
+            if db.is_empty() && block.keys.get() == 0 {
+                continue;
+            }
             let bytes = db.memory_parts();
             all += bytes;
-            if let Some(block) = stats.db(index) {
-                block.keys.set(db.len() as u64);
-                block.expires.set(db.volatile_len() as u64);
-                block.subexpiry.set(db.volatile_hashes() as u64);
-                block.keyspace_bytes.set(bytes.keyspace as u64);
-                block.expiry_bytes.set(bytes.expiry as u64);
-            }
+            block.keys.set(db.len() as u64);
+            block.expires.set(db.volatile_len() as u64);
+            block.subexpiry.set(db.volatile_hashes() as u64);
+            block.keyspace_bytes.set(bytes.keyspace as u64);
+            block.expiry_bytes.set(bytes.expiry as u64);
         }
         stats.keyspace_bytes.set(all.keyspace as u64);
         stats.value_bytes.set(all.values as u64);

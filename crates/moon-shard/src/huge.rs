@@ -36,7 +36,7 @@ impl Shard {
     pub fn held_keys(&self, id: CommandId, args: Args<'_>, db: DbIndex) -> Keys {
         let spec = by_id(id);
         let mut keys = Keys::new();
-        if !spec.is_write() || spec.scope != Scope::Keys || !spec.accepts(args.len()) {
+        if !spec.is_write() || !spec.accepts(args.len()) || spec.scope_of(args) != Scope::Keys {
             return keys;
         }
         let core = self.core.borrow();
@@ -122,7 +122,7 @@ impl Shard {
 /// Whether the walk holds a key that a write to this shard would change.
 pub(crate) fn is_held(data: &ShardData, id: CommandId, args: Args<'_>, db: DbIndex) -> bool {
     let spec = by_id(id);
-    if !spec.is_write() || spec.scope != Scope::Keys {
+    if !spec.is_write() || spec.scope_of(args) != Scope::Keys {
         return false;
     }
     let mut positions = Vec::new();

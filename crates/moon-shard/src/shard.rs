@@ -285,8 +285,10 @@ impl Shard {
     /// bound. One item larger than the bound is admitted alone.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        let bytes = usize::try_from(self.inflight_bytes()).unwrap_or(usize::MAX);
-        let has_room = bytes < self.inflight_bytes_max.get();
+        let (own, images) = self.inflight();
+        // The narrower bound of a memory limit is not for images: a walk rests by itself.
+        let has_room = own < self.inflight_bytes_max.get()
+            && own.saturating_add(images) < self.config.inflight_bytes_max;
         if !has_room {
             self.starved.set(true);
         }
@@ -297,9 +299,16 @@ impl Shard {
     /// sent.
     #[must_use]
     pub fn inflight_bytes(&self) -> u64 {
+        let (own, images) = self.inflight();
+        (own + images) as u64
+    }
+
+    /// The same in two parts, the second being what a walk has encoded.
+    fn inflight(&self) -> (usize, usize) {
         let core = self.core.borrow();
         let images = core.data.as_ref().map_or(0, |data| data.image_bytes());
-        core.log.bytes_at_risk() + (self.held_bytes.get() + images) as u64
+        let at_risk = usize::try_from(core.log.bytes_at_risk()).unwrap_or(usize::MAX);
+        (at_risk.saturating_add(self.held_bytes.get()), images)
     }
 
     /// Runs `visit` with the data, as soon as it is at home.

@@ -9,9 +9,20 @@
 use crate::db::Db;
 use crate::value::Value;
 
-/// A value with more memory is not dropped where it was removed. This much is some thousand
+/// A collection with more memory is not dropped where it was removed. This much is some thousand
 /// small allocations at most, which take some 10 microseconds.
 pub const LAZY_BYTES: usize = 32 << 10;
+
+/// The same for a string, which is one allocation.
+pub const LAZY_STRING_BYTES: usize = 1 << 20;
+
+fn is_large(value: &Value) -> bool {
+    match value {
+        Value::Int(_) => false,
+        Value::Str(string) => string.memory() > LAZY_STRING_BYTES,
+        collection => collection.memory() > LAZY_BYTES,
+    }
+}
 
 /// Removed values of one database.
 #[derive(Debug, Default)]
@@ -25,7 +36,7 @@ impl Bin {
     /// The value is needed no more.
     #[inline]
     pub(crate) fn put(&mut self, value: Value) {
-        if self.is_emptied && value.memory() > LAZY_BYTES {
+        if self.is_emptied && is_large(&value) {
             self.values.push(value);
         }
     }

@@ -176,7 +176,7 @@ impl ShardData {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::garbage::LAZY_BYTES;
+    use crate::garbage::LAZY_STRING_BYTES;
     use crate::{THIS_TURN, Value};
     use moon_core::Lsn;
 
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn large_values_wait_in_the_garbage_however_they_were_removed() {
-        const LARGE: usize = LAZY_BYTES + 1;
+        const LARGE: usize = LAZY_STRING_BYTES + 1;
         let large = || Value::string(&[b'x'; LARGE]);
         let key = Key::new(b"large");
         let mut shard = shard();

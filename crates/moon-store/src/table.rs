@@ -13,6 +13,7 @@
 //! [position]: crate::position
 
 use crate::key::Key;
+use crate::memory::allocated;
 use crate::position::{position, share_below};
 use crate::prefetch::prefetch;
 use hashbrown::HashTable;
@@ -124,6 +125,11 @@ fn hash_of<T: Keyed>(entry: &T) -> u64 {
     slot_hash(entry.hash())
 }
 
+/// What the allocator sets aside for a hash table.
+fn taken<T>(slots: &HashTable<T>) -> usize {
+    allocated(slots.allocation_size())
+}
+
 impl<T: Keyed> Default for Table<T> {
     fn default() -> Self {
         Self::with_hint(0)
@@ -159,7 +165,7 @@ impl<T: Keyed> Table<T> {
             depth,
             at_depth,
             len: 0,
-            allocated: segments.iter().map(|s| s.slots.allocation_size()).sum(),
+            allocated: segments.iter().map(|s| taken(&s.slots)).sum(),
             depth_min: depth,
             segments,
         }
@@ -186,8 +192,8 @@ impl<T: Keyed> Table<T> {
     /// Bytes allocated by the table itself, without what the entries own.
     pub(crate) fn allocated(&self) -> usize {
         self.allocated
-            + self.directory.capacity() * size_of::<u32>()
-            + self.segments.capacity() * size_of::<Segment<T>>()
+            + allocated(self.directory.capacity() * size_of::<u32>())
+            + allocated(self.segments.capacity() * size_of::<Segment<T>>())
     }
 
     /// Bytes of the table per entry. In a small one they would tell of the size of the table, so
@@ -296,9 +302,9 @@ impl<T: Keyed> Table<T> {
             self.split(segment);
         };
         let slots = &mut self.segments[segment].slots;
-        self.allocated -= slots.allocation_size();
+        self.allocated -= taken(slots);
         slots.reserve(1, hash_of);
-        self.allocated += slots.allocation_size();
+        self.allocated += taken(slots);
         segment
     }
 
@@ -315,7 +321,7 @@ impl<T: Keyed> Table<T> {
         let start = segment.start + segment.span() + 1;
 
         let mut old = std::mem::take(&mut segment.slots);
-        self.allocated -= old.allocation_size();
+        self.allocated -= taken(&old);
         let hashes: Vec<u64> = old.iter().map(Keyed::hash).collect();
         let high_len = hashes.iter().filter(|h| position(**h) >= start).count();
         let mut low_slots = HashTable::with_capacity(old.len() - high_len);
@@ -328,7 +334,7 @@ impl<T: Keyed> Table<T> {
             };
             half.insert_unique(slot_hash(hash), entry, hash_of);
         }
-        self.allocated += low_slots.allocation_size() + high_slots.allocation_size();
+        self.allocated += taken(&low_slots) + taken(&high_slots);
         segment.slots = low_slots;
         let high = self.segments.len();
         self.segments.push(Segment {
@@ -372,9 +378,9 @@ impl<T: Keyed> Table<T> {
         }
         let slots = &mut self.segments[segment].slots;
         if slots.capacity() >= 28 && slots.len() * 8 < slots.capacity() {
-            self.allocated -= slots.allocation_size();
+            self.allocated -= taken(slots);
             slots.shrink_to(slots.len() * 2, hash_of);
-            self.allocated += slots.allocation_size();
+            self.allocated += taken(slots);
         }
     }
 
@@ -388,13 +394,13 @@ impl<T: Keyed> Table<T> {
         };
         let mut from = std::mem::take(&mut self.segments[high].slots);
         let into = &mut self.segments[low].slots;
-        self.allocated -= from.allocation_size() + into.allocation_size();
+        self.allocated -= taken(&from) + taken(into);
         into.shrink_to(into.len() + from.len(), hash_of);
         into.reserve(from.len(), hash_of);
         for entry in from.drain() {
             into.insert_unique(hash_of(&entry), entry, hash_of);
         }
-        self.allocated += into.allocation_size();
+        self.allocated += taken(into);
         self.segments[low].depth = depth - 1;
         self.at_depth[depth as usize] -= 2;
         self.at_depth[depth as usize - 1] += 1;
@@ -430,11 +436,11 @@ impl<T: Keyed> Table<T> {
         let segment = self.segment_at(position);
         let slots = &mut self.segments[segment].slots;
         self.len -= slots.len();
-        self.allocated -= slots.allocation_size();
+        self.allocated -= taken(slots);
         slots.retain(|entry| keep(entry));
         slots.shrink_to_fit(hash_of);
         self.len += slots.len();
-        self.allocated += slots.allocation_size();
+        self.allocated += taken(slots);
     }
 
     /// All entries, segment by segment in the order of positions.
@@ -557,7 +563,7 @@ impl<T: Keyed> Table<T> {
         for (number, segment) in self.segments.iter().enumerate() {
             at_depth[segment.depth as usize] += 1;
             len += segment.slots.len();
-            allocated += segment.slots.allocation_size();
+            allocated += taken(&segment.slots);
             assert_eq!(segment.start & segment.span(), 0, "ranges are aligned");
             let first = (segment.start >> 1) >> (63 - self.depth);
             let count = 1u64 << (self.depth - segment.depth);

@@ -87,7 +87,7 @@ fn groups(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         count(reply, "pending", group.pending().len());
         id(reply, "last-delivered-id", group.last_id);
         label(reply, "entries-read");
-        write_optional(reply, group.entries_read);
+        write_optional(reply, group.entries_read.map(u64::cast_signed));
         label(reply, "lag");
         write_optional(reply, stream.lag(group));
     }
@@ -171,7 +171,7 @@ fn full_group(reply: &mut Reply<'_>, stream: &Stream, name: &[u8], group: &Group
     reply.bulk(name);
     id(reply, "last-delivered-id", group.last_id);
     label(reply, "entries-read");
-    write_optional(reply, group.entries_read);
+    write_optional(reply, group.entries_read.map(u64::cast_signed));
     label(reply, "lag");
     write_optional(reply, stream.lag(group));
     count(reply, "pel-count", group.pending().len());

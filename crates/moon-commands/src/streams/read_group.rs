@@ -18,8 +18,8 @@ use moon_store::{Key, Stream, StreamId};
 /// What is asked of one stream.
 #[derive(Clone, Copy)]
 enum Wanted {
-    /// Entries that no consumer got yet, if there are any.
-    New { is_there: bool },
+    /// Entries that no consumer got yet.
+    New,
     /// The consumer's own pending entries behind an id.
     History(StreamId),
 }
@@ -36,11 +36,11 @@ pub(super) fn xreadgroup(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         let (key, id) = options.stream(index);
         wanted.push(find(write::<Stream>(cx, key)?, key, group, id)?);
     }
-    let is_served = |wanted: &Wanted| !matches!(wanted, Wanted::New { is_there: false });
-    let served = wanted.iter().filter(|wanted| is_served(wanted)).count();
-    if served == 0 && options.blocks && !cx.effects.is_in_transaction() {
+    let waits = options.blocks && !cx.effects.is_in_transaction();
+    if waits && !has_any(cx, &options, &wanted, group)? {
         return nothing(cx, true);
     }
+    let mut served = 0;
     let mut encoded = Vec::new();
     for (index, wanted) in wanted.iter().enumerate() {
         let (key, _) = options.stream(index);
@@ -68,13 +68,14 @@ pub(super) fn xreadgroup(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
             count: options.count.unwrap_or(usize::MAX),
             no_ack: options.no_ack,
         };
-        if is_served(wanted) {
+        // Looked at only now: a stream may be named twice.
+        if is_served(*wanted, stream, group) {
+            served += 1;
             begin_stream(&mut reply, key.bytes);
-        }
-        match *wanted {
-            Wanted::New { is_there: false } => {}
-            Wanted::New { is_there: true } => reading.new_entries(stream, &mut reply, &mut told),
-            Wanted::History(after) => reading.history(stream, after, &mut reply, &mut told),
+            match *wanted {
+                Wanted::New => reading.new_entries(stream, &mut reply, &mut told),
+                Wanted::History(after) => reading.history(stream, after, &mut reply, &mut told),
+            }
         }
         told.tell(cx);
     }
@@ -87,6 +88,34 @@ pub(super) fn xreadgroup(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     Ok(())
 }
 
+/// Whether there is an answer about a stream: history always is one, if an empty one.
+fn is_served(wanted: Wanted, stream: &Stream, group: &[u8]) -> bool {
+    match (wanted, stream.group(group)) {
+        (Wanted::History(_), _) => true,
+        (Wanted::New, Some(group)) => {
+            (stream.last_entry_id()).is_some_and(|last| last > group.last_id)
+        }
+        (Wanted::New, None) => false,
+    }
+}
+
+/// Whether there is an answer about any of the streams.
+fn has_any(
+    cx: &mut Cx<'_>,
+    options: &ReadOptions<'_>,
+    wanted: &[Wanted],
+    group: &[u8],
+) -> Result<bool, CommandError> {
+    for (index, wanted) in wanted.iter().enumerate() {
+        let (key, _) = options.stream(index);
+        let stream = write::<Stream>(cx, key)?;
+        if stream.is_some_and(|stream| is_served(*wanted, stream, group)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// What `id` asks of a stream, which must have the group.
 fn find(
     stream: Option<&mut Stream>,
@@ -95,7 +124,7 @@ fn find(
     id: &[u8],
 ) -> Result<Wanted, CommandError> {
     let stream = stream.as_deref();
-    let Some(group) = stream.and_then(|stream| stream.group(name)) else {
+    if stream.and_then(|stream| stream.group(name)).is_none() {
         return Err(CommandError::Detailed(
             format!(
                 "{} in XREADGROUP with GROUP option",
@@ -103,10 +132,7 @@ fn find(
             )
             .into(),
         ));
-    };
-    let is_there = stream
-        .and_then(Stream::last_entry_id)
-        .is_some_and(|last| last > group.last_id);
+    }
     match id {
         b"$" => Err(CommandError::Text(
             "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history \
@@ -118,10 +144,10 @@ fn find(
              of this consumer by specifying a proper ID, or use the > ID to get new messages. The + \
              ID would just return an empty result set.",
         )),
-        b">" => Ok(Wanted::New { is_there }),
+        b">" => Ok(Wanted::New),
         id => match ids::strict(id, 0)? {
             // Redis does not tell this id from `>`.
-            StreamId::MAX => Ok(Wanted::New { is_there }),
+            StreamId::MAX => Ok(Wanted::New),
             after => Ok(Wanted::History(after)),
         },
     }

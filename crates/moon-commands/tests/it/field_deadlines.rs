@@ -4,7 +4,7 @@
 use crate::harness::{Instance, START};
 use moon_commands::expire_cycle;
 use moon_core::{ShardId, UnixMs};
-use moon_resp::Protocol;
+use moon_resp::{OwnedArgs, Protocol};
 
 fn array(integers: &[i64]) -> String {
     let items: String = integers.iter().map(|n| format!(":{n}\r\n")).collect();
@@ -547,4 +547,32 @@ fn replay_keeps_what_the_log_does_not_remove() {
     assert_eq!(copy.dump(), i.dump());
     copy.expect("hgetall h", "*2\r\n$1\r\nb\r\n$1\r\n2\r\n");
     assert_eq!(copy.effects(), ["HDEL h a"]);
+}
+
+#[test]
+fn dump_and_restore_keep_deadlines_in_every_form() {
+    for entries in [128, 1] {
+        let mut i = Instance::new(1);
+        i.limits.hash_max_listpack_entries = entries;
+        i.run("hset h a 1 b 2 c 3");
+        i.run("hpexpire h 100 fields 1 a");
+        i.run("hpexpire h 5000 fields 1 c");
+        let reply = i.run_args(&OwnedArgs::new(["dump", "h"]));
+        let head = reply
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .expect("a head");
+        let dumped = &reply[head + 1..reply.len() - 2];
+        let restore: [&[u8]; 4] = [b"restore", b"g", b"0", dumped];
+        assert_eq!(i.run_args(&OwnedArgs::new(restore)), b"+OK\r\n");
+        i.expect("hpttl g fields 3 a b c", &array(&[100, -1, 5000]));
+        let payload = i.effects.take();
+        let mut copy = Instance::new(1);
+        copy.limits.hash_max_listpack_entries = entries;
+        copy.replay(&payload).expect("it is replayed");
+        assert_eq!(copy.dump(), i.dump());
+        i.now.0 += 100;
+        i.expect("hkeys g", "*2\r\n$1\r\nb\r\n$1\r\nc\r\n");
+        assert_eq!(i.effects(), ["HDEL g a"]);
+    }
 }

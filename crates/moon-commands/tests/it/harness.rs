@@ -158,7 +158,7 @@ impl Instance {
 fn show(value: &Value) -> String {
     let mut text = IntText::new();
     if let Some(bytes) = value.as_bytes(&mut text) {
-        return format!("{:?}", String::from_utf8_lossy(bytes));
+        return format!("\"{}\"", bytes.escape_ascii());
     }
     let quoted = |bytes: &[u8]| format!("{:?}", String::from_utf8_lossy(bytes));
     let mut parts: Vec<String> = match value {

@@ -3,6 +3,7 @@
 mod compared_with_redis;
 mod dumped_values;
 mod effects_of_commands;
+mod effects_of_streams;
 mod effects_of_values;
 mod field_deadlines;
 mod harness;
@@ -11,6 +12,8 @@ mod keyspace_commands;
 mod loaded_dumps;
 mod pair;
 mod positions;
+mod random_streams;
+mod random_values;
 mod redis;
 mod replay_refusals;
 mod replayed_effects;

@@ -3,6 +3,7 @@
 use crate::harness::{Instance, START};
 use moon_commands::Limits;
 use moon_core::UnixMs;
+use moon_resp::OwnedArgs;
 use proptest::prelude::*;
 
 /// Commands that write, and some that read and so meet expired keys. `K` is a key, `V` a value,
@@ -90,6 +91,43 @@ const TEMPLATES: &[&str] = &[
     "lpop K",
     "rpop K N",
     "lrange K 0 -1",
+    "lset K 0 V",
+    "lset K N V",
+    "linsert K BEFORE V V",
+    "linsert K AFTER V V",
+    "lrem K N V",
+    "ltrim K 0 N",
+    "ltrim K 1 -2",
+    "lpos K V COUNT 0",
+    "lmove K K LEFT RIGHT",
+    "lmove K K RIGHT RIGHT",
+    "rpoplpush K K",
+    "lmpop 2 K K LEFT COUNT N",
+    "sort K ALPHA STORE K",
+    "sort K BY *->V GET # GET K STORE K",
+    "sort K BY nosort DESC LIMIT 1 N STORE K",
+    "sort K",
+    "setbit K N 1",
+    "setbit K 12 0",
+    "bitfield K SET u4 N V INCRBY i8 #1 N",
+    "bitfield K OVERFLOW FAIL INCRBY u2 N V",
+    "bitop AND K K K",
+    "bitop NOT K K",
+    "bitop ONE K K K K",
+    "bitop DIFF K K K",
+    "bitcount K",
+    "pfadd Q V V",
+    "pfadd Q V",
+    "pfmerge Q Q Q",
+    "pfcount Q Q",
+    "pfdebug TODENSE Q",
+    "pexpire Q N",
+    "geoadd P F F V F F V",
+    "geoadd P XX CH N N V",
+    "georadius P 1 1 300 km STORE P",
+    "georadiusbymember P V 300 km STOREDIST K",
+    "geosearchstore P P FROMLONLAT N N BYBOX 900 900 km COUNT N",
+    "pexpire P N",
     "sadd K V V V",
     "sadd K N V",
     "srem K V V",
@@ -182,6 +220,9 @@ fn render(template: &str, choices: &[u8], now: UnixMs) -> String {
         "K" => pick(&["a", "b", "c", "{a}1", "d", "e"]),
         // Streams keep to themselves, or few commands would meet one.
         "S" => pick(&["s", "t", "{a}2", "a"]),
+        // So do HyperLogLogs and positions.
+        "Q" => pick(&["h", "i", "{a}h", "a"]),
+        "P" => pick(&["p", "q", "{a}p", "a"]),
         "I" => pick(&["1-1", "2-0", "2-*", "3", "5-5", "9", "1", "4-*", "+", "0"]),
         "V" => pick(&[
             "7",
@@ -243,7 +284,8 @@ fn effects_give_the_same_data(
         live.now.0 += pass_ms;
         live.db = u16::from(choices[4] % 8 == 0);
         let command = render(TEMPLATES[*template], choices, live.now);
-        let reply = live.run(&command);
+        let reply = live.run_args(&OwnedArgs::new(command.split(' ')));
+        let reply = String::from_utf8_lossy(&reply);
         if *end_turn || at + 1 == steps.len() {
             let payload = live.effects.take();
             copy.replay(&payload)

@@ -68,111 +68,163 @@ pub(super) async fn run(
     connection.barrier().await?;
     let started = Instant::now();
     let mut out = Vec::new();
-    let result = dispatch(connection, args, &mut out).await;
-    let (depends_on, error) = match result {
-        Ok(depends_on) => (depends_on, None),
-        Err(text) => {
-            out.clear();
-            Reply::new(&mut out, connection.state.protocol).error(&text);
-            (Lsn::ZERO, Some(text))
-        }
-    };
+    let (depends_on, result) = dispatch(connection, args, &mut out).await;
+    if let Err(text) = &result {
+        out.clear();
+        Reply::new(&mut out, connection.state.protocol).error(text);
+    }
     connection.write_dependent_reply(depends_on, |reply| reply.raw(&out));
     connection
         .server
-        .note_command(&connection.shard, id, started.elapsed(), error);
+        .note_command(&connection.shard, id, started.elapsed(), result.err());
     connection.flush();
     Ok(())
 }
 
-/// Writes the reply, and returns what it depends on.
+/// A subcommand that looks at data which it borrows.
+enum Look<'a> {
+    Object(&'a [u8]),
+    Listpack(&'a [u8]),
+    TableOf(&'a [u8]),
+    DigestOf(Args<'a>),
+    Tables(DbIndex),
+    Digest,
+    Reload,
+}
+
+impl<'a> Look<'a> {
+    /// `None` for another subcommand.
+    fn parse(connection: &Connection, args: Args<'a>) -> Result<Option<Look<'a>>, String> {
+        let subcommand = args.at(1).to_ascii_lowercase();
+        Ok(Some(match (subcommand.as_slice(), args.get(2)) {
+            (b"object", Some(key)) if args.len() == 3 => Look::Object(key),
+            (b"listpack", Some(key)) if args.len() == 3 => Look::Listpack(key),
+            (b"htstats-key", Some(key)) if args.len() == 3 => Look::TableOf(key),
+            (b"htstats", Some(db)) => Look::Tables(database(connection, db)?),
+            (b"digest-value", _) => Look::DigestOf(args.from(2)),
+            (b"digest", None) => Look::Digest,
+            (b"reload", _) => {
+                check_reload_options(args)?;
+                Look::Reload
+            }
+            _ => return Ok(None),
+        }))
+    }
+
+    /// The shards whose data it looks at.
+    fn shards(&self, connection: &Connection) -> ShardMask {
+        let count = connection.shard.count();
+        let with = |mask: ShardMask, key: &[u8]| mask.with(count.shard_of_key(key));
+        match self {
+            Look::Object(key) | Look::Listpack(key) | Look::TableOf(key) => {
+                with(ShardMask::default(), key)
+            }
+            Look::DigestOf(keys) => keys.iter().fold(ShardMask::default(), with),
+            Look::Tables(_) | Look::Digest | Look::Reload => ShardMask::all(count),
+        }
+    }
+
+    fn answer(
+        &self,
+        connection: &Connection,
+        borrowed: &mut Borrowed,
+        reply: &mut Reply<'_>,
+    ) -> Result<(), String> {
+        let db = connection.state.db;
+        match self {
+            Look::Object(key) => {
+                let now_s = u64::try_from(borrowed.now().0 / 1000).unwrap_or(0);
+                let key = Key::new(key);
+                let shard = shard_of(borrowed, connection, key);
+                reply.simple(&data::object(shard, db, key, now_s).ok_or(NO_SUCH_KEY)?);
+            }
+            Look::Listpack(key) => {
+                if found(borrowed, connection, key)?.encoding() != "listpack" {
+                    return Err("ERR Not a listpack encoded object.".to_owned());
+                }
+                reply.simple("Listpack structure printed on stdout");
+            }
+            Look::TableOf(key) => {
+                let text = table_of(found(borrowed, connection, key)?)?;
+                reply.verbatim("txt", text.as_bytes());
+            }
+            Look::DigestOf(keys) => {
+                reply.array(keys.len());
+                for key in keys.iter() {
+                    let key = Key::new(key);
+                    let found = shard_of(borrowed, connection, key).db(db).get(key);
+                    let digest = found.map(|(value, at)| Digest::of_value(value, at));
+                    reply.simple(&digest.unwrap_or_default().to_string());
+                }
+            }
+            Look::Tables(db) => {
+                let text = data::table_stats(borrowed.all(), *db);
+                reply.verbatim("txt", text.as_bytes());
+            }
+            Look::Digest => {
+                let shards: Vec<&ShardData> = borrowed.all().collect();
+                reply.simple(&Digest::of_keyspace(&shards).to_string());
+            }
+            Look::Reload => {
+                reload(borrowed, connection)?;
+                reply.ok();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes the reply, unless it is an error, and returns what it depends on.
 async fn dispatch(
     connection: &Connection,
     args: Args<'_>,
     out: &mut Vec<u8>,
-) -> Result<Lsn, String> {
-    allow(connection)?;
+) -> (Lsn, Result<(), String>) {
+    if let Err(text) = allow(connection) {
+        return (Lsn::ZERO, Err(text));
+    }
     let mut reply = Reply::new(out, connection.state.protocol);
+    let look = match Look::parse(connection, args) {
+        Ok(Some(look)) => look,
+        Ok(None) => {
+            let result = act(connection, args, &mut reply).await;
+            return match result {
+                Ok(depends_on) => (depends_on, Ok(())),
+                Err(text) => (Lsn::ZERO, Err(text)),
+            };
+        }
+        Err(text) => return (Lsn::ZERO, Err(text)),
+    };
+    let mask = look.shards(connection);
+    let mut borrowed = connection.shard.borrow(mask).await;
+    // Everything that the answer may show, that of an error too, has been issued.
+    let depends_on = connection.shard.clock().head();
+    (
+        depends_on,
+        look.answer(connection, &mut borrowed, &mut reply),
+    )
+}
+
+/// Runs a subcommand that does not look at data, and returns what its reply depends on.
+async fn act(
+    connection: &Connection,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<Lsn, String> {
     let subcommand = args.at(1).to_ascii_lowercase();
+    let mut depends_on = Lsn::ZERO;
     match (subcommand.as_slice(), args.len()) {
         (b"set-active-expire", 3) => {
             set_active_expire(connection, args.at(2) != b"0").await;
             reply.ok();
-            return Ok(Lsn::ZERO);
         }
         (b"populate", 3..=5) => {
-            let end = populate(connection, args).await?;
-            reply.ok();
-            return Ok(end);
-        }
-        (b"reload", _) => check_reload_options(args)?,
-        (b"digest" | b"htstats", _) | (b"object" | b"htstats-key", 3) => {}
-        (b"digest-value", _) | (b"listpack", 3) => {}
-        _ => {
-            return match plain::answer(args, &mut reply)? {
-                true => Ok(Lsn::ZERO),
-                false => Err(unknown(args)),
-            };
-        }
-    }
-    let count = connection.shard.count();
-    let mask = match subcommand.as_slice() {
-        b"object" | b"listpack" | b"htstats-key" | b"digest-value" => {
-            let keys = args.from(2);
-            keys.iter().fold(ShardMask::default(), |mask, key| {
-                mask.with(count.shard_of_key(key))
-            })
-        }
-        _ => ShardMask::all(count),
-    };
-    let mut borrowed = connection.shard.borrow(mask).await;
-    // Everything that this may show has been issued.
-    let depends_on = connection.shard.clock().head();
-    let db = connection.state.db;
-    match subcommand.as_slice() {
-        b"object" => {
-            let now_s = u64::try_from(borrowed.now().0 / 1000).unwrap_or(0);
-            let key = Key::new(args.at(2));
-            let shard = shard_of(&mut borrowed, connection, key);
-            reply.simple(&data::object(shard, db, key, now_s).ok_or(NO_SUCH_KEY)?);
-        }
-        b"listpack" => {
-            if found(&mut borrowed, connection, args.at(2))?.encoding() != "listpack" {
-                return Err("ERR Not a listpack encoded object.".to_owned());
-            }
-            reply.simple("Listpack structure printed on stdout");
-        }
-        b"htstats-key" => {
-            let text = table_of(found(&mut borrowed, connection, args.at(2))?)?;
-            reply.verbatim("txt", text.as_bytes());
-        }
-        b"htstats" => {
-            let db = database(connection, args)?;
-            let text = data::table_stats(borrowed.all(), db);
-            reply.verbatim("txt", text.as_bytes());
-        }
-        b"digest" => {
-            let shards: Vec<&ShardData> = borrowed.all().collect();
-            reply.simple(&Digest::of_keyspace(&shards).to_string());
-        }
-        b"digest-value" => {
-            reply.array(args.len() - 2);
-            for key in args.from(2).iter() {
-                let key = Key::new(key);
-                let shard = shard_of(&mut borrowed, connection, key);
-                let digest = shard
-                    .db(db)
-                    .get(key)
-                    .map(|(value, deadline)| Digest::of_value(value, deadline));
-                reply.simple(&digest.unwrap_or_default().to_string());
-            }
-        }
-        _ => {
-            reload(&mut borrowed, connection)?;
+            depends_on = populate(connection, args).await?;
             reply.ok();
         }
+        _ if plain::answer(args, reply)? => {}
+        _ => return Err(unknown(args)),
     }
-    drop(borrowed);
     Ok(depends_on)
 }
 
@@ -227,8 +279,7 @@ fn table_of(value: &Value) -> Result<String, String> {
     ))
 }
 
-fn database(connection: &Connection, args: Args<'_>) -> Result<DbIndex, String> {
-    let index = args.get(2).ok_or_else(|| unknown(args))?;
+fn database(connection: &Connection, index: &[u8]) -> Result<DbIndex, String> {
     let index = moon_commands::parse::integer(index).map_err(|e| e.text().to_owned())?;
     DbIndex::try_from(index)
         .ok()

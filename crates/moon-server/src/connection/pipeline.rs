@@ -445,7 +445,7 @@ impl Connection {
         if count.get() == 1 {
             return ShardMask::default().with(ShardId(0));
         }
-        match spec.scope {
+        match spec.scope_of(args) {
             Scope::None => ShardMask::default(),
             Scope::AllShards => ShardMask::all(count),
             Scope::Cursor => {
@@ -453,7 +453,7 @@ impl Connection {
                 let shard = moon_commands::scan::cursor_shard(cursor, count);
                 ShardMask::default().with(shard)
             }
-            Scope::Keys => {
+            Scope::Keys | Scope::Patterns => {
                 self.key_positions.clear();
                 spec.key_positions(args, &mut self.key_positions);
                 let keys = self.key_positions.iter().filter_map(|at| args.get(*at));

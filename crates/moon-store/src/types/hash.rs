@@ -1,5 +1,6 @@
 //! Hashes: fields with values, and deadlines of fields.
 //!
+//! * `small`: fields in one buffer.
 //! * `entry`: a field as the large form keeps it.
 //! * [`live`]: the fields that are there at a given time, which is what commands see.
 //!
@@ -9,15 +10,17 @@
 pub mod live;
 
 mod entry;
+mod small;
 
 use super::dict::{self, Dict};
-use super::pack::{self, Pack};
 use super::{Cursor, Encoding, PackLimits, scaled};
 use crate::db::Deadline;
 use crate::due::DueSet;
+use crate::memory::allocated;
 use entry::{FieldEntry, join, split};
 use live::LiveFields;
 use moon_core::UnixMs;
+use small::Small;
 
 /// Fields with values. Knows nothing of "now": a field past its deadline is present here until
 /// somebody removes it.
@@ -25,22 +28,49 @@ use moon_core::UnixMs;
 /// In the small form fields keep the order in which they came.
 ///
 /// # Invariants
-/// * `due` holds exactly the fields that have a deadline, under it.
-/// * The small form has three entries per field if there is a `due`, and else two.
+/// `due` holds exactly the fields that have a deadline, under it.
 #[derive(Clone, Debug)]
 pub struct Hash {
     form: Form,
-    /// The fields with deadlines. Made by the first one and then kept, as the encoding that
-    /// OBJECT ENCODING names is.
-    due: Option<Box<DueSet>>,
 }
+
+// Small hashes are many: nothing that they do not need may lie in the hash itself.
+const _: () = assert!(size_of::<Hash>() == 32);
 
 #[derive(Clone, Debug)]
 enum Form {
-    /// Field, value, field, value, ... or field, value, deadline, field, value, deadline, ...
-    /// where a deadline is 8 bytes or none.
-    Packed(Pack),
+    /// In one buffer, without deadlines.
+    Small(Small),
+    Large(Box<Large>),
+}
+
+/// A hash with many fields, or with deadlines.
+#[derive(Clone, Debug)]
+struct Large {
+    store: Store,
+    /// The fields with deadlines.
+    due: DueSet,
+}
+
+#[derive(Clone, Debug)]
+enum Store {
+    /// In one buffer, with room for deadlines. Made by the first one and then kept, as the
+    /// encoding that OBJECT ENCODING names is.
+    Small(Small),
     Table(Dict<FieldEntry>),
+}
+
+/// Where the fields are, in whatever form.
+#[derive(Clone, Copy)]
+enum Fieldset<'a> {
+    Small(&'a Small),
+    Table(&'a Dict<FieldEntry>),
+}
+
+/// As [`Fieldset`], to change it.
+enum FieldsetMut<'a> {
+    Small(&'a mut Small),
+    Table(&'a mut Dict<FieldEntry>),
 }
 
 /// A field with its value.
@@ -65,19 +95,47 @@ impl Field<'_> {
 impl Default for Hash {
     fn default() -> Self {
         Hash {
-            form: Form::Packed(Pack::default()),
-            due: None,
+            form: Form::Small(Small::default()),
         }
     }
 }
 
 impl Hash {
+    fn fieldset(&self) -> Fieldset<'_> {
+        match &self.form {
+            Form::Small(small) => Fieldset::Small(small),
+            Form::Large(large) => match &large.store {
+                Store::Small(small) => Fieldset::Small(small),
+                Store::Table(dict) => Fieldset::Table(dict),
+            },
+        }
+    }
+
+    fn fieldset_mut(&mut self) -> FieldsetMut<'_> {
+        match &mut self.form {
+            Form::Small(small) => FieldsetMut::Small(small),
+            Form::Large(large) => match &mut large.store {
+                Store::Small(small) => FieldsetMut::Small(small),
+                Store::Table(dict) => FieldsetMut::Table(dict),
+            },
+        }
+    }
+
+    /// The fields with deadlines, if there is room for any.
+    #[inline]
+    fn due(&self) -> Option<&DueSet> {
+        match &self.form {
+            Form::Small(_) => None,
+            Form::Large(large) => Some(&large.due),
+        }
+    }
+
     /// Number of fields.
     #[must_use]
     pub fn len(&self) -> usize {
-        match &self.form {
-            Form::Packed(pack) => pack.len() / self.stride(),
-            Form::Table(dict) => dict.len(),
+        match self.fieldset() {
+            Fieldset::Small(small) => small.len(),
+            Fieldset::Table(dict) => dict.len(),
         }
     }
 
@@ -87,29 +145,12 @@ impl Hash {
         self.len() == 0
     }
 
-    /// Entries of the small form per field.
-    fn stride(&self) -> usize {
-        if self.due.is_some() { 3 } else { 2 }
-    }
-
     /// A field with its value and deadline.
     #[must_use]
     pub fn field(&self, name: &[u8]) -> Option<Field<'_>> {
-        match &self.form {
-            Form::Packed(pack) => {
-                let (name, behind) = pack.at(pack.find(name, self.stride())?);
-                let (value, behind) = pack.at(behind);
-                let deadline = match self.due {
-                    Some(_) => unpack_deadline(pack.at(behind).0),
-                    None => None,
-                };
-                Some(Field {
-                    name,
-                    value,
-                    deadline,
-                })
-            }
-            Form::Table(dict) => dict.get(name).map(split),
+        match self.fieldset() {
+            Fieldset::Small(small) => small.find(name).map(|(_, field)| field),
+            Fieldset::Table(dict) => dict.get(name).map(split),
         }
     }
 
@@ -122,22 +163,20 @@ impl Hash {
     /// Whether the field is there.
     #[must_use]
     pub fn contains(&self, name: &[u8]) -> bool {
-        match &self.form {
-            Form::Packed(pack) => pack.find(name, self.stride()).is_some(),
-            Form::Table(dict) => dict.get(name).is_some(),
-        }
+        self.field(name).is_some()
     }
 
     /// Stores the value of a field, which then has no deadline; whether the field is new.
     pub fn set(&mut self, name: &[u8], value: &[u8], limits: PackLimits) -> bool {
-        if self.due.is_some() {
+        if self.volatile_len() > 0 {
             self.set_deadline(name, None);
         }
+        let deadline = None;
         self.put(
             Field {
                 name,
                 value,
-                deadline: None,
+                deadline,
             },
             limits,
         )
@@ -145,9 +184,9 @@ impl Hash {
 
     /// Stores the value of a field, which keeps its deadline; whether the field is new.
     pub fn set_keeping_deadline(&mut self, name: &[u8], value: &[u8], limits: PackLimits) -> bool {
-        let deadline = match self.due {
-            Some(_) => self.field(name).and_then(|field| field.deadline),
-            None => None,
+        let deadline = match self.volatile_len() {
+            0 => None,
+            _ => self.field(name).and_then(|field| field.deadline),
         };
         self.put(
             Field {
@@ -164,17 +203,16 @@ impl Hash {
         if field.name.len().max(field.value.len()) > limits.value_bytes {
             self.use_table();
         }
-        let stride = self.stride();
-        match &mut self.form {
-            Form::Table(dict) => dict.put(&join(field)),
-            Form::Packed(pack) => {
-                if let Some(at) = pack.find(field.name, stride) {
-                    let (_, value_at) = pack.at(at);
-                    pack.replace(value_at, field.value);
+        match self.fieldset_mut() {
+            FieldsetMut::Table(dict) => dict.put(&join(field)),
+            FieldsetMut::Small(small) => {
+                if let Some((at, old)) = small.find(field.name) {
+                    let old_len = old.value.len();
+                    small.replace(at, old_len, field);
                     return false;
                 }
-                push_packed(pack, field, stride);
-                if pack.len() / stride > limits.entries {
+                small.push(field);
+                if small.len() > limits.entries {
                     self.use_table();
                 }
                 true
@@ -193,18 +231,17 @@ impl Hash {
         if let Some(at) = field.deadline {
             self.keep_deadlines().insert(at, field.name);
         }
-        let stride = self.stride();
-        match &mut self.form {
-            Form::Table(dict) => {
+        match self.fieldset_mut() {
+            FieldsetMut::Table(dict) => {
                 let is_new = dict.put(&join(field));
                 debug_assert!(is_new, "the field is there already");
             }
-            Form::Packed(pack) => {
+            FieldsetMut::Small(small) => {
                 debug_assert!(
-                    pack.find(field.name, stride).is_none(),
+                    small.find(field.name).is_none(),
                     "the field is there already"
                 );
-                push_packed(pack, field, stride);
+                small.push(field);
             }
         }
     }
@@ -225,18 +262,16 @@ impl Hash {
         if let Some(at) = deadline {
             due.insert(at, name);
         }
-        match &mut self.form {
-            Form::Table(dict) => {
+        match self.fieldset_mut() {
+            FieldsetMut::Table(dict) => {
                 if let Some(field) = dict.get(name).map(split) {
                     let entry = join(Field { deadline, ..field });
                     dict.put(&entry);
                 }
             }
-            Form::Packed(pack) => {
-                if let Some(at) = pack.find(name, 3) {
-                    let (_, value_at) = pack.at(at);
-                    let (_, deadline_at) = pack.at(value_at);
-                    pack.replace(deadline_at, packed_deadline(deadline).as_slice());
+            FieldsetMut::Small(small) => {
+                if let Some(at) = small.find(name).map(|(at, _)| at) {
+                    small.set_deadline(&at, deadline);
                 }
             }
         }
@@ -245,28 +280,27 @@ impl Hash {
 
     /// Removes a field; whether it was there.
     pub fn remove(&mut self, name: &[u8]) -> bool {
-        if self.due.is_some() {
+        if self.volatile_len() > 0 {
             self.set_deadline(name, None);
         }
-        let stride = self.stride();
-        match &mut self.form {
-            Form::Packed(pack) => match pack.find(name, stride) {
+        match self.fieldset_mut() {
+            FieldsetMut::Table(dict) => dict.remove(name),
+            FieldsetMut::Small(small) => match small.find(name).map(|(at, _)| at) {
                 Some(at) => {
-                    pack.remove(at, stride);
+                    small.remove(at);
                     true
                 }
                 None => false,
             },
-            Form::Table(dict) => dict.remove(name),
         }
     }
 
     /// A field chosen by the random number `r`, each about as likely as any other.
     #[must_use]
     pub fn random(&self, r: u64) -> Option<Field<'_>> {
-        match &self.form {
-            Form::Packed(_) => self.fields().nth(scaled(r, self.len())),
-            Form::Table(dict) => dict.random(r).map(split),
+        match self.fieldset() {
+            Fieldset::Small(small) => small.iter().nth(scaled(r, small.len())),
+            Fieldset::Table(dict) => dict.random(r).map(split),
         }
     }
 
@@ -274,24 +308,21 @@ impl Hash {
     /// that the end was reached. A field that is there throughout is visited at least once
     /// between the two. About `count` fields are visited, and all at once in the small form.
     pub fn scan(&self, cursor: u64, count: usize, visit: &mut dyn FnMut(Field<'_>)) -> u64 {
-        match &self.form {
-            Form::Packed(_) => {
-                self.fields().for_each(visit);
+        match self.fieldset() {
+            Fieldset::Small(small) => {
+                small.iter().for_each(visit);
                 0
             }
-            Form::Table(dict) => dict.scan(cursor, count, &mut |entry| visit(split(entry))),
+            Fieldset::Table(dict) => dict.scan(cursor, count, &mut |entry| visit(split(entry))),
         }
     }
 
     /// All fields.
     #[must_use]
     pub fn fields(&self) -> Fields<'_> {
-        Fields(match &self.form {
-            Form::Packed(pack) => Walk::Packed {
-                walk: pack.iter(),
-                stride: self.stride(),
-            },
-            Form::Table(dict) => Walk::Table(dict.iter()),
+        Fields(match self.fieldset() {
+            Fieldset::Small(small) => Walk::Small(small.iter()),
+            Fieldset::Table(dict) => Walk::Table(dict.iter()),
         })
     }
 
@@ -309,21 +340,9 @@ impl Hash {
     /// The field at the cursor, which moves on; `None` at the end. Constant time.
     #[must_use]
     pub fn next_from(&self, cursor: &mut Cursor) -> Option<Field<'_>> {
-        match &self.form {
-            Form::Packed(pack) => {
-                let name = pack.next_from(&mut cursor.at)?;
-                let value = pack.next_from(&mut cursor.at)?;
-                let deadline = match self.due {
-                    Some(_) => unpack_deadline(pack.next_from(&mut cursor.at)?),
-                    None => None,
-                };
-                Some(Field {
-                    name,
-                    value,
-                    deadline,
-                })
-            }
-            Form::Table(dict) => Some(split(dict.next_from(cursor)?)),
+        match self.fieldset() {
+            Fieldset::Small(small) => small.next_from(&mut cursor.at),
+            Fieldset::Table(dict) => Some(split(dict.next_from(cursor)?)),
         }
     }
 
@@ -331,13 +350,13 @@ impl Hash {
     #[inline]
     #[must_use]
     pub fn next_deadline(&self) -> Deadline {
-        self.due.as_ref()?.first()
+        self.due()?.first()
     }
 
     /// How many fields have a deadline.
     #[must_use]
     pub fn volatile_len(&self) -> usize {
-        self.due.as_ref().map_or(0, |due| due.len())
+        self.due().map_or(0, DueSet::len)
     }
 
     /// Whether fields are past their deadline.
@@ -351,7 +370,7 @@ impl Hash {
     #[inline]
     #[must_use]
     pub fn has_expired(&self, now: UnixMs) -> bool {
-        match &self.due {
+        match self.due() {
             Some(due) => due.len() == self.len() && due.last().is_some_and(|at| at <= now),
             None => false,
         }
@@ -359,29 +378,33 @@ impl Hash {
 
     /// The fields past their deadline, the earliest first.
     pub fn expired_fields(&self, now: UnixMs) -> impl Iterator<Item = &[u8]> {
-        self.due.iter().flat_map(move |due| due.until(now))
+        self.due().into_iter().flat_map(move |due| due.until(now))
     }
 
     /// The internal form.
     #[must_use]
     pub fn encoding(&self) -> Encoding {
         match &self.form {
-            Form::Packed(_) if self.due.is_some() => Encoding::ListpackEx,
-            Form::Packed(_) => Encoding::Listpack,
-            Form::Table(_) => Encoding::Hashtable,
+            Form::Small(_) => Encoding::Listpack,
+            Form::Large(large) => match large.store {
+                Store::Small(_) => Encoding::ListpackEx,
+                Store::Table(_) => Encoding::Hashtable,
+            },
         }
     }
 
     /// Bytes of memory.
     #[must_use]
     pub fn memory(&self) -> usize {
-        let due = (self.due.as_ref()).map_or(0, |due| size_of::<DueSet>() + due.memory());
-        size_of::<Hash>()
-            + due
-            + match &self.form {
-                Form::Packed(pack) => pack.memory(),
-                Form::Table(dict) => dict.memory(),
-            }
+        let large = match &self.form {
+            Form::Small(_) => 0,
+            Form::Large(large) => allocated(size_of::<Large>()) + large.due.memory(),
+        };
+        let fields = match self.fieldset() {
+            Fieldset::Small(small) => small.memory(),
+            Fieldset::Table(dict) => dict.memory(),
+        };
+        size_of::<Hash>() + large + fields
     }
 
     /// # Panics
@@ -391,74 +414,43 @@ impl Hash {
         for field in self.fields() {
             if let Some(at) = field.deadline {
                 volatile += 1;
-                let is_due = (self.due.as_ref()).is_some_and(|due| due.contains(at, field.name));
+                let is_due = (self.due()).is_some_and(|due| due.contains(at, field.name));
                 assert!(is_due, "a deadline that nobody would look at");
             }
         }
         assert_eq!(volatile, self.volatile_len(), "fields with a deadline");
-        if let Form::Packed(pack) = &self.form {
-            assert_eq!(pack.len() % self.stride(), 0, "entries per field");
-        }
     }
 
     /// The fields with deadlines, for which there is room from here on.
     fn keep_deadlines(&mut self) -> &mut DueSet {
-        if self.due.is_none()
-            && let Form::Packed(pack) = &mut self.form
-        {
-            let mut wider = Pack::default();
-            for (index, entry) in pack.iter().enumerate() {
-                wider.push_back(entry);
-                if index % 2 == 1 {
-                    wider.push_back(b"");
-                }
-            }
-            *pack = wider;
+        if let Form::Small(small) = &self.form {
+            let store = Store::Small(small.with_deadlines());
+            let due = DueSet::default();
+            self.form = Form::Large(Box::new(Large { store, due }));
         }
-        self.due.get_or_insert_default()
+        match &mut self.form {
+            Form::Large(large) => &mut large.due,
+            Form::Small(_) => unreachable!("it was made large"),
+        }
     }
 
     fn use_table(&mut self) {
-        if let Form::Packed(_) = &self.form {
-            let mut dict = Dict::default();
-            for field in self.fields() {
-                dict.put(&join(field));
+        let Fieldset::Small(small) = self.fieldset() else {
+            return;
+        };
+        let mut dict = Dict::default();
+        for field in small.iter() {
+            dict.put(&join(field));
+        }
+        let store = Store::Table(dict);
+        match &mut self.form {
+            Form::Large(large) => large.store = store,
+            Form::Small(_) => {
+                let due = DueSet::default();
+                self.form = Form::Large(Box::new(Large { store, due }));
             }
-            self.form = Form::Table(dict);
         }
     }
-}
-
-fn push_packed(pack: &mut Pack, field: Field<'_>, stride: usize) {
-    pack.push_back(field.name);
-    pack.push_back(field.value);
-    if stride == 3 {
-        pack.push_back(packed_deadline(field.deadline).as_slice());
-    }
-}
-
-/// A deadline as the small form keeps it.
-fn packed_deadline(deadline: Deadline) -> PackedDeadline {
-    PackedDeadline {
-        bytes: deadline.unwrap_or_default().0.to_le_bytes(),
-        len: if deadline.is_some() { 8 } else { 0 },
-    }
-}
-
-struct PackedDeadline {
-    bytes: [u8; 8],
-    len: usize,
-}
-
-impl PackedDeadline {
-    fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-}
-
-fn unpack_deadline(entry: &[u8]) -> Deadline {
-    let bytes = entry.first_chunk::<8>()?;
-    Some(UnixMs(i64::from_le_bytes(*bytes)))
 }
 
 /// The fields of a [`struct@Hash`].
@@ -467,7 +459,7 @@ pub struct Fields<'a>(Walk<'a>);
 
 #[derive(Clone, Debug)]
 enum Walk<'a> {
-    Packed { walk: pack::Iter<'a>, stride: usize },
+    Small(small::Iter<'a>),
     Table(dict::Iter<'a>),
 }
 
@@ -477,25 +469,14 @@ impl<'a> Iterator for Fields<'a> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         match &mut self.0 {
-            Walk::Packed { walk, stride } => {
-                let (name, value) = (walk.next()?, walk.next()?);
-                let deadline = match stride {
-                    3 => unpack_deadline(walk.next()?),
-                    _ => None,
-                };
-                Some(Field {
-                    name,
-                    value,
-                    deadline,
-                })
-            }
+            Walk::Small(walk) => walk.next(),
             Walk::Table(walk) => walk.next().map(split),
         }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         let left = match &self.0 {
-            Walk::Packed { walk, stride } => walk.len() / stride,
+            Walk::Small(walk) => walk.len(),
             Walk::Table(walk) => walk.len(),
         };
         (left, Some(left))

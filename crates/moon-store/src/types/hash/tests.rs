@@ -9,6 +9,11 @@ const LIMITS: PackLimits = PackLimits {
     value_bytes: 16,
 };
 
+const LIMITS_OF_REDIS: PackLimits = PackLimits {
+    entries: 128,
+    value_bytes: 64,
+};
+
 fn plain<'a>(name: &'a [u8], value: &'a [u8]) -> Field<'a> {
     Field {
         name,
@@ -228,6 +233,57 @@ fn a_walk_by_cursor_sees_every_field_that_stays() {
         for stays in (0..100).step_by(2) {
             assert!(seen.contains(&stays), "{stays} was skipped");
         }
+    }
+}
+
+#[test]
+fn ten_small_fields_take_little_more_than_their_bytes() {
+    let mut hash = Hash::default();
+    let mut content = 0;
+    for field in 0..10 {
+        let (name, value) = (format!("field{field}"), format!("value-{field}"));
+        content += name.len() + value.len();
+        hash.set(name.as_bytes(), value.as_bytes(), LIMITS_OF_REDIS);
+    }
+    // 32 bytes for the hash itself, one for each field, a sixteenth to an eighth of room.
+    assert_eq!((content, hash.memory()), (130, 32 + 160));
+    hash.set(b"field3", b"a value that is longer", LIMITS_OF_REDIS);
+    hash.remove(b"field7");
+    assert!(hash.memory() <= 32 + 176, "{}", hash.memory());
+}
+
+/// Lengths around those that the small form keeps in four bits, one byte and four.
+#[test]
+fn fields_of_every_length_come_back_from_the_small_form() {
+    const LENGTHS: [usize; 10] = [0, 1, 12, 13, 14, 15, 16, 255, 256, 70_000];
+    let limits = PackLimits {
+        entries: 1000,
+        value_bytes: 100_000,
+    };
+    for volatile in [false, true] {
+        let mut hash = Hash::default();
+        let text = |byte: u8, len: usize| vec![byte; len];
+        for (from, name_len) in LENGTHS.into_iter().enumerate() {
+            for value_len in LENGTHS {
+                let name = [text(b'n', name_len), value_len.to_string().into_bytes()].concat();
+                hash.set(&name, &text(b'o', LENGTHS[from]), limits);
+                if volatile {
+                    hash.set_deadline(&name, Some(UnixMs(value_len as i64)));
+                }
+                hash.set_keeping_deadline(&name, &text(b'v', value_len), limits);
+                let deadline = volatile.then_some(UnixMs(value_len as i64));
+                let value = text(b'v', value_len);
+                let expected = Field {
+                    name: &name,
+                    value: &value,
+                    deadline,
+                };
+                assert_eq!(hash.field(&name), Some(expected));
+            }
+        }
+        assert_eq!(hash.len(), 100);
+        assert_ne!(hash.encoding(), Encoding::Hashtable);
+        hash.self_check();
     }
 }
 

@@ -43,9 +43,10 @@ impl Stream {
         position
     }
 
-    /// How many entries lie ahead of a group; `None` if that cannot be told.
+    /// How many entries lie ahead of a group; `None` if that cannot be told. Negative where somebody
+    /// said that a group has read more than there was.
     #[must_use]
-    pub fn lag(&self, group: &Group) -> Option<u64> {
+    pub fn lag(&self, group: &Group) -> Option<i64> {
         if self.entries_added == 0 {
             return Some(0);
         }
@@ -53,7 +54,7 @@ impl Stream {
             Some(read) if !self.has_deleted_from(group.last_id) => read,
             _ => self.entries_up_to(group.last_id)?,
         };
-        Some(self.entries_added.saturating_sub(read))
+        Some(self.entries_added.wrapping_sub(read).cast_signed())
     }
 
     /// Whether an entry at `id` or behind may have been deleted.
@@ -74,9 +75,6 @@ impl Stream {
         }
         if self.len == 0 && id <= self.last_id {
             return Some(self.entries_added);
-        }
-        if id != StreamId::MIN && id < self.max_deleted_id {
-            return None;
         }
         if id == self.last_id {
             return Some(self.entries_added);
