@@ -368,7 +368,7 @@ mod tests {
         let expected = Value::Array(vec![a.clone(), a.clone()]);
         let other_order = Value::Array(vec![b.clone(), a.clone()]);
         let other_list = Value::Array(vec![a, b]);
-        let mut exec = |found: &Value| {
+        let exec = |found: &Value| {
             let mut again = Session {
                 queued: session.queued.clone(),
             };

@@ -50,12 +50,21 @@ static RULES: &[Rule] = &[
         },
     },
     Rule {
-        name: "the lowest count of LREM",
-        reason: "since 7.2 a count whose opposite is no integer is refused",
+        name: "the lowest count of LREM and rank of LPOS",
+        reason: "since 7.2 a number whose opposite is no integer is refused",
         applies: |request, _, found| {
-            request.name() == b"LREM"
-                && request.word(2) == b"-9223372036854775808"
+            [&b"LREM"[..], b"LPOS"].contains(&&request.name()[..])
+                && request.has("-9223372036854775808")
                 && is_error_with(found, b"out of range")
+        },
+    },
+    Rule {
+        name: "the last entry for XREAD",
+        reason: "since 7.4 XREAD takes + for the last entry of a stream",
+        applies: |request, expected, _| {
+            request.name() == b"XREAD"
+                && request.has("+")
+                && is_error_with(expected, b"Invalid stream ID")
         },
     },
     Rule {
