@@ -37,8 +37,9 @@ fn parse_cursor(cursor: &[u8]) -> Option<(u64, ShardId)> {
 }
 
 /// A number as `strtoul` of C reads it, which is what Redis does with cursors: a sign is fine, a
-/// minus counts down from 2^64, and nothing at all is 0.
+/// minus counts down from 2^64, a zero byte ends the text, and nothing at all is 0.
 fn parse_number(cursor: &[u8]) -> Option<u64> {
+    let cursor = cursor.split(|byte| *byte == 0).next().unwrap_or(cursor);
     let (minus, digits) = match cursor {
         [] => return Some(0),
         [b'-', digits @ ..] => (true, digits),

@@ -2,7 +2,8 @@
 
 use crate::compare::{pairs_of, same_but_times, sorted_values, without_passing_fields};
 use crate::differences::{
-    is_newer_encoding, is_smaller_string, same_but_cached_estimate, same_numbers,
+    is_form_before_sort, is_newer_encoding, is_smaller_string, same_but_cached_estimate,
+    same_numbers,
 };
 use anyhow::{Context as _, Result, bail};
 use moon_harness::Client;
@@ -215,6 +216,7 @@ fn difference(
             Strictness::OtherServer => {
                 is_newer_encoding(&expected.encoding, &found.encoding)
                     || is_smaller_string(&expected.encoding, &found.encoding)
+                    || is_form_before_sort(&expected.encoding, &found.encoding)
             }
             Strictness::SameServer => false,
             Strictness::Rewritten => true,

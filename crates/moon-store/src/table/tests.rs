@@ -88,7 +88,8 @@ fn memory_per_key_is_even_over_all_sizes() {
         .iter()
         .fold((f64::MAX, 0f64), |(a, b), x| (a.min(*x), b.max(*x)));
     assert!(max / min < 1.15, "{min}..{max}");
-    assert!(max < bucket * 1.75, "{max}");
+    // The allocator's size classes add up to a fifth to what the segments ask for.
+    assert!(max < bucket * 1.75 * 1.2, "{max}");
 }
 
 #[test]
