@@ -252,10 +252,13 @@ fn what_is_freed_lazily_comes_back() {
     }
 }
 
+/// The command that makes a key of a kind, by its number.
+type MakeKey = fn(usize) -> String;
+
 /// What MEMORY USAGE says of all keys together is what the allocator counts for them.
 #[test]
 fn memory_usage_is_within_a_tenth_of_the_truth() {
-    let kinds: [(&str, fn(usize) -> String); 8] = [
+    let kinds: [(&str, MakeKey); 8] = [
         ("integers", |i| format!("SET key:{i} {i}")),
         ("strings", |i| format!("SET key:{i} {}", "v".repeat(100))),
         ("long keys", |i| format!("SET {}{i} value", "k".repeat(40))),
