@@ -112,8 +112,12 @@ fn restore(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     if was_there && !options.replace {
         return Err(BUSY);
     }
-    let deadline = deadline(cx, args.at(2), options.absolute)?;
+    let time_ms = parse::integer(args.at(2))?;
+    if time_ms < 0 {
+        return Err(BAD_TTL);
+    }
     let value = restored(cx, args.at(3))?;
+    let deadline = deadline(cx, time_ms, options.absolute)?;
     if has_expired(&value, deadline, cx.now) {
         if was_there {
             cx.remove(key);
@@ -132,11 +136,9 @@ fn restore(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     Ok(())
 }
 
-/// 0 is no deadline.
-fn deadline(cx: &Cx<'_>, arg: &[u8], absolute: bool) -> Result<Deadline, CommandError> {
-    let time_ms = parse::integer(arg)?;
+/// The deadline that a time of 0 (for none) or more means.
+fn deadline(cx: &Cx<'_>, time_ms: i64, absolute: bool) -> Result<Deadline, CommandError> {
     match time_ms {
-        ..0 => Err(BAD_TTL),
         0 => Ok(None),
         _ if absolute => Ok(Some(UnixMs(time_ms))),
         _ if cx.origin == Origin::Replay => Err(CommandError::Text(

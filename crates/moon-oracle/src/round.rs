@@ -78,8 +78,10 @@ pub fn run(rig: &mut Rig, steps: &[Step], plan: Plan) -> Result<Outcome> {
         pending: Vec::new(),
         replies: Vec::new(),
         sessions: (0..tested).map(|_| Session::default()).collect(),
+        parted: false,
     };
     let found = match round.all_steps() {
+        Ok(None) if round.parted => None,
         Ok(None) => round.at_the_end(plan)?,
         Ok(found) => found,
         Err(gone) => {
@@ -109,6 +111,8 @@ struct Round<'a> {
     /// Replies to the present step, by server.
     replies: Vec<Vec<Value>>,
     sessions: Vec<Session>,
+    /// A rule allowed the servers to hold different data from here on.
+    parted: bool,
 }
 
 impl Round<'_> {
@@ -218,6 +222,9 @@ impl Round<'_> {
 
     /// Compares the replies of all servers to one request.
     fn check(&mut self, at: usize, position: usize, replies: Vec<Value>) -> Option<Difference> {
+        if self.parted {
+            return None;
+        }
         let step = &self.steps[at];
         let request = &step.requests[position];
         let is_open = step.property.is_some_and(|p| p.leaves_open(position));
@@ -263,6 +270,7 @@ impl Round<'_> {
 
     fn excused(&mut self, rule: &'static Rule) {
         *self.outcome.excused.entry(rule.name).or_default() += 1;
+        self.parted |= rule.parts;
     }
 
     fn different(
