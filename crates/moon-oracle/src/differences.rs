@@ -63,6 +63,17 @@ static RULES: &[Rule] = &[
         },
     },
     Rule {
+        name: "equal weights in SORT ALPHA",
+        reason: "Redis leaves elements whose weights are equal texts in no order",
+        parts: true,
+        applies: |request, expected, found| {
+            request.name().starts_with(b"SORT")
+                && request.has("ALPHA")
+                && request.has("BY")
+                && matches!((expected, found), (Value::Array(a), Value::Array(b)) if a.len() == b.len())
+        },
+    },
+    Rule {
         name: "texts with zero bytes in SORT ALPHA",
         reason: "Redis compares them by the rules of the locale, and up to the first zero byte",
         parts: false,

@@ -218,7 +218,8 @@ fn difference(
                     || is_smaller_string(&expected.encoding, &found.encoding)
                     || is_form_before_sort(&expected.encoding, &found.encoding)
             }
-            Strictness::SameServer => false,
+            // A write that changes nothing is not in the log, and may have enlarged the form.
+            Strictness::SameServer => is_smaller_string(&expected.encoding, &found.encoding),
             Strictness::Rewritten => true,
         };
     if !same_encoding {
