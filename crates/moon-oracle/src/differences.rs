@@ -74,6 +74,18 @@ static RULES: &[Rule] = &[
         },
     },
     Rule {
+        name: "SORT of a set by nothing",
+        reason: "a pattern without * asks for no order, and that of a set is open",
+        parts: true,
+        applies: |request, expected, found| {
+            let by_nothing =
+                |pair: &[Vec<u8>]| pair[0].eq_ignore_ascii_case(b"BY") && !pair[1].contains(&b'*');
+            request.name().starts_with(b"SORT")
+                && request.args.windows(2).any(by_nothing)
+                && matches!((expected, found), (Value::Array(a), Value::Array(b)) if a.len() == b.len())
+        },
+    },
+    Rule {
         name: "texts with zero bytes in SORT ALPHA",
         reason: "Redis compares them by the rules of the locale, and up to the first zero byte",
         parts: false,
