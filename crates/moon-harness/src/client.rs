@@ -177,7 +177,14 @@ impl Client {
             self.parsed = 0;
         }
         let mut chunk = [0; 16 * 1024];
-        let n = self.stream.read(&mut chunk)?;
+        let n = loop {
+            match self.stream.read(&mut chunk) {
+                // A read with a time limit is not taken up again by itself when the process was
+                // stopped for a moment.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         if n == 0 {
             return Err(Error::new(
                 ErrorKind::UnexpectedEof,
