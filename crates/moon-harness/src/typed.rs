@@ -274,6 +274,12 @@ fn union_store(state: &mut State, to: &DbKey, from: &[DbKey; 2]) -> Reply {
                     *union.entry(member.clone()).or_default() += score;
                 }
             }
+            // The members of a set count 1 each.
+            Some(Value::Set(members)) => {
+                for member in members {
+                    *union.entry(member.clone()).or_default() += 1;
+                }
+            }
             Some(_) => return wrong_type(),
         }
     }
