@@ -180,13 +180,6 @@ pub(crate) fn distinct_picks<T: Eq + Hashable + Copy>(
     picks
 }
 
-/// The error for a number of arguments that the table admits and the command does not.
-pub(crate) fn wrong_arity(name: &str) -> CommandError {
-    CommandError::Detailed(
-        format!("ERR wrong number of arguments for '{name}' command").into_boxed_str(),
-    )
-}
-
 /// Arguments of one effect of [`replaced`]; even, so that pairs stay together.
 const PIECE_ARGS: usize = 1024;
 

@@ -7,10 +7,11 @@
 mod middle;
 mod moves;
 
-use crate::collection::{pop_count, read, shrink, write, wrong_arity};
+use crate::collection::{pop_count, read, shrink, write};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
 use crate::parse::integer;
+use crate::parse::wrong_arity;
 use crate::spec::{FIRST_KEY, Keys, NUMKEYS, commands};
 use moon_resp::{Args, Reply};
 use moon_store::{End, Key, List, NodeLimit, Value};

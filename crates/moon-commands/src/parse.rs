@@ -4,7 +4,7 @@ use crate::double::{is_space, strtod};
 use crate::error::CommandError;
 use moon_core::UnixMs;
 use moon_resp::Args;
-use moon_store::DbIndex;
+use moon_store::{DbIndex, parse_int};
 
 /// A 64-bit integer in canonical decimal form: no plus sign, no leading zeros, no spaces.
 ///
@@ -15,31 +15,10 @@ pub fn integer(arg: &[u8]) -> Result<i64, CommandError> {
 }
 
 /// As [`integer`], for values that may be something else.
+#[inline]
 #[must_use]
 pub fn canonical_integer(arg: &[u8]) -> Option<i64> {
-    let (negative, digits) = match arg {
-        [b'-', rest @ ..] => (true, rest),
-        _ => (false, arg),
-    };
-    match digits {
-        [b'0'] if !negative => return Some(0),
-        [b'1'..=b'9', ..] if digits.len() <= 19 => {}
-        _ => return None,
-    }
-    let mut value: i64 = 0;
-    for &digit in digits {
-        if !digit.is_ascii_digit() {
-            return None;
-        }
-        let digit = i64::from(digit - b'0');
-        value = value.checked_mul(10)?;
-        value = if negative {
-            value.checked_sub(digit)?
-        } else {
-            value.checked_add(digit)?
-        };
-    }
-    Some(value)
+    parse_int(arg)
 }
 
 /// An integer between the two bounds, both inclusive.

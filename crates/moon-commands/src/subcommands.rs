@@ -441,7 +441,7 @@ pub fn resolve(container: &str, args: Args<'_>) -> Result<&'static CommandSpec, 
         return Err(CommandError::Detailed(text.into_boxed_str()));
     };
     if !spec.accepts(args.len()) {
-        return Err(crate::collection::wrong_arity(spec.name));
+        return Err(crate::parse::wrong_arity(spec.name));
     }
     Ok(spec)
 }

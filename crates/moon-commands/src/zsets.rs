@@ -17,10 +17,11 @@ mod range;
 
 pub(crate) use add::zadd;
 
-use crate::collection::{read, wrong_arity};
+use crate::collection::read;
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
 use crate::parse::is;
+use crate::parse::wrong_arity;
 use crate::spec::{DESTINATION_NUMKEYS, FIRST_KEY, Keys, NUMKEYS, commands};
 use moon_resp::{Args, Protocol, Reply};
 use moon_store::{Key, ZSet};

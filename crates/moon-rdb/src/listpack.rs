@@ -50,7 +50,7 @@ impl Element<'_> {
 }
 
 /// The integer whose canonical decimal form `text` is: no sign but `-`, no leading zero, within
-/// 64 bits.
+/// 64 bits. So writing the integer gives exactly `text` again.
 #[inline]
 #[must_use]
 pub fn canonical_int(text: &[u8]) -> Option<i64> {

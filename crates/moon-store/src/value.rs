@@ -8,6 +8,9 @@ use crate::string::Str;
 use crate::types::{Hash, List, Set, Stream, ZSet};
 use moon_core::UnixMs;
 
+// What a string is kept as an integer for is what the RDB format writes as one.
+pub use moon_rdb::listpack::canonical_int as parse_int;
+
 /// The type of a value, as TYPE names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -240,35 +243,6 @@ impl Value {
             Value::ZSet(zset) => zset.memory(),
             Value::Stream(stream) => stream.memory(),
         }
-    }
-}
-
-/// The integer whose canonical decimal form `text` is: no sign but `-`, no leading zero, within
-/// 64 bits. So writing the integer gives exactly `text` again.
-#[inline]
-#[must_use]
-pub fn parse_int(text: &[u8]) -> Option<i64> {
-    let (negative, digits) = match text {
-        [b'-', rest @ ..] => (true, rest),
-        _ => (false, text),
-    };
-    // 19 digits hold every value, and fit into a u64 without overflow.
-    match digits {
-        [b'0'] if !negative => return Some(0),
-        [b'1'..=b'9', ..] if digits.len() <= 19 => {}
-        _ => return None,
-    }
-    let mut magnitude = 0u64;
-    for &b in digits {
-        if !b.is_ascii_digit() {
-            return None;
-        }
-        magnitude = magnitude * 10 + u64::from(b - b'0');
-    }
-    if negative {
-        0i64.checked_sub_unsigned(magnitude)
-    } else {
-        i64::try_from(magnitude).ok()
     }
 }
 
