@@ -140,7 +140,7 @@ fn hash<'a>(
         }
         hash.push(field, limits);
     }
-    Ok(Value::Hash(Box::new(hash)))
+    Ok(Value::Hash(hash))
 }
 
 fn zset<'a>(

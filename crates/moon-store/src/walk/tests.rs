@@ -259,7 +259,7 @@ fn set(n: usize) -> Value {
 }
 
 fn hash(n: usize) -> Value {
-    let mut value = Value::Hash(Box::default());
+    let mut value = Value::Hash(Hash::default());
     grow(&mut value, n);
     value
 }
