@@ -87,7 +87,6 @@ impl<F: Copy> ThinBuf<F> {
         self.reading
     }
 
-
     /// Number of entries, as it was set.
     #[inline]
     pub(crate) fn count(&self) -> usize {

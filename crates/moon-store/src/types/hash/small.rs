@@ -111,17 +111,23 @@ impl Small {
     }
 
     /// A field, and where it lies.
+    #[inline]
     pub(super) fn find(&self, name: &[u8]) -> Option<(Range<usize>, Field<'_>)> {
-        let len = self.buf.len();
-        let mut fields = self.iter();
-        loop {
-            let start = len - fields.bytes.len();
-            let field = fields.next()?;
-            if field.name == name {
-                let end = len - fields.bytes.len();
-                return Some((start..end, field));
+        let (room, mut start) = (self.buf.reading(), 0);
+        while start < self.buf.len() {
+            let bytes = &self.buf[start..];
+            let head = Head::of(bytes);
+            let end = start + head.field_len(room);
+            // Names of one hash often begin alike, and less often end alike.
+            if head.name_len == name.len()
+                && head.name(bytes).last() == name.last()
+                && head.name(bytes) == name
+            {
+                return Some((start..end, split(bytes, room).0));
             }
+            start = end;
         }
+        None
     }
 
     /// Adds a field that is not there, for which there is room.
@@ -203,14 +209,67 @@ impl<'a> Iterator for Iter<'a> {
 
 impl ExactSizeIterator for Iter<'_> {}
 
+/// What stands in front of a field.
+#[derive(Clone, Copy)]
+struct Head {
+    /// Its own length.
+    len: usize,
+    name_len: usize,
+    value_len: usize,
+}
+
+impl Head {
+    /// The head at the beginning.
+    #[inline]
+    fn of(bytes: &[u8]) -> Head {
+        let (name, value) = (bytes[0] >> 4, bytes[0] & 0xF);
+        let mut head = Head {
+            len: 1,
+            name_len: usize::from(name),
+            value_len: usize::from(value),
+        };
+        if name.max(value) >= BYTE {
+            head.name_len = head.length(name, bytes);
+            head.value_len = head.length(value, bytes);
+        }
+        head
+    }
+
+    /// The length that the four bits stand for, and that the head then includes.
+    fn length(&mut self, nibble: u8, bytes: &[u8]) -> usize {
+        let more = &bytes[self.len..];
+        match nibble {
+            BYTE => {
+                self.len += 1;
+                usize::from(more[0])
+            }
+            FOUR_BYTES => {
+                self.len += 4;
+                u32::from_le_bytes([more[0], more[1], more[2], more[3]]) as usize
+            }
+            length => usize::from(length),
+        }
+    }
+
+    /// Bytes of the whole field.
+    #[inline]
+    fn field_len(self, room: Room) -> usize {
+        self.len + self.name_len + self.value_len + room.bytes()
+    }
+
+    /// The name in the bytes that begin with this head.
+    #[inline]
+    fn name(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.len..][..self.name_len]
+    }
+}
+
 /// The field at the beginning, and what is behind it.
 #[inline]
 fn split(bytes: &[u8], room: Room) -> (Field<'_>, &[u8]) {
-    let lengths = bytes[0];
-    let (name_len, rest) = split_length(lengths >> 4, &bytes[1..]);
-    let (value_len, rest) = split_length(lengths & 0xF, rest);
-    let (name, rest) = rest.split_at(name_len);
-    let (value, mut rest) = rest.split_at(value_len);
+    let head = Head::of(bytes);
+    let (name, rest) = bytes[head.len..].split_at(head.name_len);
+    let (value, mut rest) = rest.split_at(head.value_len);
     let mut deadline = None;
     if room == Room::Deadlines
         && let Some((number, behind)) = rest.split_first_chunk::<DEADLINE_BYTES>()
@@ -225,18 +284,6 @@ fn split(bytes: &[u8], room: Room) -> (Field<'_>, &[u8]) {
         deadline,
     };
     (field, rest)
-}
-
-#[inline]
-fn split_length(nibble: u8, bytes: &[u8]) -> (usize, &[u8]) {
-    match nibble {
-        BYTE => (usize::from(bytes[0]), &bytes[1..]),
-        FOUR_BYTES => {
-            let number = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-            (number as usize, &bytes[4..])
-        }
-        length => (usize::from(length), bytes),
-    }
 }
 
 /// The four bits for a length, and how many bytes follow for it.
