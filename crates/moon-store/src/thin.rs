@@ -26,6 +26,10 @@ use std::ptr::NonNull;
 /// Most entries that a [`ThinBuf`] counts.
 pub(crate) const COUNT_MAX: usize = u16::MAX as usize;
 
+/// Small forms with more bytes than this take no more entries, whatever the thresholds say. Far
+/// below what 32 bits count: the entry that passes it still fits.
+pub(crate) const BYTES_MAX: usize = 1 << 30;
+
 /// Up to this length a buffer has the room of its size class and no more.
 const EXACT_MAX: usize = 256 << 10;
 

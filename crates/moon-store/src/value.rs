@@ -70,7 +70,7 @@ pub enum Value {
     /// A list.
     List(Box<List>),
     /// A set.
-    Set(Box<Set>),
+    Set(Set),
     /// A hash.
     Hash(Hash),
     /// A sorted set.
@@ -220,7 +220,7 @@ impl Value {
                 }
             }
             Value::List(list) => prefetch(&**list),
-            Value::Set(set) => prefetch(&**set),
+            Value::Set(set) => set.prefetch(),
             Value::Hash(hash) => hash.prefetch(),
             Value::ZSet(zset) => prefetch(&**zset),
             Value::Stream(stream) => prefetch(&**stream),

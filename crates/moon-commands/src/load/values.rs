@@ -104,7 +104,7 @@ fn set<'a>(
             return Err(ValueFault::Duplicate(member.to_vec()));
         }
     }
-    Ok(Value::Set(Box::new(set)))
+    Ok(Value::Set(set))
 }
 
 fn plain<'a>((name, value): (&'a [u8], &'a [u8])) -> Field<'a> {

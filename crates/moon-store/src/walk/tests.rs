@@ -253,7 +253,7 @@ fn set(n: usize) -> Value {
     if n > 20 {
         set.add(b"no number", SET);
     }
-    let mut value = Value::Set(Box::new(set));
+    let mut value = Value::Set(set);
     grow(&mut value, n);
     value
 }

@@ -10,7 +10,7 @@
 //! byte besides its content.
 
 use super::Field;
-use crate::thin::{COUNT_MAX, ThinBuf};
+use crate::thin::{BYTES_MAX, COUNT_MAX, ThinBuf};
 use crate::types::PackLimits;
 use moon_core::UnixMs;
 use std::ops::Range;
@@ -25,9 +25,6 @@ const FOUR_BYTES: u8 = 15;
 const DEADLINE_BYTES: usize = 8;
 /// What stands for no deadline.
 const NO_DEADLINE: i64 = i64::MIN;
-
-/// Fields with more bytes than this are too long for the small form, whatever the thresholds say.
-const BYTES_MAX: usize = 1 << 30;
 
 /// Whether fields have room for their deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
