@@ -326,13 +326,18 @@ impl<E: Entry> Dict<E> {
         let (low, buckets) = (spiral::place(self.buckets), self.buckets + 1);
         let old = std::mem::take(self.bucket_mut(low));
         self.heap -= old.heap();
-        let entries: Vec<(u64, &[u8])> = old.iter().map(|e| (hash_of(E::name(e)), e)).collect();
-        let goes = |hash: u64| spiral::place(spiral::number(position(hash), buckets)) != low;
+        let entries: Vec<(bool, u8, &[u8])> = (old.iter())
+            .map(|entry| {
+                let hash = hash_of(E::name(entry));
+                let goes = spiral::place(spiral::number(position(hash), buckets)) != low;
+                (goes, tag_of(hash), entry)
+            })
+            .collect();
         let half = |high: bool| {
-            let part = || entries.iter().filter(|e| goes(e.0) == high);
-            let used = part().map(|e| Bucket::bytes_of(e.1)).sum();
+            let part = || entries.iter().filter(|e| e.0 == high);
+            let used = part().map(|e| Bucket::bytes_of(e.2)).sum();
             let mut bucket = Bucket::with_room(part().count(), used);
-            part().for_each(|(hash, entry)| bucket.push(tag_of(*hash), entry));
+            part().for_each(|(_, tag, entry)| bucket.push(*tag, entry));
             bucket
         };
         let (stays, moves) = (half(false), half(true));
