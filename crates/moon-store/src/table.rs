@@ -23,7 +23,7 @@ use crate::memory::allocated;
 use crate::position::{position, share_below};
 use crate::prefetch::prefetch;
 use blocks::{BLOCK_SLOTS, Blocks, GROUPS, Owner};
-use group::{Group, tag};
+use group::{Group, SLOTS, tag};
 use smallvec::SmallVec;
 
 mod blocks;
@@ -657,10 +657,13 @@ impl<T: Keyed> Table<T> {
     pub(crate) fn sample(&self, r: u64, count: usize, mut visit: impl FnMut(&T)) {
         let mut left = count.min(self.len);
         let mut at = position(r);
+        // What came first into a group lies in front: a look begins anywhere in it.
+        let mut first = r as usize % SLOTS;
         for _ in 0..SAMPLED_SEGMENTS_MAX {
             let segment = &self.segments[self.segment_at(at)];
             for (block, group) in segment.places(r) {
-                for entry in self.blocks.get(block)[group].entries() {
+                let from = std::mem::take(&mut first);
+                for entry in self.blocks.get(block)[group].entries_from(from) {
                     if left == 0 {
                         return;
                     }

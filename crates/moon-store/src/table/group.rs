@@ -136,7 +136,12 @@ impl<T> Group<T> {
 
     /// All entries.
     pub(super) fn entries(&self) -> impl Iterator<Item = &T> + Clone {
-        self.slots.iter().flatten()
+        self.entries_from(0)
+    }
+
+    /// The entries at a place and behind it.
+    pub(super) fn entries_from(&self, place: usize) -> impl Iterator<Item = &T> + Clone {
+        self.slots[place..].iter().flatten()
     }
 
     /// Whether an entry that is not here may be in a later group.

@@ -78,7 +78,7 @@ fn memory_per_key_is_even_over_all_sizes() {
             per_key.push(table.allocated() as f64 / table.len() as f64);
         }
     }
-    let bucket = size_of::<Item>() as f64 + 1.0;
+    let bucket = size_of::<group::Group<Item>>() as f64 / group::SLOTS as f64;
     let (min, max) = per_key
         .iter()
         .fold((f64::MAX, 0f64), |(a, b), x| (a.min(*x), b.max(*x)));
