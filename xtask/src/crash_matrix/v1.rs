@@ -16,7 +16,7 @@ const OPERATIONS: usize = 600;
 /// Whether version 1 had the types that `op` writes.
 fn is_of_its_time(op: &Op) -> bool {
     match op {
-        Op::Typed(_) => false,
+        Op::Typed(_) | Op::Field(_) | Op::Sketch(_) => false,
         Op::Multi(ops) => ops.iter().all(is_of_its_time),
         _ => true,
     }
@@ -95,8 +95,10 @@ fn base(writers: &[Writer]) -> Result<Vec<u8>> {
                     let mut fields = fields.iter().map(|(f, v)| (f.as_slice(), v.as_slice()));
                     rdb.entry(&key.key, deadline, RdbValueRef::Hash(&mut fields))
                 }
-                // Version 1 had neither.
-                Value::Scores(_) | Value::Stream(_) => bail!("{key} is of a newer type"),
+                // Version 1 had none of them.
+                Value::Scores(_) | Value::Stream(_) | Value::Sketch(_) => {
+                    bail!("{key} is of a newer type")
+                }
             }?;
         }
     }
