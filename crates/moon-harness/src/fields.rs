@@ -39,13 +39,17 @@ pub enum FieldOp {
     GetAt(DbKey, Vec<u8>, u64),
     /// `HGETDEL key FIELDS 1 field`
     GetDel(DbKey, Vec<u8>),
+    /// `DEL key`, of a hash whose fields may all have expired.
+    DelKey(DbKey),
 }
 
 use FieldOp as F;
 
 impl FieldOp {
-    fn target(&self) -> (&DbKey, &Vec<u8>) {
+    /// Its key and, unless it is for all of them, its field.
+    fn target(&self) -> (&DbKey, &[u8]) {
         match self {
+            F::DelKey(key) => (key, b""),
             F::Set(key, field, _)
             | F::SetAt(key, field, ..)
             | F::Replace(key, field, _)
@@ -89,6 +93,7 @@ impl FieldOp {
                 add(&[b"HGETEX", &key.key, b"PXAT", &at(ms)]);
                 add(&[b"FIELDS", b"1", field]);
             }
+            F::DelKey(key) => add(&[b"DEL", &key.key]),
             F::GetDel(..) => add(&[b"HGETDEL", &key.key, b"FIELDS", b"1", field]),
         }
         words
@@ -135,6 +140,7 @@ impl FieldOp {
                 give_deadline(state, key, field, *at);
                 reply
             }
+            F::DelKey(key) => Reply::Int(i64::from(state.remove(key).is_some())),
             F::GetDel(key, field) => on_fields(state, key, |fields, deadlines| {
                 deadlines.remove(field);
                 value_of(fields.remove(field).as_ref())
@@ -147,6 +153,7 @@ impl FieldOp {
     pub fn is_answered_by(&self, expected: &Reply, actual: &Reply) -> bool {
         let is_brief = self.target().1.starts_with(BRIEF);
         match self {
+            F::DelKey(_) => matches!(actual, Reply::Int(0 | 1)),
             F::Set(..) | F::Del(..) if is_brief => matches!(actual, Reply::Int(0 | 1)),
             // Its time may have passed on the way.
             F::ExpireAt(..) if is_brief => [1, 2].iter().any(|n| *actual == one(*n)),

@@ -41,7 +41,7 @@ impl Generator {
             79..83 => FieldOp::Replace(key, field, self.value()),
             83..87 => return Op::HIncrBy(key, b"n".to_vec(), 1),
             87..89 => FieldOp::ExpireAt(key, b"n".to_vec(), self.far()),
-            89..91 => return Op::Del(vec![key, brief_key]),
+            89..91 => FieldOp::DelKey(brief_key),
             91..94 => {
                 let copy = self.hash("y");
                 return self.with_anchor(key.clone(), Op::Copy(key, copy));
@@ -98,7 +98,11 @@ impl Generator {
                 from: [self.sketch(), self.sketch()],
             },
             880..940 => SketchOp::Count(key),
-            940..960 => return Op::Copy(key, self.sketch()),
+            940..960 => {
+                let number = self.below(SKETCHES);
+                let copy = own(self.connection, 0, &format!("j{number}"));
+                return Op::Copy(key, copy);
+            }
             960..975 => return Op::SAdd(key, b"m".to_vec()),
             975..985 => return Op::Del(vec![key]),
             _ => {
