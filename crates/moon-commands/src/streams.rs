@@ -1,8 +1,10 @@
 //! Commands on streams.
 //!
 //! * [`ids`] reads ids and ranges of ids out of arguments.
-//! * [`add`] has XADD, XTRIM, XSETID.
+//! * [`add`] has XADD, XSETID.
+//! * [`trim`] has XTRIM.
 //! * [`delete`] has XDEL, XDELEX, XACKDEL.
+//! * [`references`]: what becomes of what groups refer to.
 //! * [`read`] has XLEN, XRANGE, XREVRANGE, XREAD.
 //! * [`read_group`] has XREADGROUP.
 //! * [`groups`] has XGROUP.
@@ -23,6 +25,8 @@ mod info;
 mod pending;
 mod read;
 mod read_group;
+mod references;
+mod trim;
 
 use crate::context::Cx;
 use crate::error::CommandError;
@@ -46,7 +50,7 @@ commands! { "stream":
         "write stream fast", "5.0.0",
         "O(1) when adding a new entry, O(N) when trimming where N is the number of entries removed.",
         "Appends a new message to a stream. Creates the key if it doesn't exist.";
-    "xtrim" -4 [WRITE FREES_MEMORY] FIRST_KEY, Keys, add::xtrim,
+    "xtrim" -4 [WRITE FREES_MEMORY] FIRST_KEY, Keys, trim::xtrim,
         "write stream slow", "5.0.0", "O(N), with N being the number of removed entries.",
         "Deletes messages from the beginning of a stream.";
     "xsetid" -3 [WRITE DENYOOM FAST] FIRST_KEY, Keys, add::xsetid,
