@@ -19,9 +19,9 @@ mod add;
 mod claim;
 mod delete;
 mod effects;
-mod groups;
+pub(crate) mod groups;
 mod ids;
-mod info;
+pub(crate) mod info;
 mod pending;
 mod read;
 mod read_group;
@@ -37,13 +37,6 @@ use moon_rdb::listpack::Element;
 use moon_resp::{Args, Reply};
 use moon_store::StreamId;
 use moon_store::stream::{BlockLimits, Entry};
-
-/// A key behind a subcommand.
-const SUBCOMMAND_KEY: Keys = Keys::Range {
-    first: 2,
-    last: 2,
-    step: 1,
-};
 
 commands! { "stream":
     "xadd" -5 [WRITE DENYOOM FAST] FIRST_KEY, Keys, add::xadd,
@@ -98,12 +91,6 @@ commands! { "stream":
     "xautoclaim" -6 [WRITE FAST] FIRST_KEY, Keys, claim::xautoclaim,
         "write stream fast", "6.2.0", "O(N) with N being COUNT.",
         "Changes, or acquires, ownership of messages that wait for long in a consumer group.";
-    "xgroup" -2 [WRITE DENYOOM] SUBCOMMAND_KEY, Keys, groups::xgroup,
-        "write stream slow", "5.0.0", "Depends on subcommand.",
-        "A container for consumer groups commands.";
-    "xinfo" -2 [READONLY] SUBCOMMAND_KEY, Keys, info::xinfo,
-        "read stream slow", "5.0.0", "Depends on subcommand.",
-        "A container for stream introspection commands.";
 }
 
 fn block_limits(cx: &Cx<'_>) -> BlockLimits {

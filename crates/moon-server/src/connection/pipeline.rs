@@ -646,7 +646,7 @@ impl Connection {
             return Ok(());
         }
         let Some(spec) = commands::data_spec(id, args) else {
-            return commands::run(self, id, spec, args).await;
+            return commands::run(self, id, args).await;
         };
         match self.route_data(spec, args) {
             Route::Here | Route::Alone => {

@@ -1,6 +1,6 @@
 //! What a connection remembers between commands.
 
-use moon_commands::CommandId;
+use moon_commands::{CommandId, CommandSpec};
 use moon_core::{Lsn, ShardId};
 use moon_resp::{OwnedArgs, Protocol};
 use moon_store::{DbIndex, WatchVersion};
@@ -26,6 +26,13 @@ pub(super) struct Queued {
     pub id: CommandId,
     /// Its arguments.
     pub args: OwnedArgs,
+}
+
+impl Queued {
+    /// The row that tells of it, that of its subcommand if it has one.
+    pub(super) fn row(&self) -> &'static CommandSpec {
+        super::commands::row(self.id, self.args.as_args())
+    }
 }
 
 /// A transaction being queued.

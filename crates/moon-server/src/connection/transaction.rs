@@ -219,7 +219,7 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
     let refused = transaction
         .queue
         .iter()
-        .find_map(|q| commands::refuses(connection, by_id(q.id)));
+        .find_map(|q| commands::refuses(connection, q.row()));
     if let Some(misconf) = refused {
         unwatch(connection);
         let reply = refusal(connection, misconf);
@@ -265,7 +265,7 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
 /// Whether a transaction can run, as far as memory goes: asked before it begins and before any
 /// data is borrowed, because within it nothing is evicted.
 fn has_memory(connection: &Connection, transaction: &Transaction) -> bool {
-    let grows = |queued: &Queued| by_id(queued.id).flags.contains(Flags::DENYOOM);
+    let grows = |queued: &Queued| queued.row().flags.contains(Flags::DENYOOM);
     !transaction.queue.iter().any(grows) || connection.shard.has_memory()
 }
 
@@ -305,7 +305,7 @@ fn exec_here(connection: &mut Connection, transaction: &Transaction) -> (Vec<u8>
         && transaction
             .queue
             .iter()
-            .any(|queued| commands::grows(by_id(queued.id)))
+            .any(|queued| commands::grows(queued.row()))
     {
         return (refusal(connection, misconf), Lsn::ZERO);
     }
