@@ -7,6 +7,7 @@ use crate::error::CommandError;
 use crate::keys::presence;
 use crate::spec::{CommandSpec, Flags, Keys, Run, Scope};
 use crate::streams::{groups, info};
+use crate::syntax;
 use moon_resp::{Args, Reply};
 
 /// What all rows share; each names the rest. Names are `container|subcommand`.
@@ -519,7 +520,9 @@ pub fn help_reply(reply: &mut Reply<'_>, container: &str) {
         "{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
     ));
     for spec in subcommands {
-        reply.simple(&own_name(spec).to_ascii_uppercase());
+        let usage = syntax::usage(spec.name);
+        let behind_container = usage.get(container.len() + 1..);
+        reply.simple(behind_container.unwrap_or(&usage));
         reply.simple(&format!("    {}", spec.summary));
     }
 }
