@@ -10,6 +10,7 @@ const NEWER: &[&str] = &[
     "bitop",
     "command|getkeys",
     "command|getkeysandflags",
+    "debug",
     "hscan",
     "xadd",
     "xtrim",
