@@ -52,6 +52,9 @@ pub struct InfoSource {
     pub maxclients: u32,
     pub blocked_clients: u64,
     pub watching_clients: u64,
+    /// The largest buffers that a client has now for requests, and for replies.
+    pub input_buffer_max: u64,
+    pub output_buffer_max: u64,
 
     pub memory: MemoryInfo,
     /// Bytes that shards have executed and not yet committed.
@@ -70,6 +73,7 @@ pub struct InfoSource {
     pub rates: RatesNow,
     pub connections_received: u64,
     pub rejected_connections: u64,
+    pub evicted_clients: u64,
     pub turns: u64,
     pub frames: u64,
 

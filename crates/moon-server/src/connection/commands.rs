@@ -124,6 +124,10 @@ pub(super) async fn run(
                 connection.barrier().await?;
                 connection.shard.end_turn();
             }
+            if spec.name == "client" && client_command::shows_memory(args) || spec.name == "memory"
+            {
+                client_command::measure_all(connection).await;
+            }
             if spec.name == "config"
                 && let Err(text) = switch_log(connection, args).await
             {

@@ -42,7 +42,7 @@ pub(super) struct Transaction {
     pub queue: Vec<Queued>,
     /// A command was refused while queueing: EXEC will refuse them all.
     pub refused: bool,
-    /// Bytes of all arguments, for CLIENT LIST.
+    /// Bytes of all arguments with their places, for CLIENT LIST.
     pub bytes: usize,
 }
 

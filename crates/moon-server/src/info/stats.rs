@@ -36,7 +36,7 @@ pub(super) fn stats(i: &InfoSource, s: &mut String) {
     );
     fields!(s,
         "evicted_keys": t.evicted_keys,
-        "evicted_clients": 0,
+        "evicted_clients": i.evicted_clients,
         "total_eviction_exceeded_time": i.eviction_exceeded_ms.0,
         "current_eviction_exceeded_time": i.eviction_exceeded_ms.1,
     );
