@@ -8,7 +8,7 @@
 //!   know the registers.
 //! * [`estimate`]: from an element to a register, from the registers to a number.
 //! * [`debug`]: PFDEBUG, which shows the inside.
-//! * [`self_test`]: PFSELFTEST.
+//! * [`self_test`]: the checks of PFSELFTEST.
 
 mod debug;
 mod dense;

@@ -371,10 +371,7 @@ fn take_all(rest: &mut &'static str, expected: &str) -> bool {
 fn expect(rest: &mut &'static str, expected: char) -> Result<(), SyntaxError> {
     match take(rest, expected) {
         true => Ok(()),
-        false => Err(SyntaxError::Missing {
-            expected,
-            rest: *rest,
-        }),
+        false => Err(SyntaxError::Missing { expected, rest }),
     }
 }
 

@@ -1,11 +1,11 @@
 //! INFO: Redis's sections and field names from plain numbers. No clock and no I/O here, so that
 //! every field can be tested; only [`process`] reads what the kernel knows.
 //!
-//! * [`server`]: Server, Clients, CPU.
-//! * [`memory`]: Memory.
-//! * [`persistence`]: Persistence.
-//! * [`stats`]: Stats, Commandstats, Errorstats, Latencystats, Keyspace.
-//! * [`replication`]: Replication.
+//! * [`server`]: the sections Server, Clients, CPU.
+//! * [`memory`]: the section Memory.
+//! * [`persistence`]: the section Persistence.
+//! * [`stats`]: the sections Stats, Commandstats, Errorstats, Latencystats, Keyspace.
+//! * [`replication`]: the section Replication.
 //! * [`numbers`]: numbers as they are printed.
 
 /// Prints each `name: value` pair.
