@@ -258,6 +258,14 @@ impl Server {
         }
     }
 
+    /// Ends clients, the largest first, while all of them hold more than `maxmemory-clients`.
+    pub fn evict_clients(&self) {
+        let limit = self.settings.client_memory_max.load(Relaxed);
+        if limit > 0 {
+            self.stats.clients_evicted(self.clients.evict(limit));
+        }
+    }
+
     /// Asks the server to stop; the first request counts.
     pub fn request_shutdown(&self, request: ShutdownRequest) {
         let mut shutdown = self.shutdown.lock().unwrap_or_else(PoisonError::into_inner);

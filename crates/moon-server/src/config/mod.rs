@@ -19,7 +19,7 @@ pub mod value;
 pub use cli::{Loaded, Outcome, load};
 pub use error::{ConfigError, Origin};
 pub use runtime::{RuntimeConfig, SetError, Settings};
-pub use value::Invalid;
+pub use value::{ClientMemory, Invalid};
 
 use moon_aof::FsyncPolicy;
 use moon_core::ShardCount;
@@ -254,6 +254,8 @@ pub struct Config {
     pub stream_node_max_entries: u64,
     /// Bytes that the instance may use; 0 means no limit.
     pub maxmemory: u64,
+    /// What all clients together may hold.
+    pub maxmemory_clients: ClientMemory,
     /// What goes when they are used up.
     pub maxmemory_policy: EvictionPolicy,
     /// Keys looked at for each that goes.
@@ -343,6 +345,7 @@ impl Default for Config {
             stream_node_max_bytes: 4096,
             stream_node_max_entries: 100,
             maxmemory: 0,
+            maxmemory_clients: ClientMemory::Bytes(0),
             maxmemory_policy: EvictionPolicy::NoEviction,
             maxmemory_samples: 5,
             maxmemory_eviction_tenacity: 10,

@@ -97,11 +97,6 @@ static RULES: &[(&str, &str, Rule)] = &[
     ),
     // Memory limits.
     (
-        "maxmemory-clients",
-        "",
-        Zero("limits on client memory are not available yet; use: maxmemory-clients 0"),
-    ),
-    (
         "client-output-buffer-limit",
         "",
         Only(
@@ -570,7 +565,6 @@ mod tests {
     fn what_only_tunes_redis_or_happens_anyway_is_accepted() {
         assert!(accepted("io-threads", &["4"]));
         assert!(accepted("activerehashing", &["yes"]));
-        assert!(accepted("maxmemory-clients", &["0"]));
         assert!(accepted("daemonize", &["NO"]));
         assert!(accepted(
             "client-output-buffer-limit",

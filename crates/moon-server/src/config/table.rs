@@ -1,7 +1,7 @@
 //! The one table of directives: every setting this server has, for the command line, the file,
 //! CONFIG GET and CONFIG SET alike.
 
-use super::value::{Invalid, integer, memory, optional_text, path};
+use super::value::{Invalid, client_memory, integer, memory, optional_text, path};
 use super::value::{show_yes_no, yes_no};
 use super::{
     Config, DEBUG_COMMAND_WORDS, LOGLEVEL_WORDS, PIPELINE_ORDER_WORDS, maxmemory_policy_word,
@@ -518,6 +518,20 @@ pub static DIRECTIVES: &[Directive] = &[
             maxmemory_policy_word(c.maxmemory_policy).to_owned()
         }),
         "What goes when maxmemory is reached: noeviction, or allkeys-lru, allkeys-lfu, allkeys-random, volatile-lru, volatile-lfu, volatile-random, volatile-ttl",
+    ),
+    row(
+        "maxmemory-clients",
+        "",
+        "0",
+        Runtime,
+        (
+            |c, w| {
+                c.maxmemory_clients = client_memory(single(w)?)?;
+                Ok(())
+            },
+            |c| c.maxmemory_clients.to_string(),
+        ),
+        "What all clients together may hold, in bytes or, as `5%`, as a part of maxmemory; 0 means no limit. Beyond it the largest are disconnected",
     ),
     row(
         "maxmemory-samples",
