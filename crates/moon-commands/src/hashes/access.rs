@@ -71,7 +71,7 @@ pub(super) fn update<'f, R>(
     }
     let mut hash = Hash::default();
     let result = change(&mut hash)?;
-    cx.store(key, Value::Hash(Box::new(hash)), None);
+    cx.store(key, Value::Hash(hash), None);
     Ok(result)
 }
 

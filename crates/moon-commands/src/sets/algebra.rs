@@ -126,7 +126,7 @@ fn store(cx: &mut Cx<'_>, args: Args<'_>, operation: Operation) -> CommandResult
     store_result(
         cx,
         Key::new(args.at(1)),
-        Value::Set(Box::new(result)),
+        Value::Set(result),
         len,
         args,
     );

@@ -24,7 +24,7 @@ pub(super) fn sadd(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         None => {
             let mut set = Set::for_first(members.at(0), members.len(), limits);
             let added = members.iter().filter(|m| set.add(m, limits)).count();
-            cx.store(key, Value::Set(Box::new(set)), None);
+            cx.store(key, Value::Set(set), None);
             added
         }
     };
@@ -66,7 +66,7 @@ pub(super) fn smove(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
             None => {
                 let mut set = Set::for_first(member, 1, limits);
                 set.add(member, limits);
-                cx.store(to, Value::Set(Box::new(set)), None);
+                cx.store(to, Value::Set(set), None);
             }
         }
         cx.changed_as_sent(&[from, to], args);

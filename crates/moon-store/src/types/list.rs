@@ -7,6 +7,7 @@ mod middle;
 
 use super::pack::Pack;
 use super::{Cursor, Encoding};
+use crate::memory::allocated;
 use std::collections::VecDeque;
 
 /// How large a node of a list may get, from `list-max-listpack-size`.
@@ -112,6 +113,10 @@ impl List {
                     self.node_bytes -= full.memory();
                     full.shrink();
                     self.node_bytes += full.memory();
+                }
+                if self.nodes.capacity() == 0 {
+                    // Most lists have one node, and there may be millions of them.
+                    self.nodes.reserve_exact(1);
                 }
                 match end {
                     End::Left => self.nodes.push_front(Pack::default()),
@@ -233,7 +238,9 @@ impl List {
     /// Bytes of memory.
     #[must_use]
     pub fn memory(&self) -> usize {
-        size_of::<List>() + self.nodes.capacity() * size_of::<Pack>() + self.node_bytes
+        allocated(size_of::<List>())
+            + allocated(self.nodes.capacity() * size_of::<Pack>())
+            + self.node_bytes
     }
 
     /// The node that holds the element at `index`, and the element's index in it.
@@ -341,6 +348,14 @@ mod tests {
         let limit = NodeLimit::from_setting(-2);
         list.push(End::Left, &[0; 9000], limit);
         assert_eq!(list.encoding(), Encoding::Quicklist);
+    }
+
+    #[test]
+    fn a_short_list_has_room_for_one_node() {
+        let mut list = List::default();
+        list.push(End::Left, b"element", NodeLimit::from_setting(-2));
+        let node = allocated(size_of::<Pack>()) + list.node_bytes;
+        assert_eq!(list.memory(), allocated(size_of::<List>()) + node);
     }
 
     #[test]
