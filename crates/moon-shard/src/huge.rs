@@ -122,7 +122,7 @@ impl Shard {
 
 /// Whether the walk holds a key that a write to this shard would change.
 pub(crate) fn is_held(data: &ShardData, id: CommandId, args: Args<'_>, db: DbIndex) -> bool {
-    let spec = by_id(id);
+    let spec = row_of(by_id(id), args);
     if !spec.is_write() || spec.scope_of(args) != Scope::Keys {
         return false;
     }

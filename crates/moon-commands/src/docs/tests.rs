@@ -71,6 +71,13 @@ fn the_table_describes_commands_as_redis_does() {
 #[test]
 fn every_command_is_documented() {
     for spec in everything() {
+        let is_container = !subcommands::of(spec.name).is_empty();
+        let runs_here = matches!(spec.run, crate::spec::Run::Data(_));
+        assert!(
+            !is_container || !runs_here,
+            "{} is run by its subcommands",
+            spec.name
+        );
         for text in [spec.summary, spec.since, spec.group, spec.complexity] {
             assert!(!text.is_empty(), "{}", spec.name);
         }
