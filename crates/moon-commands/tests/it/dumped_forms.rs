@@ -110,7 +110,13 @@ fn values_are_exchanged_whatever_the_thresholds_were_and_are() {
 #[test]
 fn restored_values_take_the_form_that_the_thresholds_ask_for() {
     let mut moon = Instance::new(2);
-    for commands in values() {
+    // The forms of strings do not depend on thresholds.
+    let is_string = |line: &str| {
+        ["set ", "append", "pfadd", "setbit"]
+            .iter()
+            .any(|w| line.starts_with(w))
+    };
+    for commands in values().filter(|commands| !is_string(&commands[0])) {
         let made_under = |moon: &mut Instance, thresholds: Thresholds| {
             thresholds.1(&mut moon.limits);
             moon.run("flushall");

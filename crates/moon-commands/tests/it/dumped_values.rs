@@ -425,10 +425,16 @@ proptest! {
             let parts: [&[u8]; 5] = [b"RESTORE", b"k", b"0", &sealed(&value), b"REPLACE"];
             let reply = run(&mut moon, &parts);
             if reply == b"+OK\r\n" {
-                // What was taken is a value like any other: it can be dumped and restored.
-                let again = dump(&mut moon, b"k");
-                let parts: [&[u8]; 4] = [b"RESTORE", b"again", b"0", &again];
-                prop_assert_eq!(run(&mut moon, &parts), b"+OK\r\n");
+                // What was taken is a value like any other: it can be dumped and restored. A hash
+                // whose fields have all expired leaves no key.
+                let again = run(&mut moon, &[b"DUMP", b"k"]);
+                if again == b"$-1\r\n" {
+                    prop_assert!((22..=25).contains(&value[0]), "{}", value.escape_ascii());
+                } else {
+                    let again = bulk(&again);
+                    let parts: [&[u8]; 4] = [b"RESTORE", b"again", b"0", &again];
+                    prop_assert_eq!(run(&mut moon, &parts), b"+OK\r\n");
+                }
                 run(&mut moon, &[b"DEL", b"again"]);
                 moon.shard(moon_core::ShardId(0)).db(0).self_check();
             } else {
