@@ -7,7 +7,8 @@ use crate::shard_set::ShardSet;
 use moon_core::{Lsn, ShardCount, UnixMs};
 use moon_resp::{Args, Reply};
 use moon_store::{
-    AccessClock, AccessRule, DbIndex, Deadline, EvictionPolicy, Key, PackLimits, ShardData, Value,
+    AccessClock, AccessRule, Change, DbIndex, Deadline, EvictionPolicy, Key, PackLimits, ShardData,
+    Value,
 };
 use rand::rngs::SmallRng;
 
@@ -267,6 +268,46 @@ impl<'a> Cx<'a> {
         let deadline = self.live(db, key)?;
         let value = self.shard(key).db(db).get_mut(key)?;
         Some((value, deadline))
+    }
+
+    /// Looks at a key, present or not, as a command does that may change it, and says what becomes
+    /// of it, with one probe of the table. `change` may also change the value in place, and write
+    /// the reply. The effect is the caller's to tell.
+    #[inline]
+    pub(crate) fn update<R>(
+        &mut self,
+        key: Key<'_>,
+        change: impl FnOnce(Option<&mut Value>, &mut Reply<'a>) -> (Change, R),
+    ) -> R {
+        let (db, now, reply) = (self.db, self.now, &mut self.reply);
+        let shard = self.shards.of_key(key.bytes);
+        self.depends_on = self.depends_on.max(shard.dirty.dependency(db, key.hash));
+        let done = shard.db(db).update(key, |found, deadline| match found {
+            Some(value) if has_expired(value, deadline, now) => (Change::Keep, Err(change)),
+            found => {
+                let (becomes, result) = change(found, reply);
+                (becomes, Ok(result))
+            }
+        });
+        match done {
+            Ok(result) => result,
+            Err(change) => self.update_expired(key, change),
+        }
+    }
+
+    /// As [`Cx::update`], for a key past its deadline: it is removed first.
+    #[cold]
+    fn update_expired<R>(
+        &mut self,
+        key: Key<'_>,
+        change: impl FnOnce(Option<&mut Value>, &mut Reply<'a>) -> (Change, R),
+    ) -> R {
+        let db = self.db;
+        let gone = self.live(db, key);
+        debug_assert!(gone.is_none(), "a key past its deadline is removed");
+        let reply = &mut self.reply;
+        let shard = self.shards.of_key(key.bytes);
+        shard.db(db).update(key, |found, _| change(found, reply))
     }
 
     /// The deadline of a key for a command that may change it, after removing the key if that has

@@ -7,7 +7,7 @@
 mod middle;
 mod moves;
 
-use crate::collection::{pop_count, read, shrink, write};
+use crate::collection::{grow, pop_count, read, shrink_with_reply};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
 use crate::parse::integer;
@@ -90,27 +90,17 @@ enum Missing {
 fn push(cx: &mut Cx<'_>, args: Args<'_>, end: End, missing: Missing) -> CommandResult {
     let key = Key::new(args.at(1));
     let limit = node_limit(cx);
-    let fill = |list: &mut List| {
+    let create = || (missing == Missing::Create).then(List::default);
+    let pushed = grow(cx, key, Value::List, create, |list| {
         for element in args.from(2).iter() {
             list.push(end, element, limit);
         }
         list.len()
-    };
-    let len = match write::<List>(cx, key)? {
-        Some(list) => fill(list),
-        None if missing == Missing::Leave => {
-            cx.reply.count(0);
-            return Ok(());
-        }
-        None => {
-            let mut list = List::default();
-            let len = fill(&mut list);
-            cx.store(key, Value::List(Box::new(list)), None);
-            len
-        }
-    };
-    cx.changed_as_sent(&[key], args);
-    cx.reply.count(len);
+    })?;
+    if pushed.is_some() {
+        cx.changed_as_sent(&[key], args);
+    }
+    cx.reply.count(pushed.unwrap_or(0));
     Ok(())
 }
 
@@ -130,29 +120,26 @@ fn rpushx(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     push(cx, args, End::Right, Missing::Leave)
 }
 
-/// Takes at most `count` elements from an end of the list at `key`, and the key with the last one:
-/// their number, and their replies one after the other. `None` if there is no list. The effect is
-/// the caller's to tell.
+/// Takes at most `count` elements from an end of the list at `key`, and the key with the last one,
+/// and writes them behind the `head` of the reply, which gets to know how many they are. Returns
+/// how many; `None`, and nothing is written, if there is no list. The effect is the caller's to
+/// tell.
 fn take(
     cx: &mut Cx<'_>,
     key: Key<'_>,
     end: End,
     count: usize,
-) -> Result<Option<(usize, Vec<u8>)>, CommandError> {
+    head: impl FnOnce(&mut Reply<'_>, usize),
+) -> Result<Option<usize>, CommandError> {
     let limit = node_limit(cx);
-    let mut encoded = Vec::new();
-    let mut elements = Reply::new(&mut encoded, cx.reply.protocol());
-    let taken = shrink(cx, key, |list: &mut List| {
+    shrink_with_reply(cx, key, |list: &mut List, reply| {
         let taking = count.min(list.len());
+        head(reply, taking);
         for _ in 0..taking {
-            if let Some(element) = list.peek(end) {
-                elements.bulk(element);
-            }
-            list.drop(end, limit);
+            list.pop(end, limit, |element| reply.bulk(element));
         }
         taking
-    })?;
-    Ok(taken.map(|taken| (taken, encoded)))
+    })
 }
 
 fn pop(cx: &mut Cx<'_>, args: Args<'_>, end: End, name: &str) -> CommandResult {
@@ -161,18 +148,16 @@ fn pop(cx: &mut Cx<'_>, args: Args<'_>, end: End, name: &str) -> CommandResult {
     }
     let count = pop_count(args, 2)?;
     let key = Key::new(args.at(1));
-    match (take(cx, key, end, count.unwrap_or(1))?, count) {
+    let head = |reply: &mut Reply<'_>, taking| {
+        if count.is_some() {
+            reply.array(taking);
+        }
+    };
+    match (take(cx, key, end, count.unwrap_or(1), head)?, count) {
         (None, None) => cx.reply.null(),
         (None, Some(_)) => cx.reply.null_array(),
-        (Some((taken, elements)), count) => {
-            if count.is_some() {
-                cx.reply.array(taken);
-            }
-            cx.reply.raw(&elements);
-            if taken > 0 {
-                cx.changed_as_sent(&[key], args);
-            }
-        }
+        (Some(0), _) => {}
+        (Some(_), _) => cx.changed_as_sent(&[key], args),
     }
     Ok(())
 }

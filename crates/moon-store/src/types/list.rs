@@ -99,13 +99,21 @@ impl List {
     }
 
     /// Adds an element at an end.
+    #[inline]
     pub fn push(&mut self, end: End, element: &[u8], limit: NodeLimit) {
         let node = match end {
             End::Left => self.nodes.front_mut(),
             End::Right => self.nodes.back_mut(),
         };
-        let node = match node {
-            Some(node) if limit.admits(node, element) => node,
+        match node {
+            Some(node) if limit.admits(node, element) => {
+                let before = node.memory();
+                match end {
+                    End::Left => node.push_front(element),
+                    End::Right => node.push_back(element),
+                }
+                self.node_bytes = self.node_bytes - before + node.memory();
+            }
             full => {
                 // Nodes inside the list do not grow again.
                 if let Some(full) = full {
@@ -113,25 +121,15 @@ impl List {
                     full.shrink();
                     self.node_bytes += full.memory();
                 }
-                match end {
-                    End::Left => self.nodes.push_front(Pack::default()),
-                    End::Right => self.nodes.push_back(Pack::default()),
-                }
                 let at = match end {
                     End::Left => 0,
-                    End::Right => self.nodes.len() - 1,
+                    End::Right => self.nodes.len(),
                 };
-                &mut self.nodes[at]
+                self.insert_node(at, element);
+                self.chained |= self.nodes.len() > 1 || !limit.covers(&self.nodes[at]);
             }
-        };
-        self.node_bytes -= node.memory();
-        match end {
-            End::Left => node.push_front(element),
-            End::Right => node.push_back(element),
         }
-        self.node_bytes += node.memory();
         self.len += 1;
-        self.chained |= !limit.covers(node) || self.nodes.len() > 1;
     }
 
     /// The element at an end.
@@ -143,31 +141,36 @@ impl List {
         }
     }
 
-    /// Removes the element at an end, if there is one; [`List::peek`] shows it before.
-    pub fn drop(&mut self, end: End, limit: NodeLimit) {
+    /// Removes the element at an end, if there is one, and shows it before it goes.
+    #[inline]
+    pub fn pop<R>(
+        &mut self,
+        end: End,
+        limit: NodeLimit,
+        look: impl FnOnce(&[u8]) -> R,
+    ) -> Option<R> {
         let node = match end {
-            End::Left => self.nodes.front_mut(),
-            End::Right => self.nodes.back_mut(),
+            End::Left => self.nodes.front_mut()?,
+            End::Right => self.nodes.back_mut()?,
         };
-        let Some(node) = node else {
-            return;
+        let before = node.memory();
+        let result = match end {
+            End::Left => node.pop_front(look)?,
+            End::Right => node.pop_back(look)?,
         };
-        self.node_bytes -= node.memory();
-        match end {
-            End::Left => node.drop_front(),
-            End::Right => node.drop_back(),
-        }
+        self.node_bytes -= before;
         self.len -= 1;
-        if !node.is_empty() {
-            self.node_bytes += node.memory();
-        } else {
+        if node.is_empty() {
             match end {
                 End::Left => self.nodes.pop_front(),
                 End::Right => self.nodes.pop_back(),
             };
             self.give_back();
+        } else {
+            self.node_bytes += node.memory();
         }
         self.shrunk(limit);
+        Some(result)
     }
 
     /// The row of nodes became shorter.
@@ -178,6 +181,7 @@ impl List {
     }
 
     /// Elements went away: the list may return to its small form.
+    #[inline]
     fn shrunk(&mut self, limit: NodeLimit) {
         if self.chained && self.nodes.len() <= 1 {
             self.chained = self.nodes.iter().any(|node| !limit.half().covers(node));
@@ -306,7 +310,7 @@ mod tests {
                         End::Right => model.pop_back(),
                     };
                     prop_assert_eq!(list.peek(end), expected.as_deref());
-                    list.drop(end, limit);
+                    prop_assert_eq!(list.pop(end, limit, <[u8]>::to_vec), expected);
                 }
                 list.self_check();
             }
@@ -331,10 +335,10 @@ mod tests {
         assert_eq!(list.encoding(), Encoding::Listpack);
         list.push(End::Right, b"e", limit);
         assert_eq!(list.encoding(), Encoding::Quicklist);
-        list.drop(End::Right, limit);
-        list.drop(End::Right, limit);
+        list.pop(End::Right, limit, |_| ());
+        list.pop(End::Right, limit, |_| ());
         assert_eq!(list.encoding(), Encoding::Quicklist);
-        list.drop(End::Right, limit);
+        list.pop(End::Right, limit, |_| ());
         assert_eq!(list.encoding(), Encoding::Listpack);
 
         let mut list = List::default();
@@ -357,7 +361,7 @@ mod tests {
                 list.memory()
             );
             for _ in 0..19_990 {
-                list.drop(end, limit);
+                list.pop(end, limit, |_| ());
             }
             assert!(list.memory() < 1000, "{}", list.memory());
         }

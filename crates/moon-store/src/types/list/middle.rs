@@ -178,7 +178,7 @@ impl List {
     }
 
     /// Puts an element into a node of its own at `at`.
-    fn insert_node(&mut self, at: usize, element: &[u8]) {
+    pub(super) fn insert_node(&mut self, at: usize, element: &[u8]) {
         let mut own = Pack::default();
         own.push_back(element);
         self.node_bytes += own.memory();
