@@ -536,9 +536,9 @@ impl<T: Keyed> Table<T> {
     }
 
     /// Loads what look-ups of `keys` will touch, with the cache misses of all keys at once, and
-    /// calls `found` with entries that are likely those keys'.
-    pub(crate) fn warm(&self, keys: &[Key<'_>], mut found: impl FnMut(&T)) {
-        for batch in keys.chunks(WARM_BATCH) {
+    /// calls `found` with entries that are likely those keys', and with the keys' numbers.
+    pub(crate) fn warm(&self, keys: &[Key<'_>], mut found: impl FnMut(usize, &T)) {
+        for (number, batch) in keys.chunks(WARM_BATCH).enumerate() {
             let mut entries = [None; WARM_BATCH];
             // The tags of a group are compared, but no entry is read, so nothing here waits for
             // more than one load, and the processor runs ahead into the next keys.
@@ -548,8 +548,10 @@ impl<T: Keyed> Table<T> {
                     true
                 });
             }
-            for entry in entries.iter().flatten() {
-                found(entry);
+            for (index, entry) in entries[..batch.len()].iter().enumerate() {
+                if let Some(entry) = entry {
+                    found(number * WARM_BATCH + index, entry);
+                }
             }
         }
     }

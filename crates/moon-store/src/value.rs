@@ -231,6 +231,14 @@ impl Value {
         }
     }
 
+    /// Starts loading what a look-up of a member touches.
+    #[inline]
+    pub(crate) fn prefetch_member(&self, member: &[u8]) {
+        if let Value::Set(set) = self {
+            set.prefetch(member);
+        }
+    }
+
     /// Bytes on the heap. O(1): the accounting asks before and after every change.
     #[must_use]
     pub fn memory(&self) -> usize {

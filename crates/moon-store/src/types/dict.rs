@@ -261,6 +261,14 @@ impl<E: Entry> Dict<E> {
         Some(bucket.entry(at))
     }
 
+    /// Starts loading what a look-up of `name` touches.
+    #[inline]
+    pub(crate) fn prefetch(&self, name: &[u8]) {
+        if !self.is_empty() {
+            self.bucket(self.bucket_of(hash_of(name))).prefetch();
+        }
+    }
+
     /// Stores an entry in place of the one with the same name; whether there was none. One of the
     /// same length is overwritten where it is.
     pub fn put(&mut self, entry: &[u8]) -> bool {
@@ -346,16 +354,19 @@ impl<E: Entry> Dict<E> {
         let low = self.buckets - (1 << level);
         let old = std::mem::take(self.bucket_mut(low));
         self.heap -= old.heap();
-        let entries: Vec<(u64, &[u8])> = old.iter().map(|e| (hash_of(E::name(e)), e)).collect();
-        let goes = |hash: u64| hash >> level & 1 == 1;
-        let half = |high: bool| {
-            let part = || entries.iter().filter(|e| goes(e.0) == high);
-            let used = part().map(|e| Bucket::bytes_of(e.1)).sum();
-            let mut bucket = Bucket::with_room(part().count(), used);
-            part().for_each(|(hash, entry)| bucket.push(tag_of(*hash), entry));
-            bucket
+        let mut entries = Vec::with_capacity(old.len());
+        let (mut counts, mut used) = ([0; 2], [0; 2]);
+        for (tag, entry) in old.tagged() {
+            let half = (hash_of(E::name(entry)) >> level & 1) as usize;
+            counts[half] += 1;
+            used[half] += Bucket::bytes_of(entry);
+            entries.push((half, (tag, entry)));
+        }
+        let half = |number: usize| {
+            let part = entries.iter().filter(|e| e.0 == number).map(|e| e.1);
+            Bucket::filled(counts[number], used[number], part)
         };
-        let (stays, moves) = (half(false), half(true));
+        let (stays, moves) = (half(0), half(1));
         self.heap += stays.heap();
         *self.bucket_mut(low) = stays;
         self.push_bucket(moves);
@@ -368,10 +379,8 @@ impl<E: Entry> Dict<E> {
         let old = std::mem::take(self.bucket_mut(low));
         self.heap -= old.heap();
         let used = |bucket: &Bucket| bucket.iter().map(Bucket::bytes_of).sum::<usize>();
-        let mut merged = Bucket::with_room(old.len() + high.len(), used(&old) + used(&high));
-        for entry in old.iter().chain(high.iter()) {
-            merged.push(tag_of(hash_of(E::name(entry))), entry);
-        }
+        let entries = old.tagged().chain(high.tagged());
+        let merged = Bucket::filled(old.len() + high.len(), used(&old) + used(&high), entries);
         self.heap += merged.heap();
         *self.bucket_mut(low) = merged;
     }
