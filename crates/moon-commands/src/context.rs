@@ -7,8 +7,8 @@ use crate::shard_set::ShardSet;
 use moon_core::{Lsn, ShardCount, UnixMs};
 use moon_resp::{Args, Reply};
 use moon_store::{
-    AccessClock, AccessRule, Change, DbIndex, Deadline, EvictionPolicy, Key, PackLimits, ShardData,
-    Value,
+    AccessClock, AccessRule, Change, DbIndex, Deadline, EvictionPolicy, Key, NodeLimit, PackLimits,
+    ShardData, Value,
 };
 use rand::rngs::SmallRng;
 
@@ -23,6 +23,8 @@ pub struct Limits {
     pub hash_max_listpack_value: usize,
     /// `list-max-listpack-size`: entries if positive, -1 to -5 for 4 to 64 KiB.
     pub list_max_listpack_size: i64,
+    /// `list-compress-depth`: nodes at each end of a list that are not compressed, 0 for all.
+    pub list_compress_depth: usize,
     /// `set-max-intset-entries`.
     pub set_max_intset_entries: usize,
     /// `set-max-listpack-entries`.
@@ -63,6 +65,13 @@ impl Limits {
         }
     }
 
+    /// How large the nodes of lists get, and which are compressed.
+    #[must_use]
+    pub fn list_nodes(&self) -> NodeLimit {
+        NodeLimit::from_setting(self.list_max_listpack_size)
+            .with_compress_depth(self.list_compress_depth)
+    }
+
     /// How uses of keys are remembered at `now`.
     #[must_use]
     pub fn access_rule(&self, now: UnixMs) -> AccessRule {
@@ -86,6 +95,7 @@ impl Default for Limits {
             hash_max_listpack_entries: 128,
             hash_max_listpack_value: 64,
             list_max_listpack_size: -2,
+            list_compress_depth: 0,
             set_max_intset_entries: 512,
             set_max_listpack_entries: 128,
             set_max_listpack_value: 64,

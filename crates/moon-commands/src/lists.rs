@@ -15,6 +15,7 @@ use crate::parse::wrong_arity;
 use crate::spec::{FIRST_KEY, Keys, NUMKEYS, commands};
 use moon_resp::{Args, Reply};
 use moon_store::{End, Key, List, NodeLimit, Value};
+use std::ops::ControlFlow;
 
 const SOURCE_DESTINATION: Keys = Keys::Range {
     first: 1,
@@ -77,7 +78,7 @@ commands! { "list":
 }
 
 fn node_limit(cx: &Cx<'_>) -> NodeLimit {
-    NodeLimit::from_setting(cx.limits.list_max_listpack_size)
+    cx.limits.list_nodes()
 }
 
 /// What a push does when there is no list.
@@ -204,9 +205,10 @@ fn lrange(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     };
     let (start, count) = part(start, stop, list.len());
     reply.array(count);
-    for element in list.range(start, count) {
+    list.visit(start..start + count, End::Left, |_, element| {
         reply.bulk(element);
-    }
+        ControlFlow::Continue(())
+    });
     Ok(())
 }
 
@@ -218,7 +220,7 @@ fn lindex(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     };
     let at = position(integer(args.at(2))?, list.len());
     match at.and_then(|at| list.get(at)) {
-        Some(element) => reply.bulk(element),
+        Some(element) => reply.bulk(&element),
         None => reply.null(),
     }
     Ok(())

@@ -238,6 +238,8 @@ pub struct Config {
     pub hash_max_listpack_value: u64,
     /// List: node size in the compact form; negative values are Redis's size classes.
     pub list_max_listpack_size: i64,
+    /// List: nodes at each end that are not compressed, 0 for all.
+    pub list_compress_depth: u64,
     /// Set: integers in the compact form.
     pub set_max_intset_entries: u64,
     /// Set: members in the compact form.
@@ -335,6 +337,7 @@ impl Default for Config {
             hash_max_listpack_entries: 512,
             hash_max_listpack_value: 64,
             list_max_listpack_size: -2,
+            list_compress_depth: 0,
             set_max_intset_entries: 512,
             set_max_listpack_entries: 128,
             set_max_listpack_value: 64,

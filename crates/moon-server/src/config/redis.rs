@@ -468,11 +468,6 @@ static RULES: &[(&str, &str, Rule)] = &[
     ),
     // Compact forms of types that come later.
     (
-        "list-compress-depth",
-        "",
-        Ignored("lists are not compressed"),
-    ),
-    (
         "list-max-ziplist-entries",
         "",
         Ignored("Redis ignores it too, since 3.2"),

@@ -56,7 +56,24 @@ impl Pack {
         self.buf.len() - self.start
     }
 
+    /// The entries as they lie in the buffer, for [`Pack::from_bytes`].
+    #[must_use]
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.buf[self.start..]
+    }
+
+    /// A pack of `count` entries that [`Pack::as_bytes`] gave.
+    #[must_use]
+    pub(super) fn from_bytes(buf: Vec<u8>, count: usize) -> Pack {
+        Pack {
+            buf,
+            start: 0,
+            count,
+        }
+    }
+
     /// Bytes on the heap.
+    #[inline]
     #[must_use]
     pub fn memory(&self) -> usize {
         self.buf.capacity()
