@@ -102,7 +102,7 @@ pub(crate) fn write<'c, T: Collection>(
 pub(crate) fn grow<T: Collection, R>(
     cx: &mut Cx<'_>,
     key: Key<'_>,
-    wrap: fn(Box<T>) -> Value,
+    wrap: fn(T) -> Value,
     create: impl FnOnce() -> Option<T>,
     fill: impl FnOnce(&mut T) -> R,
 ) -> Result<Option<R>, CommandError> {
@@ -113,7 +113,7 @@ pub(crate) fn grow<T: Collection, R>(
             None => (Change::Keep, Ok(None)),
             Some(mut collection) => {
                 let result = fill(&mut collection);
-                let value = wrap(Box::new(collection));
+                let value = wrap(collection);
                 (Change::Store(value, None), Ok(Some(result)))
             }
         },

@@ -81,6 +81,10 @@ fn node_limit(cx: &Cx<'_>) -> NodeLimit {
     cx.limits.list_nodes()
 }
 
+fn value_of(list: List) -> Value {
+    Value::List(Box::new(list))
+}
+
 /// What a push does when there is no list.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Missing {
@@ -92,7 +96,7 @@ fn push(cx: &mut Cx<'_>, args: Args<'_>, end: End, missing: Missing) -> CommandR
     let key = Key::new(args.at(1));
     let limit = node_limit(cx);
     let create = || (missing == Missing::Create).then(List::default);
-    let pushed = grow(cx, key, Value::List, create, |list| {
+    let pushed = grow(cx, key, value_of, create, |list| {
         for element in args.from(2).iter() {
             list.push(end, element, limit);
         }

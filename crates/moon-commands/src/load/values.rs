@@ -103,7 +103,7 @@ fn set<'a>(
             return Err(ValueFault::Duplicate(member.to_vec()));
         }
     }
-    Ok(Value::Set(Box::new(set)))
+    Ok(Value::Set(set))
 }
 
 fn plain<'a>((name, value): (&'a [u8], &'a [u8])) -> Field<'a> {
@@ -139,7 +139,7 @@ fn hash<'a>(
         }
         hash.push(field, limits);
     }
-    Ok(Value::Hash(Box::new(hash)))
+    Ok(Value::Hash(hash))
 }
 
 fn zset<'a>(

@@ -60,7 +60,7 @@ pub(super) fn smove(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
             None => {
                 let mut set = Set::for_first(member, 1, limits);
                 set.add(member, limits);
-                cx.store(to, Value::Set(Box::new(set)), None);
+                cx.store(to, Value::Set(set), None);
             }
         }
         cx.changed_as_sent(&[from, to], args);

@@ -341,6 +341,7 @@ impl Db {
             };
             walk.done += 1;
         }
+        drop(ahead);
         walk.drop_marks_before(next);
         walk.position = next;
         if walk.is_flushed {

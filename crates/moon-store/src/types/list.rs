@@ -139,9 +139,7 @@ impl List {
                     End::Right => pack.push_back(element),
                 }
                 let after = pack.memory();
-                if before != after {
-                    self.node_bytes = self.node_bytes - allocated(before) + allocated(after);
-                }
+                self.node_bytes = self.node_bytes - before + after;
             }
             _ => self.push_node(end, element, limit),
         }
@@ -158,6 +156,10 @@ impl List {
         // Nodes inside the list do not grow again.
         if full < len {
             self.edit(full, Pack::shrink);
+        }
+        if len == 0 {
+            // Most lists have one node, and there may be millions of them.
+            self.nodes.reserve_exact(1);
         }
         self.insert_node(at, element);
         self.chained |= self.nodes.len() > 1 || !limit.covers(&self.nodes[at]);
@@ -196,9 +198,7 @@ impl List {
         };
         self.len -= 1;
         let (after, is_empty) = (pack.memory(), pack.is_empty());
-        if before != after || is_empty {
-            self.node_bytes = self.node_bytes - allocated(before) + allocated(after);
-        }
+        self.node_bytes = self.node_bytes - before + after;
         if is_empty {
             self.pop_node(end, limit);
         }
@@ -605,6 +605,14 @@ mod tests {
         let limit = NodeLimit::from_setting(-2);
         list.push(End::Left, &[0; 9000], limit);
         assert_eq!(list.encoding(), Encoding::Quicklist);
+    }
+
+    #[test]
+    fn a_short_list_has_room_for_one_node() {
+        let mut list = List::default();
+        list.push(End::Left, b"element", NodeLimit::from_setting(-2));
+        let node = allocated(size_of::<Pack>()) + list.node_bytes;
+        assert_eq!(list.memory(), allocated(size_of::<List>()) + node);
     }
 
     #[test]

@@ -10,6 +10,8 @@
 
 mod middle;
 
+use crate::memory::allocated;
+
 const MARK_U16: u8 = 0xFE;
 const MARK_U32: u8 = 0xFF;
 const SHORT_MAX: usize = 0x7F;
@@ -76,7 +78,7 @@ impl Pack {
     #[inline]
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.buf.capacity()
+        allocated(self.buf.capacity())
     }
 
     /// Bytes that one entry of `len` bytes takes.
@@ -183,20 +185,6 @@ impl Pack {
         self.count -= 1;
         self.give_back();
         Some(result)
-    }
-
-    /// The first entry equal to `wanted` among those at 0, `stride`, 2 × `stride`, ...
-    #[must_use]
-    pub fn find(&self, wanted: &[u8], stride: usize) -> Option<Position> {
-        let mut walk = self.iter();
-        for index in 0..self.count {
-            let at = Position(self.buf.len() - walk.bytes.len());
-            let entry = walk.next()?;
-            if index % stride == 0 && entry == wanted {
-                return Some(at);
-            }
-        }
-        None
     }
 
     /// The entry at `position`, and the position behind it.
@@ -491,7 +479,7 @@ mod tests {
                 prop_assert_eq!(pack.get(i), Some(entry.as_slice()));
             }
             pack.shrink();
-            prop_assert_eq!(pack.memory(), pack.bytes());
+            prop_assert_eq!(pack.memory(), allocated(pack.bytes()));
         }
     }
 
@@ -508,19 +496,8 @@ mod tests {
                 } else {
                     pack.pop_back(|_| ());
                 }
-                assert!(pack.memory() <= 4 * pack.bytes() + SMALL_CAPACITY + 3);
+                assert!(pack.memory() <= allocated(4 * pack.bytes() + SMALL_CAPACITY + 3));
             }
         }
-    }
-
-    #[test]
-    fn find_looks_only_at_its_stride() {
-        let mut pack = Pack::default();
-        for entry in [b"a", b"b", b"b", b"c"] {
-            pack.push_back(entry);
-        }
-        let at = pack.find(b"b", 2).expect("it is at index 2");
-        assert_eq!(pack.at(pack.at(at).1).0, b"c");
-        assert_eq!(pack.find(b"c", 2), None);
     }
 }

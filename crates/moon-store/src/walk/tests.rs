@@ -254,13 +254,13 @@ fn set(n: usize) -> Value {
     if n > 20 {
         set.add(b"no number", SET);
     }
-    let mut value = Value::Set(Box::new(set));
+    let mut value = Value::Set(set);
     grow(&mut value, n);
     value
 }
 
 fn hash(n: usize) -> Value {
-    let mut value = Value::Hash(Box::default());
+    let mut value = Value::Hash(Hash::default());
     grow(&mut value, n);
     value
 }

@@ -83,7 +83,7 @@ impl Node {
     #[inline]
     pub(super) fn memory(&self) -> usize {
         match self {
-            Node::Plain(pack) => allocated(pack.memory()),
+            Node::Plain(pack) => pack.memory(),
             Node::Lzf(node) => allocated(node.bytes.len()),
         }
     }
