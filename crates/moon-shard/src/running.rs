@@ -230,6 +230,7 @@ impl<'a> Running<'a> {
             bytes: b"",
             hash: 0,
         }; WARM_KEYS_MAX];
+        let mut members: [&[u8]; WARM_KEYS_MAX] = [b""; WARM_KEYS_MAX];
         let mut count = 0;
         for (id, args) in commands.take(WARM_KEYS_MAX) {
             if by_id(id).scope == Scope::Keys
@@ -237,11 +238,12 @@ impl<'a> Running<'a> {
                 && self.shard.config.count.shard_of_key(key) == self.shard.config.id
             {
                 keys[count] = Key::new(key);
+                members[count] = args.get(2).unwrap_or_default();
                 count += 1;
             }
         }
         if count > 1 {
-            data.dbs[usize::from(db)].warm(&keys[..count]);
+            data.dbs[usize::from(db)].warm(&keys[..count], &members[..count]);
         }
     }
 

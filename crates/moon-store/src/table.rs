@@ -684,9 +684,9 @@ impl<T: Keyed> Table<T> {
     }
 
     /// Loads what look-ups of `keys` will touch, with the cache misses of all keys at once, and
-    /// calls `found` with entries that are likely those keys'.
-    pub(crate) fn warm(&self, keys: &[Key<'_>], mut found: impl FnMut(&T)) {
-        for batch in keys.chunks(WARM_BATCH) {
+    /// calls `found` with entries that are likely those keys', and with the keys' numbers.
+    pub(crate) fn warm(&self, keys: &[Key<'_>], mut found: impl FnMut(usize, &T)) {
+        for (number, batch) in keys.chunks(WARM_BATCH).enumerate() {
             let mut slots = [None; WARM_BATCH];
             // The tags of a group are compared, but no entry is read, so nothing here waits for
             // more than one load, and the processor runs ahead into the next keys.
@@ -699,8 +699,10 @@ impl<T: Keyed> Table<T> {
                     Some(there.slot(place))
                 });
             }
-            for entry in slots.iter().flatten().filter_map(|slot| slot.as_ref()) {
-                found(entry);
+            for (index, slot) in slots[..batch.len()].iter().enumerate() {
+                if let Some(entry) = slot.and_then(Option::as_ref) {
+                    found(number * WARM_BATCH + index, entry);
+                }
             }
         }
     }

@@ -343,7 +343,6 @@ static RULES: &[(&str, &str, Rule)] = &[
         "",
         Ignored("the OOM score is left alone"),
     ),
-    ("disable-thp", "", Ignored(NO_FORK)),
     (
         "ignore-warnings",
         "",
@@ -462,11 +461,6 @@ static RULES: &[(&str, &str, Rule)] = &[
         Ignored(NO_SCRIPTS),
     ),
     // Compact forms of types that come later.
-    (
-        "list-compress-depth",
-        "",
-        Ignored("lists are not compressed"),
-    ),
     (
         "list-max-ziplist-entries",
         "",
