@@ -269,6 +269,10 @@ fn without_room_only_what_needs_memory_is_refused() {
         let Some(server) = server(shards) else { return };
         let mut client = server.client().unwrap();
         fill(&mut client, "key", 1000, 1000, "");
+        for group in ["g", "i"] {
+            let create = format!("XGROUP CREATE s {group} $ MKSTREAM");
+            assert!(client.run(&create).unwrap().is_ok());
+        }
         set_limit(&mut client, policy, 1);
         for refused in [
             "SET a 1",
@@ -286,6 +290,20 @@ fn without_room_only_what_needs_memory_is_refused() {
         assert_eq!(client.run("DEL key:1 key:2").unwrap(), Reply::Int(2));
         assert!(client.run("RENAME key:3 key:4").unwrap().is_ok());
         assert_eq!(client.run("PERSIST key:4").unwrap(), Reply::Int(0));
+
+        // What a request may do, its subcommand says.
+        for refused in ["XGROUP CREATE s h $", "XGROUP CREATECONSUMER s g d"] {
+            let reply = client.run(refused).unwrap();
+            assert_eq!(reply.error().as_deref(), Some(OOM), "{refused}");
+        }
+        for admitted in ["XGROUP DELCONSUMER s g c", "XGROUP DESTROY s g"] {
+            assert_eq!(
+                client.run(admitted).unwrap(),
+                Reply::Int(1 - i64::from(admitted.contains("DEL"))),
+                "{admitted}"
+            );
+        }
+        assert!(client.run("XGROUP SETID s i 0").unwrap().is_ok());
 
         assert!(client.run("MULTI").unwrap().is_ok());
         assert_eq!(

@@ -6,6 +6,7 @@ use crate::shard::{Core, Shard};
 use moon_commands::context::{Counts, Origin};
 use moon_commands::evict::OUT_OF_MEMORY;
 use moon_commands::execute::Outcome;
+use moon_commands::subcommands::row_of;
 use moon_commands::{CommandId, CommandSpec, Cx, Flags, Scope, ShardSet, by_id, execute};
 use moon_core::{Lsn, UnixMs};
 use moon_resp::{Args, Protocol, Reply};
@@ -127,7 +128,7 @@ impl<'a> Running<'a> {
         protocol: Protocol,
         replies: &mut Vec<u8>,
     ) -> Lsn {
-        self.execute_as(by_id(id), id, args, db, protocol, replies)
+        self.execute_as(row_of(by_id(id), args), id, args, db, protocol, replies)
     }
 
     /// As [`Running::execute`], where `spec` is a subcommand of the command `id`.
@@ -229,6 +230,7 @@ impl<'a> Running<'a> {
             bytes: b"",
             hash: 0,
         }; WARM_KEYS_MAX];
+        let mut members: [&[u8]; WARM_KEYS_MAX] = [b""; WARM_KEYS_MAX];
         let mut count = 0;
         for (id, args) in commands.take(WARM_KEYS_MAX) {
             if by_id(id).scope == Scope::Keys
@@ -236,11 +238,12 @@ impl<'a> Running<'a> {
                 && self.shard.config.count.shard_of_key(key) == self.shard.config.id
             {
                 keys[count] = Key::new(key);
+                members[count] = args.get(2).unwrap_or_default();
                 count += 1;
             }
         }
         if count > 1 {
-            data.dbs[usize::from(db)].warm(&keys[..count]);
+            data.dbs[usize::from(db)].warm(&keys[..count], &members[..count]);
         }
     }
 

@@ -540,12 +540,18 @@ impl Db {
         Some((entry.key(), &entry.value, self.deadline_found(entry)))
     }
 
-    /// Loads into the cache what commands on these keys will touch, all at once. No effect
-    /// besides; worth it from two keys on.
-    pub fn warm(&self, keys: &[Key<'_>]) {
-        self.table.warm(keys, |entry| entry.value.prefetch());
+    /// Loads into the cache what commands on these keys will touch, all at once; `members`, if
+    /// there are as many, are what each command asks its key for. No effect besides; worth it from
+    /// two keys on.
+    pub fn warm(&self, keys: &[Key<'_>], members: &[&[u8]]) {
+        self.table.warm(keys, |index, entry| {
+            entry.value.prefetch();
+            if let Some(member) = members.get(index) {
+                entry.value.prefetch_member(member);
+            }
+        });
         if !self.expires.is_empty() {
-            self.expires.warm(keys, |_| ());
+            self.expires.warm(keys, |_, _| ());
         }
     }
 

@@ -97,11 +97,6 @@ static RULES: &[(&str, &str, Rule)] = &[
     ),
     // Memory limits.
     (
-        "maxmemory-clients",
-        "",
-        Zero("limits on client memory are not available yet; use: maxmemory-clients 0"),
-    ),
-    (
         "client-output-buffer-limit",
         "",
         Only(
@@ -348,7 +343,6 @@ static RULES: &[(&str, &str, Rule)] = &[
         "",
         Ignored("the OOM score is left alone"),
     ),
-    ("disable-thp", "", Ignored(NO_FORK)),
     (
         "ignore-warnings",
         "",
@@ -468,11 +462,6 @@ static RULES: &[(&str, &str, Rule)] = &[
     ),
     // Compact forms of types that come later.
     (
-        "list-compress-depth",
-        "",
-        Ignored("lists are not compressed"),
-    ),
-    (
         "list-max-ziplist-entries",
         "",
         Ignored("Redis ignores it too, since 3.2"),
@@ -570,7 +559,6 @@ mod tests {
     fn what_only_tunes_redis_or_happens_anyway_is_accepted() {
         assert!(accepted("io-threads", &["4"]));
         assert!(accepted("activerehashing", &["yes"]));
-        assert!(accepted("maxmemory-clients", &["0"]));
         assert!(accepted("daemonize", &["NO"]));
         assert!(accepted(
             "client-output-buffer-limit",
