@@ -11,6 +11,7 @@
 
 mod support;
 
+mod client_memory;
 mod clients;
 mod deadlines;
 mod debug;
