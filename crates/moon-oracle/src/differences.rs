@@ -311,7 +311,7 @@ mod tests {
             let words = line.split(' ').map(|w| w.as_bytes().to_vec()).collect();
             rule_behind(&Request::plain(words), reply).is_some()
         };
-        let damaged = Value::Error(b"INVALIDOBJ Corrupted HLL object detected".to_vec().into());
+        let damaged = Value::Error(b"INVALIDOBJ Corrupted HLL object detected".to_vec());
         assert!(behind("PFADD k a b", &damaged));
         assert!(
             !behind("PFADD k a", &damaged),

@@ -324,6 +324,7 @@ pub fn limits_of(config: &Config) -> Limits {
         hash_max_listpack_entries: size(config.hash_max_listpack_entries),
         hash_max_listpack_value: size(config.hash_max_listpack_value),
         list_max_listpack_size: config.list_max_listpack_size,
+        list_compress_depth: size(config.list_compress_depth),
         set_max_intset_entries: size(config.set_max_intset_entries),
         set_max_listpack_entries: size(config.set_max_listpack_entries),
         set_max_listpack_value: size(config.set_max_listpack_value),

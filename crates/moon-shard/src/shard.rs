@@ -80,8 +80,8 @@ pub(crate) struct Core {
 /// A payload up to this size is copied into memory that frames share, so that a turn allocates
 /// nothing; a larger one becomes its frame's own.
 const SHARED_PAYLOAD_MAX: usize = 256 << 10;
-/// Memory that frames share, allocated at once.
-const FRAME_MEMORY: usize = 2 << 20;
+/// Memory that frames share, allocated at once: for two large payloads. Every shard has as much.
+const FRAME_MEMORY: usize = 2 * SHARED_PAYLOAD_MAX;
 
 impl Core {
     /// The effects of the turn as the payload of a frame.

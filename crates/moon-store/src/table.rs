@@ -37,7 +37,7 @@ const SEGMENT_LEN_MAX: usize = full_len(SEGMENT_BLOCKS_MAX);
 
 /// So many of a hundred places are taken when a segment is full. The higher, the more groups a
 /// look-up visits: at nine tenths, one entry in ten or so lies outside of its own group.
-const FULL_PERCENT: usize = 90;
+const FULL_PERCENT: usize = 92;
 
 /// Two neighbours with this many entries together merge. Far below half of the above, so that a
 /// key that comes and goes does not split and merge each time.
@@ -100,6 +100,8 @@ pub(crate) struct Table<T> {
     blocks: Blocks<T>,
     at_depth: [u32; DEPTH_MAX as usize + 1],
     len: usize,
+    /// Entries on their way to new places. Kept, so that a segment that grows allocates nothing.
+    moving: Vec<(u64, T)>,
     /// Segments are neither merged above this depth nor shrunk at it: the caller expects keys.
     depth_min: u32,
 }
@@ -208,6 +210,7 @@ impl<T: Keyed> Table<T> {
             blocks: Blocks::default(),
             at_depth,
             len: 0,
+            moving: Vec::new(),
             depth_min: depth,
         };
         for number in 0..count {
@@ -244,6 +247,7 @@ impl<T: Keyed> Table<T> {
     /// Bytes allocated by the table itself, without what the entries own.
     pub(crate) fn allocated(&self) -> usize {
         self.blocks.allocated()
+            + allocated(self.moving.capacity() * size_of::<(u64, T)>())
             + allocated(self.directory.capacity() * size_of::<u32>())
             + allocated(self.segments.capacity() * size_of::<Segment>())
     }
@@ -402,23 +406,31 @@ impl<T: Keyed> Table<T> {
 
     /// Gives the segment so many blocks, in which its entries are placed anew.
     fn rebuild(&mut self, segment: usize, blocks: usize) {
-        let entries = self.take_all(segment);
+        self.take_all(segment);
         self.set_blocks(segment, blocks);
-        for (hash, entry) in entries {
-            self.put(segment, hash, entry);
-        }
+        self.put_all(|_| segment);
     }
 
-    /// Takes all entries of a segment out, each with its hash.
-    fn take_all(&mut self, segment: usize) -> Vec<(u64, T)> {
-        let mut entries = Vec::with_capacity(self.segments[segment].len());
+    /// Takes all entries of a segment out, each with its hash, to those that move.
+    fn take_all(&mut self, segment: usize) {
         for block in &self.segments[segment].blocks {
             for group in self.blocks.get_mut(*block) {
-                entries.extend(group.drain().map(|entry| (entry.hash(), entry)));
+                let entries = group.drain().map(|entry| (entry.hash(), entry));
+                self.moving.extend(entries);
             }
         }
         self.segments[segment].len = 0;
-        entries
+    }
+
+    /// Puts the entries that move into the segments for their hashes, which have room for them.
+    fn put_all(&mut self, segment: impl Fn(u64) -> usize) {
+        let mut entries = std::mem::take(&mut self.moving);
+        for (hash, entry) in entries.drain(..) {
+            self.put(segment(hash), hash, entry);
+        }
+        // Of a segment that could not split it would be too much to keep.
+        entries.shrink_to(2 * SEGMENT_LEN_MAX);
+        self.moving = entries;
     }
 
     /// Gives the segment, which is empty, so many blocks.
@@ -453,8 +465,9 @@ impl<T: Keyed> Table<T> {
         self.at_depth[depth as usize] += 2;
         let start = segment.start + segment.span() + 1;
 
-        let entries = self.take_all(low);
-        let high_len = (entries.iter().filter(|(h, _)| position(*h) >= start)).count();
+        self.take_all(low);
+        let is_high = |hash| position(hash) >= start;
+        let high_len = (self.moving.iter().filter(|(hash, _)| is_high(*hash))).count();
         let high = self.segments.len();
         self.segments.push(Segment {
             start,
@@ -463,12 +476,9 @@ impl<T: Keyed> Table<T> {
             depth,
         });
         // The half that gives blocks back first: the other takes them.
-        self.set_blocks(low, blocks_for(entries.len() - high_len));
+        self.set_blocks(low, blocks_for(self.moving.len() - high_len));
         self.set_blocks(high, blocks_for(high_len));
-        for (hash, entry) in entries {
-            let half = if position(hash) >= start { high } else { low };
-            self.put(half, hash, entry);
-        }
+        self.put_all(|hash| if is_high(hash) { high } else { low });
         self.point_directory_at(high);
     }
 
@@ -520,13 +530,11 @@ impl<T: Keyed> Table<T> {
         } else {
             (b, a)
         };
-        let mut entries = self.take_all(high);
-        entries.extend(self.take_all(low));
+        self.take_all(high);
+        self.take_all(low);
         self.set_blocks(high, 0);
-        self.set_blocks(low, blocks_for(entries.len()));
-        for (hash, entry) in entries {
-            self.put(low, hash, entry);
-        }
+        self.set_blocks(low, blocks_for(self.moving.len()));
+        self.put_all(|_| low);
         self.segments[low].depth = depth - 1;
         self.at_depth[depth as usize] -= 2;
         self.at_depth[depth as usize - 1] += 1;
@@ -676,9 +684,9 @@ impl<T: Keyed> Table<T> {
     }
 
     /// Loads what look-ups of `keys` will touch, with the cache misses of all keys at once, and
-    /// calls `found` with entries that are likely those keys'.
-    pub(crate) fn warm(&self, keys: &[Key<'_>], mut found: impl FnMut(&T)) {
-        for batch in keys.chunks(WARM_BATCH) {
+    /// calls `found` with entries that are likely those keys', and with the keys' numbers.
+    pub(crate) fn warm(&self, keys: &[Key<'_>], mut found: impl FnMut(usize, &T)) {
+        for (number, batch) in keys.chunks(WARM_BATCH).enumerate() {
             let mut slots = [None; WARM_BATCH];
             // The tags of a group are compared, but no entry is read, so nothing here waits for
             // more than one load, and the processor runs ahead into the next keys.
@@ -691,8 +699,10 @@ impl<T: Keyed> Table<T> {
                     Some(there.slot(place))
                 });
             }
-            for entry in slots.iter().flatten().filter_map(|slot| slot.as_ref()) {
-                found(entry);
+            for (index, slot) in slots[..batch.len()].iter().enumerate() {
+                if let Some(entry) = slot.and_then(Option::as_ref) {
+                    found(number * WARM_BATCH + index, entry);
+                }
             }
         }
     }

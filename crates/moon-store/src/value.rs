@@ -227,6 +227,26 @@ impl Value {
         }
     }
 
+    /// Starts loading what a look-up of a member, or of a field, touches.
+    #[inline]
+    pub(crate) fn prefetch_member(&self, member: &[u8]) {
+        match self {
+            Value::Set(set) => set.prefetch_member(member),
+            Value::Hash(hash) => hash.prefetch_field(member),
+            _ => {}
+        }
+    }
+
+    /// As [`Value::memory`], with everything counted as large as it is for whoever reads it all:
+    /// what decides whether that is done in one go.
+    #[must_use]
+    pub(crate) fn plain_memory(&self) -> usize {
+        match self {
+            Value::List(list) => list.plain_memory(),
+            _ => self.memory(),
+        }
+    }
+
     /// Bytes on the heap. O(1): the accounting asks before and after every change.
     #[must_use]
     pub fn memory(&self) -> usize {

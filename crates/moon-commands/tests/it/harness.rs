@@ -173,7 +173,7 @@ fn show(value: &Value) -> String {
     }
     let quoted = |bytes: &[u8]| format!("{:?}", String::from_utf8_lossy(bytes));
     let mut parts: Vec<String> = match value {
-        Value::List(list) => list.iter().map(quoted).collect(),
+        Value::List(list) => list.to_vecs().iter().map(|e| quoted(e)).collect(),
         Value::Set(set) => set.iter().map(|m| quoted(&m.to_vec())).collect(),
         Value::Hash(hash) => hash
             .fields()

@@ -2,6 +2,7 @@
 
 mod compared_with_redis;
 mod documented_arguments;
+mod dumped_forms;
 mod dumped_values;
 mod effects_of_commands;
 mod effects_of_streams;

@@ -21,8 +21,9 @@ fn fields(fields: &[(&str, &str, Option<i64>)]) -> Fields {
 
 /// The value that `bytes` are: its type and what follows.
 fn read(bytes: &[u8]) -> Result<RdbValue, String> {
-    let reader = RdbReader::of_value(bytes, RdbLimits::default());
-    reader.value_alone().map_err(|error| error.to_string())
+    let mut reader = RdbReader::of_value(bytes, RdbLimits::default());
+    let value = reader.value_alone().map_err(|error| error.to_string())?;
+    Ok(value.to_owned())
 }
 
 fn is_read_as(bytes: &[u8], expected: Fields) {

@@ -31,6 +31,7 @@ pub struct Settings {
     pub hash_max_listpack_entries: AtomicU64,
     pub hash_max_listpack_value: AtomicU64,
     pub list_max_listpack_size: AtomicI64,
+    pub list_compress_depth: AtomicU64,
     pub set_max_intset_entries: AtomicU64,
     pub set_max_listpack_entries: AtomicU64,
     pub set_max_listpack_value: AtomicU64,
@@ -71,6 +72,8 @@ impl Settings {
             .store(config.hash_max_listpack_value, Relaxed);
         self.list_max_listpack_size
             .store(config.list_max_listpack_size, Relaxed);
+        self.list_compress_depth
+            .store(config.list_compress_depth, Relaxed);
         self.set_max_intset_entries
             .store(config.set_max_intset_entries, Relaxed);
         self.set_max_listpack_entries

@@ -446,6 +446,14 @@ pub static DIRECTIVES: &[Directive] = &[
         "List: entries of the compact form, or -1 to -5 for 4 kb to 64 kb",
     ),
     row(
+        "list-compress-depth",
+        "",
+        "0",
+        Runtime,
+        number!(list_compress_depth: u64, 0, 2_147_483_647),
+        "List: nodes at each end that are not compressed, 0 for all",
+    ),
+    row(
         "set-max-intset-entries",
         "",
         "512",
@@ -588,6 +596,14 @@ pub static DIRECTIVES: &[Directive] = &[
         Runtime,
         switch!(lazyfree_lazy_server_del),
         "Without effect: values that are overwritten are always freed lazily if they are large",
+    ),
+    row(
+        "disable-thp",
+        "",
+        "yes",
+        Immutable,
+        switch!(disable_thp),
+        "Asks the kernel not to back this process with huge pages, which would round its memory up",
     ),
     row(
         "lazyfree-lazy-user-del",

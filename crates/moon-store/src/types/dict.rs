@@ -242,6 +242,14 @@ impl<E: Entry> Dict<E> {
         Some(bucket.entry(at))
     }
 
+    /// Starts loading what a look-up of `name` touches.
+    #[inline]
+    pub(crate) fn prefetch(&self, name: &[u8]) {
+        if !self.is_empty() {
+            self.bucket(self.bucket_of(hash_of(name))).prefetch();
+        }
+    }
+
     /// Stores an entry in place of the one with the same name; whether there was none. One of the
     /// same length is overwritten where it is.
     pub fn put(&mut self, entry: &[u8]) -> bool {
@@ -326,19 +334,19 @@ impl<E: Entry> Dict<E> {
         let (low, buckets) = (spiral::place(self.buckets), self.buckets + 1);
         let old = std::mem::take(self.bucket_mut(low));
         self.heap -= old.heap();
-        let entries: Vec<(bool, u8, &[u8])> = (old.iter())
-            .map(|entry| {
-                let hash = hash_of(E::name(entry));
-                let goes = spiral::place(spiral::number(position(hash), buckets)) != low;
-                (goes, tag_of(hash), entry)
-            })
-            .collect();
-        let half = |high: bool| {
-            let part = || entries.iter().filter(|e| e.0 == high);
-            let used = part().map(|e| Bucket::bytes_of(e.2)).sum();
-            let mut bucket = Bucket::with_room(part().count(), used);
-            part().for_each(|(_, tag, entry)| bucket.push(*tag, entry));
-            bucket
+        let mut entries = Vec::with_capacity(old.len());
+        let (mut counts, mut used) = ([0; 2], [0; 2]);
+        for (tag, entry) in old.tagged() {
+            let hash = hash_of(E::name(entry));
+            let goes = spiral::place(spiral::number(position(hash), buckets)) != low;
+            counts[usize::from(goes)] += 1;
+            used[usize::from(goes)] += Bucket::bytes_of(entry);
+            entries.push((goes, (tag, entry)));
+        }
+        let half = |goes: bool| {
+            let part = entries.iter().filter(|e| e.0 == goes).map(|e| e.1);
+            let number = usize::from(goes);
+            Bucket::filled(counts[number], used[number], part)
         };
         let (stays, moves) = (half(false), half(true));
         self.heap += stays.heap();
@@ -353,10 +361,8 @@ impl<E: Entry> Dict<E> {
         let old = std::mem::take(self.bucket_mut(low));
         self.heap -= old.heap();
         let used = |bucket: &Bucket| bucket.iter().map(Bucket::bytes_of).sum::<usize>();
-        let mut merged = Bucket::with_room(old.len() + high.len(), used(&old) + used(&high));
-        for entry in old.iter().chain(high.iter()) {
-            merged.push(tag_of(hash_of(E::name(entry))), entry);
-        }
+        let entries = old.tagged().chain(high.tagged());
+        let merged = Bucket::filled(old.len() + high.len(), used(&old) + used(&high), entries);
         self.heap += merged.heap();
         *self.bucket_mut(low) = merged;
     }

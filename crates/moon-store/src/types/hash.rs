@@ -392,6 +392,16 @@ impl Hash {
         }
     }
 
+    /// Starts loading what a look-up of the field `name` touches.
+    #[inline]
+    pub(crate) fn prefetch_field(&self, name: &[u8]) {
+        if let Form::Large(large) = &self.form
+            && let Store::Table(dict) = &large.store
+        {
+            dict.prefetch(name);
+        }
+    }
+
     /// Bytes on the heap.
     #[must_use]
     pub fn memory(&self) -> usize {

@@ -121,6 +121,14 @@ impl Set {
         }
     }
 
+    /// Starts loading what a look-up of `member` touches.
+    #[inline]
+    pub(crate) fn prefetch_member(&self, member: &[u8]) {
+        if let Form::Table(dict) = &self.form {
+            dict.prefetch(member);
+        }
+    }
+
     /// Whether a member of a set, maybe of this one, is in the set.
     #[must_use]
     pub fn has(&self, member: Member<'_>) -> bool {
