@@ -72,3 +72,35 @@ pub fn table_stats<'a>(shards: impl IntoIterator<Item = &'a ShardData>, db: DbIn
     };
     part("Dictionary HT", keys) + &part("Expires HT", expires)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use moon_core::ShardId;
+    use moon_store::End;
+
+    #[test]
+    fn a_list_of_several_nodes_tells_of_them() {
+        let limits = Limits {
+            list_max_listpack_size: 2,
+            list_compress_depth: 1,
+            ..Limits::default()
+        };
+        let (mut shard, key) = (ShardData::new(ShardId(0), 1, false), Key::new(b"l"));
+        let told = |shard: &ShardData| object(shard, 0, key, 0, &limits).unwrap();
+        let mut list = List::default();
+        list.push(End::Left, &[b'x'; 40], limits.list_nodes());
+        shard
+            .db(0)
+            .store(key, Value::List(Box::new(list.clone())), None);
+        assert!(!told(&shard).contains("ql_"), "{}", told(&shard));
+        for _ in 0..6 {
+            list.push(End::Left, &[b'x'; 40], limits.list_nodes());
+        }
+        assert!(list.memory() < list.plain_memory());
+        shard.db(0).store(key, Value::List(Box::new(list)), None);
+        let expected = " ql_nodes:4 ql_avg_node:1.75 ql_listpack_max:2 ql_compressed:1 \
+                        ql_uncompressed_size:294";
+        assert!(told(&shard).ends_with(expected), "{}", told(&shard));
+    }
+}

@@ -231,19 +231,30 @@ impl<'a> Running<'a> {
             hash: 0,
         }; WARM_KEYS_MAX];
         let mut members: [&[u8]; WARM_KEYS_MAX] = [b""; WARM_KEYS_MAX];
-        let mut count = 0;
+        // Where the members of each key end. Commands in a row on one key count as one key.
+        let mut ends = [0; WARM_KEYS_MAX];
+        let (mut key_count, mut member_count) = (0, 0);
         for (id, args) in commands.take(WARM_KEYS_MAX) {
-            if by_id(id).scope == Scope::Keys
-                && let Some(key) = args.get(1)
-                && self.shard.config.count.shard_of_key(key) == self.shard.config.id
-            {
-                keys[count] = Key::new(key);
-                members[count] = args.get(2).unwrap_or_default();
-                count += 1;
+            let Some(key) = args.get(1).filter(|_| by_id(id).scope == Scope::Keys) else {
+                continue;
+            };
+            if key_count == 0 || keys[key_count - 1].bytes != key {
+                if self.shard.config.count.shard_of_key(key) != self.shard.config.id {
+                    continue;
+                }
+                keys[key_count] = Key::new(key);
+                key_count += 1;
             }
+            members[member_count] = args.get(2).unwrap_or_default();
+            member_count += 1;
+            ends[key_count - 1] = member_count;
         }
-        if count > 1 {
-            data.dbs[usize::from(db)].warm(&keys[..count], &members[..count]);
+        if member_count > 1 {
+            let members_of = |number: usize| {
+                let start = number.checked_sub(1).map_or(0, |before| ends[before]);
+                &members[start..ends[number]]
+            };
+            data.dbs[usize::from(db)].warm(&keys[..key_count], members_of);
         }
     }
 

@@ -540,13 +540,12 @@ impl Db {
         Some((entry.key(), &entry.value, self.deadline_found(entry)))
     }
 
-    /// Loads into the cache what commands on these keys will touch, all at once; `members`, if
-    /// there are as many, are what each command asks its key for. No effect besides; worth it from
-    /// two keys on.
-    pub fn warm(&self, keys: &[Key<'_>], members: &[&[u8]]) {
-        self.table.warm(keys, |index, entry| {
+    /// Loads into the cache what commands on these keys will touch, all at once. `members_of` says
+    /// what the key with a number is asked for. No effect besides; worth it from two commands on.
+    pub fn warm<'m>(&self, keys: &[Key<'_>], members_of: impl Fn(usize) -> &'m [&'m [u8]]) {
+        self.table.warm(keys, |number, entry| {
             entry.value.prefetch();
-            if let Some(member) = members.get(index) {
+            for member in members_of(number) {
                 entry.value.prefetch_member(member);
             }
         });

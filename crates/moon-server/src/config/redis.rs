@@ -35,7 +35,6 @@ const NO_REPLICATION: &str = "replication is not available yet; remove it";
 const NO_CLUSTER: &str = "there is no cluster mode";
 const NO_TLS: &str = "TLS is not available yet; remove it and put a TLS proxy in front";
 const TLS_OFF: &str = "TLS is not available and tls-port must be 0";
-const NO_FORK: &str = "nothing forks here";
 const SYNCED_IN_STEPS: &str = "bases and snapshots are always synced in steps";
 const NO_DEFRAG: &str = "active defragmentation does not exist here; use: activedefrag no";
 const NO_SYSLOG: &str = "syslog is not available; use: syslog-enabled no, and logfile";

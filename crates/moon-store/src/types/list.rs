@@ -133,13 +133,15 @@ impl List {
         };
         match node {
             Some(Node::Plain(pack)) if limit.admits(pack, element) => {
-                let before = pack.memory();
+                let before = pack.capacity();
                 match end {
                     End::Left => pack.push_front(element),
                     End::Right => pack.push_back(element),
                 }
-                let after = pack.memory();
-                self.node_bytes = self.node_bytes - before + after;
+                let after = pack.capacity();
+                if before != after {
+                    self.node_bytes = self.node_bytes - allocated(before) + allocated(after);
+                }
             }
             _ => self.push_node(end, element, limit),
         }
@@ -191,14 +193,16 @@ impl List {
             debug_assert!(false, "the nodes at the ends are plain");
             return None;
         };
-        let before = pack.memory();
+        let before = pack.capacity();
         let result = match end {
             End::Left => pack.pop_front(look)?,
             End::Right => pack.pop_back(look)?,
         };
         self.len -= 1;
-        let (after, is_empty) = (pack.memory(), pack.is_empty());
-        self.node_bytes = self.node_bytes - before + after;
+        let (after, is_empty) = (pack.capacity(), pack.is_empty());
+        if before != after {
+            self.node_bytes = self.node_bytes - allocated(before) + allocated(after);
+        }
         if is_empty {
             self.pop_node(end, limit);
         }

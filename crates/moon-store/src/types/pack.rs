@@ -74,6 +74,13 @@ impl Pack {
         }
     }
 
+    /// Bytes that the buffer has room for, which [`Pack::memory`] follows from.
+    #[inline]
+    #[must_use]
+    pub(super) fn capacity(&self) -> usize {
+        self.buf.capacity()
+    }
+
     /// Bytes on the heap.
     #[inline]
     #[must_use]
