@@ -3,7 +3,7 @@
 use crate::functions::{Function, Libraries, Library, LibraryError};
 use crate::host::{Host, Stop, set_host, with_host};
 use crate::json::JsonConfig;
-use crate::maths::{UNSEEDED, seeded};
+use crate::maths::UNSEEDED;
 use crate::raised::{Raised, raised_by};
 use crate::sandbox::Sandbox;
 use crate::shebang::{Flags, ShebangError, library_name, script_flags};
@@ -304,7 +304,6 @@ impl Engine {
             return Err(RunError::NotFound);
         }
         let prepared = self.prepare_script(sha, keys, args);
-        self.shared.random.set(seeded(0));
         let outcome = prepared.and_then(|function| {
             let run = || self.sandbox.run.call((function, Value::Nil, Value::Nil));
             self.execute(Mode::Script, host, run, reply)

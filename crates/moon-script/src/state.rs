@@ -27,7 +27,8 @@ pub(crate) struct State {
     pub(crate) mode: Cell<Mode>,
     /// The protocol that the script chose with `redis.setresp` for the replies it reads.
     pub(crate) protocol: Cell<Protocol>,
-    /// The generator behind `math.random`.
+    /// The generator behind `math.random`. As in Redis, every engine begins with the same numbers,
+    /// and a run goes on where the last one stopped.
     pub(crate) random: Cell<u64>,
     /// The settings of `cjson`; each run begins with the defaults.
     pub(crate) json: RefCell<JsonConfig>,
