@@ -76,7 +76,7 @@ fn request_for(line: &str) -> OwnedArgs {
 fn replies_to(scripts: &[String], protocol: Protocol) -> Vec<String> {
     let mut engine = Engine::new(Limits::default()).expect("an engine");
     let mut host = TestHost::default();
-    let mut reply = |line| reply_to(&mut engine, &mut host, protocol, line);
+    let mut reply = |line: &String| {eprintln!("LINE {line}"); reply_to(&mut engine, &mut host, protocol, line)};
     let replies = scripts.iter().map(|line| reply(line).escape_ascii().to_string());
     replies.collect()
 }
@@ -155,6 +155,7 @@ impl Redis {
         let mut process = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--save", "", "--bind", "127.0.0.1"])
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .ok()?;
         loop {
