@@ -7,7 +7,7 @@ use crate::host::Stop;
 use crate::raised::{ErrorReply, Raised};
 use crate::sandbox::number_text;
 use crate::shebang::{Flags, MetadataError, checked_name};
-use crate::state::Shared;
+use crate::state::{Mode, Shared};
 use mlua::{MultiValue, Table, Value};
 use std::collections::BTreeMap;
 
@@ -136,6 +136,8 @@ pub(crate) struct Registered {
 /// Why `redis.register_function` refuses its arguments.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 enum RegisterError {
+    #[error("redis.register_function can only be called on FUNCTION LOAD command")]
+    NotLoading,
     #[error("wrong number of arguments to redis.register_function")]
     Arguments,
     #[error(
@@ -151,7 +153,7 @@ enum RegisterError {
     NoName,
     #[error("redis.register_function must get a callback argument")]
     NoCallback,
-    #[error("named argument given to redis.register_function is not a string")]
+    #[error("named argument key given to redis.register_function is not a string")]
     ArgumentName,
     #[error("unknown argument given to redis.register_function")]
     UnknownArgument,
@@ -184,6 +186,9 @@ impl From<RegisterError> for mlua::Error {
 
 /// `redis.register_function(name, callback)` or `redis.register_function{...}`.
 pub(crate) fn register_function(shared: &Shared, args: MultiValue) -> mlua::Result<()> {
+    if shared.mode.get() != Mode::Load {
+        return Err(RegisterError::NotLoading.into());
+    }
     let registered = match (args.len(), args.get(0), args.get(1)) {
         (1, Some(Value::Table(arguments)), _) => from_named(arguments)?,
         (1, ..) => return Err(RegisterError::NoTable.into()),

@@ -288,7 +288,8 @@ impl<'a> Decoder<'a> {
             0xcc => f64::from(u8::from_be_bytes(self.array()?)),
             0xcd => f64::from(u16::from_be_bytes(self.array()?)),
             0xce => f64::from(u32::from_be_bytes(self.array()?)),
-            0xcf => u64::from_be_bytes(self.array()?) as f64,
+            // Redis reads large ones as negative.
+            0xcf => u64::from_be_bytes(self.array()?).cast_signed() as f64,
             0xd0 => f64::from(i8::from_be_bytes(self.array()?)),
             0xd1 => f64::from(i16::from_be_bytes(self.array()?)),
             0xd2 => f64::from(i32::from_be_bytes(self.array()?)),

@@ -123,7 +123,9 @@ impl Format<'_> {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "floats have fewer digits")]
-fn pack(lua: &Lua, bytes_max: usize, args: MultiValue) -> mlua::Result<mlua::LuaString> {
+fn pack(lua: &Lua, bytes_max: usize, mut args: MultiValue) -> mlua::Result<mlua::LuaString> {
+    // A missing value counts as nil.
+    args.push_back(Value::Nil);
     let text = string_argument(lua, &args, 1)?;
     let text = text.as_bytes();
     let mut format = Format::new(&text);
@@ -186,8 +188,11 @@ fn ordered<const N: usize>(mut bytes: [u8; N], big_endian: bool) -> [u8; N] {
     reason = "as in C"
 )]
 fn put_integer(out: &mut Vec<u8>, value: f64, size: usize, big_endian: bool) {
+    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
     let value = match value < 0.0 {
         true => to_i64(value).cast_unsigned(),
+        // The machine converts the upper half in two steps, and what is too large to 0.
+        false if value >= LIMIT => (to_i64(value - LIMIT) ^ i64::MIN).cast_unsigned(),
         false => value as u64,
     };
     let mut bytes = [0; INTEGER_BYTES_MAX];
@@ -275,10 +280,10 @@ fn unpack(lua: &Lua, args: MultiValue) -> mlua::Result<MultiValue> {
             }
             b'c' => {
                 if size == 0 {
-                    let Some(&Value::Number(len)) = results.last() else {
+                    let len = lua.coerce_number(results.pop().unwrap_or(Value::Nil))?;
+                    let Some(len) = len else {
                         return Err(error_here(lua, "format 'c0' needs a previous size"));
                     };
-                    results.pop();
                     size = usize::try_from(to_i64(len)).unwrap_or(usize::MAX);
                 }
                 let bytes = slice(size).ok_or_else(too_short)?;
@@ -309,8 +314,8 @@ fn size(lua: &Lua, args: MultiValue) -> mlua::Result<f64> {
     while let Some(item) = format.next(lua)? {
         position += format.padding(position, item);
         match (item.letter, item.size) {
-            (b's', _) => return Err(bad_argument(lua, 1, "variable-size format in size")),
-            (b'c', 0) => return Err(bad_argument(lua, 1, "variable-length format in size")),
+            (b's', _) => return Err(bad_argument(lua, 1, "option 's' has no fixed size")),
+            (b'c', 0) => return Err(bad_argument(lua, 1, "option 'c0' has no fixed size")),
             (letter, _) if !letter.is_ascii_alphanumeric() => format.control(lua, letter)?,
             _ => {}
         }

@@ -92,8 +92,8 @@ pub(crate) fn bad_argument(lua: &Lua, number: usize, problem: &str) -> Error {
     });
     let (name, is_method) = names.unwrap_or_default();
     let name = name.unwrap_or_else(|| "?".to_owned());
-    let number = if is_method { number - 1 } else { number };
-    if number == 0 {
+    let number = number - usize::from(is_method && number > 0);
+    if is_method && number == 0 {
         return error_here(lua, format!("calling '{name}' on bad self ({problem})"));
     }
     error_here(

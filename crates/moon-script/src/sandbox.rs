@@ -145,7 +145,10 @@ fn missing(lua: &Lua, (_, name): (Value, Value)) -> mlua::Result<()> {
     let name = match &name {
         Value::String(name) => name.as_bytes().to_vec(),
         Value::Integer(_) | Value::Number(_) => number_text(&name).into_bytes(),
-        _ => b"(null)".to_vec(),
+        _ => {
+            let problem = "Second argument to luaProtectedTableError must be a string or number";
+            return Err(error_here(lua, problem));
+        }
     };
     let text = [
         b"Script attempted to access nonexistent global variable '".as_slice(),
@@ -380,7 +383,7 @@ fn load(lua: &Lua, shared: &Shared, args: MultiValue) -> mlua::Result<MultiValue
             Value::String(piece) if piece.as_bytes().is_empty() => break,
             Value::String(piece) => body.extend_from_slice(&piece.as_bytes()),
             Value::Integer(_) | Value::Number(_) => body.extend(number_text(&piece).bytes()),
-            _ => return Err(error_plain("reader function must return a string")),
+            _ => return refuse(lua, b"reader function must return a string"),
         }
         if body.len() > shared.bytes_max {
             return Err(error_plain("not enough memory"));
@@ -389,13 +392,15 @@ fn load(lua: &Lua, shared: &Shared, args: MultiValue) -> mlua::Result<MultiValue
     load_text(lua, shared, &body, &name)
 }
 
+/// What loading code answers instead of a function.
+fn refuse(lua: &Lua, problem: &[u8]) -> mlua::Result<MultiValue> {
+    let problem = Value::String(lua.create_string(problem)?);
+    Ok(MultiValue::from_iter([Value::Nil, problem]))
+}
+
 fn load_text(lua: &Lua, shared: &Shared, body: &[u8], name: &[u8]) -> mlua::Result<MultiValue> {
-    let refuse = |text: &[u8]| {
-        let text = Value::String(lua.create_string(text)?);
-        Ok(MultiValue::from_iter([Value::Nil, text]))
-    };
     if body.starts_with(b"\x1b") {
-        return refuse(b"attempt to load a binary chunk");
+        return refuse(lua, b"attempt to load a binary chunk");
     }
     let environments: Table = lua.named_registry_value(ENVIRONMENTS)?;
     let globals: Table = environments.raw_get(match shared.mode.get() {
@@ -407,7 +412,7 @@ fn load_text(lua: &Lua, shared: &Shared, body: &[u8], name: &[u8]) -> mlua::Resu
     let name = String::from_utf8_lossy(name).into_owned();
     match compile(lua, body, name, globals) {
         Ok(function) => Ok(MultiValue::from_iter([Value::Function(function)])),
-        Err(mlua::Error::SyntaxError { message, .. }) => refuse(message.as_bytes()),
+        Err(mlua::Error::SyntaxError { message, .. }) => refuse(lua, message.as_bytes()),
         Err(other) => Err(other),
     }
 }

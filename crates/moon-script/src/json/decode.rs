@@ -104,7 +104,10 @@ impl Decoder<'_> {
         if self.depth <= depth_max.min(DEPTH_MAX) {
             return Ok(());
         }
-        let problem = format!("Found too many nested data structures ({})", self.depth);
+        let problem = format!(
+            "Found too many nested data structures ({}) at character {}",
+            self.depth, self.at
+        );
         Err(error_here(self.lua, problem))
     }
 

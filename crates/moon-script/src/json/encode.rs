@@ -57,7 +57,7 @@ impl Encoder<'_> {
     fn table(&mut self, table: &Table, depth: usize) -> mlua::Result<()> {
         let depth_max = usize::try_from(self.config.encode_max_depth).unwrap_or(0);
         if depth > depth_max.min(DEPTH_MAX) {
-            let problem = format!("Cannot serialise, excessive depth ({depth})");
+            let problem = format!("Cannot serialise, excessive nesting ({depth})");
             return Err(error_here(self.lua, problem));
         }
         if self.is_marked(table)? {

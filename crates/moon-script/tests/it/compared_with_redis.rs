@@ -76,8 +76,10 @@ fn request_for(line: &str) -> OwnedArgs {
 fn replies_to(scripts: &[String], protocol: Protocol) -> Vec<String> {
     let mut engine = Engine::new(Limits::default()).expect("an engine");
     let mut host = TestHost::default();
-    let mut reply = |line: &String| {eprintln!("LINE {line}"); reply_to(&mut engine, &mut host, protocol, line)};
-    let replies = scripts.iter().map(|line| reply(line).escape_ascii().to_string());
+    let mut reply = |line| reply_to(&mut engine, &mut host, protocol, line);
+    let replies = scripts
+        .iter()
+        .map(|line| reply(line).escape_ascii().to_string());
     replies.collect()
 }
 
@@ -125,7 +127,9 @@ fn scripts_answer_as_redis_does() {
                 redis.run(&OwnedArgs::new(["FLUSHALL"]));
                 redis.run(&OwnedArgs::new(["FUNCTION", "FLUSH"]));
                 let mut ask = |line| redis.run(&request_for(line));
-                let expected = scripts.iter().map(|line| ask(line).escape_ascii().to_string());
+                let expected = scripts
+                    .iter()
+                    .map(|line| ask(line).escape_ascii().to_string());
                 let expected: Vec<_> = expected.collect();
                 if std::env::var_os("MOON_RECORD_REPLIES").is_some() {
                     let path = recorded(&name, protocol);
@@ -153,7 +157,14 @@ impl Redis {
         let port = listener.local_addr().expect("an address").port();
         drop(listener);
         let mut process = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--save", "", "--bind", "127.0.0.1"])
+            .args([
+                "--port",
+                &port.to_string(),
+                "--save",
+                "",
+                "--bind",
+                "127.0.0.1",
+            ])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
