@@ -124,9 +124,9 @@ impl Format<'_> {
 
 #[expect(clippy::cast_possible_truncation, reason = "floats have fewer digits")]
 fn pack(lua: &Lua, bytes_max: usize, mut args: MultiValue) -> mlua::Result<mlua::LuaString> {
+    let text = string_argument(lua, &args, 1)?;
     // A missing value counts as nil.
     args.push_back(Value::Nil);
-    let text = string_argument(lua, &args, 1)?;
     let text = text.as_bytes();
     let mut format = Format::new(&text);
     let mut out = Vec::new();

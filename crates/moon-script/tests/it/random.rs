@@ -5,6 +5,15 @@ use moon_resp::{Protocol, ReplyParser};
 use moon_script::{Engine, Limits};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use std::cell::RefCell;
+
+fn runner(cases: u32) -> TestRunner {
+    TestRunner::new(Config {
+        cases,
+        failure_persistence: None,
+        ..Config::default()
+    })
+}
 
 /// A Lua value as source text. Tables are either lists or have keys that are strings.
 fn literals() -> impl Strategy<Value = String> {
@@ -44,19 +53,20 @@ const SAME: &str = "local function same(a, b) \
 #[test]
 fn values_come_back_from_every_library() {
     on_large_stack(|| {
-        let mut engine = Engine::new(Limits::default()).expect("an engine");
-        let mut host = TestHost::default();
-        let mut runner = TestRunner::new(Config::with_cases(200));
+        let engine = RefCell::new(Engine::new(Limits::default()).expect("an engine"));
+        let host = RefCell::new(TestHost::default());
+        let mut runner = runner(200);
         let ran = runner.run(&literals(), |literal| {
+            let (mut engine, mut host) = (engine.borrow_mut(), host.borrow_mut());
             let body = format!(
                 "{SAME} local v = {literal} \
                  local m = same(v, cmsgpack.unpack(cmsgpack.pack(v))) \
                  local j = cjson.decode(cjson.encode(v)) \
-                 local jj = cjson.encode(j) == cjson.encode(cjson.decode(cjson.encode(j))) \
+                 local jj = same(j, cjson.decode(cjson.encode(j))) \
                  local s = type(v) ~= 'string' or select(2, struct.unpack('>I4c0', struct.pack('>I4c0', #v, v))) == #v + 5 \
                  return {{m and 1 or 0, jj and 1 or 0, s and 1 or 0}}"
             );
-            let found = eval_with(&mut engine, &mut host, Protocol::Resp2, body.as_bytes(), &[], &[]);
+            let found = eval_with(&mut engine, &mut *host, Protocol::Resp2, body.as_bytes(), &[], &[]);
             engine.flush();
             let found = found.escape_ascii().to_string();
             prop_assert_eq!(found, r"*3\r\n:1\r\n:1\r\n:1\r\n", "{}", literal);
@@ -103,16 +113,17 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 #[test]
 fn random_bytes_get_one_reply() {
     on_large_stack(|| {
-        let mut engine = Engine::new(Limits::default()).expect("an engine");
-        let mut host = TestHost::default();
-        let mut runner = TestRunner::new(Config::with_cases(400));
+        let engine = RefCell::new(Engine::new(Limits::default()).expect("an engine"));
+        let host = RefCell::new(TestHost::default());
+        let mut runner = runner(400);
         let ran = runner.run(&(bytes(), bytes()), |(first, second)| {
+            let (mut engine, mut host) = (engine.borrow_mut(), host.borrow_mut());
             for call in CALLS {
                 let sha = engine.load(call.as_bytes()).expect("a script");
                 let args = [first.as_slice(), &second];
                 let mut out = Vec::new();
                 let mut reply = moon_resp::Reply::new(&mut out, Protocol::Resp2);
-                if let Err(error) = engine.run(&sha, [], args, &mut host, &mut reply) {
+                if let Err(error) = engine.run(&sha, [], args, &mut *host, &mut reply) {
                     reply.error_bytes(error.text());
                 }
                 let parsed = ReplyParser::new().parse(&out);
@@ -129,17 +140,18 @@ fn random_bytes_get_one_reply() {
 #[test]
 fn random_first_lines_are_refused_or_taken() {
     on_large_stack(|| {
-        let mut engine = Engine::new(Limits::default()).expect("an engine");
-        let mut host = TestHost::default();
-        let mut runner = TestRunner::new(Config::with_cases(300));
+        let engine = RefCell::new(Engine::new(Limits::default()).expect("an engine"));
+        let host = RefCell::new(TestHost::default());
+        let mut runner = runner(300);
         let ran = runner.run(&bytes(), |line| {
+            let (mut engine, mut host) = (engine.borrow_mut(), host.borrow_mut());
             for begin in ["#!", "#!lua ", "#!lua flags=", "#!lua name="] {
                 let body = [begin.as_bytes(), &line, b"\nreturn 1"].concat();
                 // Both answers are fine; neither may panic.
                 if let Ok(sha) = engine.load(&body) {
                     engine.forget(&sha);
                 }
-                prop_assert!(engine.load_library(&body, true, &mut host).is_err());
+                prop_assert!(engine.load_library(&body, true, &mut *host).is_err());
             }
             Ok(())
         });
