@@ -185,7 +185,7 @@ fn put_args(buffers: &mut CallBuffers, args: &MultiValue) -> Result<(), ArgsErro
 }
 
 fn only_text(args: &MultiValue) -> Option<&mlua::LuaString> {
-    match (args.len(), args.get(0)) {
+    match (args.len(), args.front()) {
         (1, Some(Value::String(text))) => Some(text),
         _ => None,
     }
@@ -210,7 +210,7 @@ fn status_reply(lua: &Lua, args: MultiValue) -> mlua::Result<Table> {
 }
 
 fn sha1hex(_: &Lua, args: MultiValue) -> mlua::Result<String> {
-    let text = match (args.len(), args.get(0)) {
+    let text = match (args.len(), args.front()) {
         (1, Some(Value::String(text))) => text.as_bytes().to_vec(),
         (1, Some(number @ (Value::Integer(_) | Value::Number(_)))) => {
             number_text(number).into_bytes()
@@ -230,7 +230,7 @@ fn log(_: &Lua, args: MultiValue) -> mlua::Result<()> {
     if args.len() < 2 {
         return Err(api_error("redis.log() requires two arguments or more."));
     }
-    let level = match args.get(0) {
+    let level = match args.front() {
         Some(Value::Integer(level)) => Some(*level),
         Some(Value::Number(level)) => Some(crate::number::to_i64(*level)),
         _ => None,
@@ -277,7 +277,7 @@ fn setresp(shared: &Shared, args: &MultiValue) -> mlua::Result<()> {
     if args.len() != 1 {
         return Err(api_error("redis.setresp() requires one argument."));
     }
-    shared.protocol.set(match integer(args.get(0)) {
+    shared.protocol.set(match integer(args.front()) {
         2 => Protocol::Resp2,
         3 => Protocol::Resp3,
         _ => return Err(api_error("RESP version must be 2 or 3.")),
@@ -291,7 +291,7 @@ fn set_repl(args: &MultiValue) -> mlua::Result<()> {
     if args.len() != 1 {
         return Err(api_error("redis.set_repl() requires two arguments."));
     }
-    match integer(args.get(0)) & !(REPL_AOF | REPL_REPLICA) {
+    match integer(args.front()) & !(REPL_AOF | REPL_REPLICA) {
         0 => Ok(()),
         _ => Err(api_error(
             "Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.",

@@ -3,6 +3,9 @@
 use crate::sandbox::{integer_argument, number_argument};
 use mlua::{Lua, MultiValue, Table};
 
+type Unary = fn(u32) -> u32;
+type Binary = fn(u32, u32) -> u32;
+
 /// Adding this leaves the low 32 bits of a number, rounded, in the low bits of the mantissa.
 const SHIFT: f64 = 6_755_399_441_055_744.0;
 
@@ -18,7 +21,7 @@ fn signed(bits: u32) -> f64 {
 /// The table.
 pub(crate) fn library(lua: &Lua) -> mlua::Result<Table> {
     let table = lua.create_table()?;
-    let unary: [(&str, fn(u32) -> u32); 3] = [
+    let unary: [(&str, Unary); 3] = [
         ("tobit", |a| a),
         ("bnot", |a| !a),
         ("bswap", u32::swap_bytes),
@@ -28,7 +31,7 @@ pub(crate) fn library(lua: &Lua) -> mlua::Result<Table> {
             move |lua: &Lua, args: MultiValue| Ok(signed(operation(bits(lua, &args, 1)?)));
         table.raw_set(name, lua.create_function(function)?)?;
     }
-    let folds: [(&str, fn(u32, u32) -> u32); 3] = [
+    let folds: [(&str, Binary); 3] = [
         ("band", |a, b| a & b),
         ("bor", |a, b| a | b),
         ("bxor", |a, b| a ^ b),
@@ -43,7 +46,7 @@ pub(crate) fn library(lua: &Lua) -> mlua::Result<Table> {
         };
         table.raw_set(name, lua.create_function(function)?)?;
     }
-    let shifts: [(&str, fn(u32, u32) -> u32); 5] = [
+    let shifts: [(&str, Binary); 5] = [
         ("lshift", u32::wrapping_shl),
         ("rshift", u32::wrapping_shr),
         ("arshift", |a, n| {

@@ -283,9 +283,9 @@ impl Engine {
     /// Forgets all scripts and gives their memory back. Functions stay.
     pub fn flush(&mut self) {
         self.scripts = HashMap::new();
-        if self.compiled.clear().is_ok() {
-            let _no_error = self.lua.gc_collect();
-        }
+        // Taking entries out needs no memory.
+        let _no_error = self.compiled.clear();
+        self.collect();
     }
 
     /// Runs a script that [`load`](Self::load) has taken in, and writes its value to `reply`.
@@ -396,8 +396,17 @@ impl Engine {
     /// none.
     fn collect_if_full(&mut self) {
         if self.lua.used_memory() > self.limits.memory_bytes / 2 {
-            // Only a finalizer could fail, and scripts have none.
-            let _no_error = self.lua.gc_collect();
+            self.collect();
+        }
+    }
+
+    /// Gives all garbage back. The collector itself needs a little room, so it runs without limit.
+    fn collect(&mut self) {
+        let unlimited = self.lua.set_memory_limit(0);
+        // Only a finalizer could fail now, and scripts have none.
+        let _no_error = self.lua.gc_collect();
+        if unlimited.is_ok() {
+            let _as_before = self.lua.set_memory_limit(self.limits.memory_bytes);
         }
     }
 
@@ -510,9 +519,9 @@ impl Engine {
     /// Removes all libraries and gives their memory back.
     pub fn flush_libraries(&mut self) {
         self.libraries = Libraries::default();
-        if self.callbacks.clear().is_ok() {
-            let _no_error = self.lua.gc_collect();
-        }
+        // Taking entries out needs no memory.
+        let _no_error = self.callbacks.clear();
+        self.collect();
     }
 
     /// All libraries in the order of their names.

@@ -189,7 +189,7 @@ pub(crate) fn register_function(shared: &Shared, args: MultiValue) -> mlua::Resu
     if shared.mode.get() != Mode::Load {
         return Err(RegisterError::NotLoading.into());
     }
-    let registered = match (args.len(), args.get(0), args.get(1)) {
+    let registered = match (args.len(), args.front(), args.get(1)) {
         (1, Some(Value::Table(arguments)), _) => from_named(arguments)?,
         (1, ..) => return Err(RegisterError::NoTable.into()),
         (2, Some(name), Some(callback)) => {

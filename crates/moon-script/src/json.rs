@@ -155,7 +155,7 @@ fn copy_of_library(lua: &Lua, config: &Config, bytes_max: usize) -> mlua::Result
 }
 
 fn only_argument<'a>(lua: &Lua, args: &'a MultiValue) -> mlua::Result<&'a Value> {
-    match (args.len(), args.get(0)) {
+    match (args.len(), args.front()) {
         (1, Some(value)) => Ok(value),
         _ => Err(bad_argument(lua, 1, "expected 1 argument")),
     }
@@ -214,7 +214,7 @@ fn invalid_numbers(
     config: &mut JsonConfig,
 ) -> mlua::Result<MultiValue> {
     let setting = &mut config.encode_invalid_numbers;
-    match args.get(0) {
+    match args.front() {
         None | Some(Value::Nil) => {}
         Some(Value::Boolean(false)) => *setting = InvalidNumbers::Refuse,
         Some(Value::Boolean(true)) => *setting = InvalidNumbers::Write,

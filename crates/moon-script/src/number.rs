@@ -42,7 +42,7 @@ fn without_zeros(text: &str) -> &str {
 pub(crate) fn to_i64(value: f64) -> i64 {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
     match value {
-        value if value >= -LIMIT && value < LIMIT => value as i64,
+        value if (-LIMIT..LIMIT).contains(&value) => value as i64,
         _ => i64::MIN,
     }
 }

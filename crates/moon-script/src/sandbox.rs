@@ -368,8 +368,8 @@ fn loadstring(lua: &Lua, shared: &Shared, args: MultiValue) -> mlua::Result<Mult
 /// `load(function, [name])`: the pieces are put together first, so that none of the script's code
 /// runs inside the compiler.
 fn load(lua: &Lua, shared: &Shared, args: MultiValue) -> mlua::Result<MultiValue> {
-    let Some(Value::Function(next)) = args.get(0) else {
-        return Err(wrong_type(lua, 1, "function", args.get(0)));
+    let Some(Value::Function(next)) = args.front() else {
+        return Err(wrong_type(lua, 1, "function", args.front()));
     };
     let name = match args.get(1) {
         None | Some(Value::Nil) => b"=(load)".to_vec(),

@@ -39,7 +39,6 @@ fn a_script_without_memory_fails_and_the_next_one_runs() {
             "return struct.pack(('x'):rep(7e6) .. ('x'):rep(7e6))",
             "return struct.pack('!1073741824bi', 1, 2)",
         ] {
-            eprintln!("BODY {body}");
             eval(&mut engine, &mut host, body);
             let after = "local t = {} for i = 1, 10000 do t[i] = 'v' .. i end return #t";
             assert_eq!(eval(&mut engine, &mut host, after), r":10000\r\n", "{body}");

@@ -66,7 +66,7 @@ fn values_come_back_from_every_library() {
                  local s = type(v) ~= 'string' or select(2, struct.unpack('>I4c0', struct.pack('>I4c0', #v, v))) == #v + 5 \
                  return {{m and 1 or 0, jj and 1 or 0, s and 1 or 0}}"
             );
-            let found = eval_with(&mut engine, &mut *host, Protocol::Resp2, body.as_bytes(), &[], &[]);
+            let found = eval_with(&mut engine, &mut host, Protocol::Resp2, body.as_bytes(), &[], &[]);
             engine.flush();
             let found = found.escape_ascii().to_string();
             prop_assert_eq!(found, r"*3\r\n:1\r\n:1\r\n:1\r\n", "{}", literal);
@@ -123,7 +123,7 @@ fn random_bytes_get_one_reply() {
                 let args = [first.as_slice(), &second];
                 let mut out = Vec::new();
                 let mut reply = moon_resp::Reply::new(&mut out, Protocol::Resp2);
-                if let Err(error) = engine.run(&sha, [], args, &mut *host, &mut reply) {
+                if let Err(error) = engine.run(&sha, [], args, &mut host, &mut reply) {
                     reply.error_bytes(error.text());
                 }
                 let parsed = ReplyParser::new().parse(&out);
