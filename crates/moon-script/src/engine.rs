@@ -8,7 +8,7 @@ use crate::raised::{Raised, raised_by};
 use crate::sandbox::Sandbox;
 use crate::shebang::{Flags, ShebangError, library_name, script_flags};
 use crate::state::{Mode, Shared, State, Uncaught};
-use crate::to_reply::ReplyWriter;
+use crate::to_reply::{Fields, ReplyWriter};
 use mlua::{HookTriggers, Lua, LuaOptions, StdLib, Table, Value, VmState};
 use moon_resp::{Protocol, Reply};
 use std::cell::{Cell, RefCell};
@@ -169,6 +169,7 @@ pub struct Engine {
     libraries: Libraries,
     /// Name to function.
     callbacks: Table,
+    fields: Fields,
     limits: Limits,
 }
 
@@ -201,6 +202,7 @@ impl Engine {
         })?;
         let compiled = lua.create_table()?;
         let callbacks = lua.create_table()?;
+        let fields = Fields::new(&lua)?;
         Ok(Engine {
             lua,
             shared,
@@ -209,6 +211,7 @@ impl Engine {
             compiled,
             libraries: Libraries::default(),
             callbacks,
+            fields,
             limits,
         })
     }
@@ -339,17 +342,26 @@ impl Engine {
     ) -> mlua::Result<bool> {
         self.begin(mode);
         let position = reply.position();
-        match set_host(host, run)? {
-            (true, value) => {
-                let chosen = self.shared.protocol.get();
-                let mut writer = ReplyWriter::new(reply, chosen, self.limits.memory_bytes);
-                let written = writer.write(&value);
+        let mut write = |value: &Value| {
+            let chosen = self.shared.protocol.get();
+            let bytes_max = self.limits.memory_bytes;
+            ReplyWriter::new(reply, chosen, bytes_max, &self.fields).write(value)
+        };
+        // The host is asked while a large value is written, too.
+        let run_and_write = || {
+            let (ok, value) = run()?;
+            let written = if ok { Some(write(&value)) } else { None };
+            Ok::<_, mlua::Error>((written, value))
+        };
+        let (written, value) = set_host(host, run_and_write)?;
+        match (written, value) {
+            (Some(written), _) => {
                 if written.is_err() {
                     reply.truncate(position);
                 }
                 written.map(|()| true)
             }
-            (false, problem) => {
+            (None, problem) => {
                 self.keep_unhandled(&problem);
                 Ok(false)
             }

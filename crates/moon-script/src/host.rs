@@ -1,5 +1,6 @@
 //! What the engine asks of the server while a script runs.
 
+use crate::raised::Raised;
 use moon_resp::{Args, Protocol};
 
 /// The server's side of a running script. Everything a script can do outside itself passes here.
@@ -14,7 +15,8 @@ pub trait Host {
     fn call(&mut self, args: Args<'_>, protocol: Protocol, reply: &mut Vec<u8>)
     -> Result<(), Stop>;
 
-    /// Asked every [`Limits::instructions_per_check`](crate::Limits) Lua instructions.
+    /// Asked every [`Limits::instructions_per_check`](crate::Limits) Lua instructions, and now and
+    /// then while a library or a conversion goes through many values.
     ///
     /// # Errors
     /// [`Stop`] ends the script here; it cannot catch that.
@@ -86,6 +88,30 @@ scoped_tls_hkt::scoped_thread_local!(
 /// Makes `host` the one that [`with_host`] finds, for as long as `run` takes.
 pub(crate) fn set_host<R>(host: &mut dyn Host, run: impl FnOnce() -> R) -> R {
     HOST.set(host, run)
+}
+
+/// Asks the host now and then whether to go on, in loops that are not Lua's.
+#[derive(Debug, Default)]
+pub(crate) struct Patience {
+    steps: u32,
+}
+
+impl Patience {
+    /// Steps between two questions.
+    const STEPS: u32 = 10_000;
+
+    /// To be called for each value.
+    pub(crate) fn step(&mut self) -> mlua::Result<()> {
+        self.steps += 1;
+        if self.steps < Self::STEPS {
+            return Ok(());
+        }
+        self.steps = 0;
+        match with_host(|host| host.keep_running()) {
+            Some(Err(stop)) => Err(Raised::Stop(stop).into()),
+            Some(Ok(())) | None => Ok(()),
+        }
+    }
 }
 
 /// The host of the running script; `None` outside of a run.

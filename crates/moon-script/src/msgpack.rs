@@ -1,5 +1,6 @@
 //! `cmsgpack`: MessagePack, encoded and decoded as Redis does.
 
+use crate::host::Patience;
 use crate::raised::{bad_argument, error_here, error_plain};
 use crate::sandbox::{integer_argument, string_argument};
 use crate::state::Shared;
@@ -56,6 +57,7 @@ fn pack(lua: &Lua, bytes_max: usize, args: MultiValue) -> mlua::Result<mlua::Lua
     let mut encoder = Encoder {
         out: Vec::new(),
         bytes_max,
+        patience: Patience::default(),
     };
     for value in &args {
         encoder.value(value, 0)?;
@@ -66,10 +68,12 @@ fn pack(lua: &Lua, bytes_max: usize, args: MultiValue) -> mlua::Result<mlua::Lua
 struct Encoder {
     out: Vec<u8>,
     bytes_max: usize,
+    patience: Patience,
 }
 
 impl Encoder {
     fn value(&mut self, value: &Value, depth: usize) -> mlua::Result<()> {
+        self.patience.step()?;
         if self.out.len() > self.bytes_max {
             return Err(error_plain("not enough memory"));
         }

@@ -1,8 +1,9 @@
 //! From the value that a script returns to the reply of its client.
 
+use crate::host::Patience;
 use crate::number::to_i64;
 use crate::raised::error_plain;
-use mlua::{Table, Value};
+use mlua::{Lua, LuaString, Table, Value};
 use moon_resp::{Protocol, Reply};
 
 /// Tables inside one another that are written; deeper ones become an error.
@@ -17,13 +18,52 @@ pub(crate) struct ReplyWriter<'a, 'b> {
     chosen: Protocol,
     /// The position behind which nothing more is written.
     end: usize,
+    fields: &'a Fields,
+    patience: Patience,
+}
+
+/// The names of the fields that give a table a meaning, made once.
+#[derive(Debug)]
+pub(crate) struct Fields {
+    err: LuaString,
+    ok: LuaString,
+    double: LuaString,
+    map: LuaString,
+    set: LuaString,
+    big_number: LuaString,
+    verbatim_string: LuaString,
+}
+
+impl Fields {
+    pub(crate) fn new(lua: &Lua) -> mlua::Result<Fields> {
+        Ok(Fields {
+            err: lua.create_string("err")?,
+            ok: lua.create_string("ok")?,
+            double: lua.create_string("double")?,
+            map: lua.create_string("map")?,
+            set: lua.create_string("set")?,
+            big_number: lua.create_string("big_number")?,
+            verbatim_string: lua.create_string("verbatim_string")?,
+        })
+    }
 }
 
 impl<'a, 'b> ReplyWriter<'a, 'b> {
     /// Writes at most about `bytes_max`: a small table can hold itself many times over.
-    pub(crate) fn new(reply: &'a mut Reply<'b>, chosen: Protocol, bytes_max: usize) -> Self {
+    pub(crate) fn new(
+        reply: &'a mut Reply<'b>,
+        chosen: Protocol,
+        bytes_max: usize,
+        fields: &'a Fields,
+    ) -> Self {
         let end = reply.position().saturating_add(bytes_max);
-        ReplyWriter { reply, chosen, end }
+        ReplyWriter {
+            reply,
+            chosen,
+            end,
+            fields,
+            patience: Patience::default(),
+        }
     }
 
     /// Writes `value` as Redis does.
@@ -32,6 +72,7 @@ impl<'a, 'b> ReplyWriter<'a, 'b> {
     }
 
     fn value(&mut self, value: &Value, depth: usize) -> mlua::Result<()> {
+        self.patience.step()?;
         if self.reply.position() > self.end {
             return Err(error_plain("not enough memory"));
         }
@@ -55,15 +96,15 @@ impl<'a, 'b> ReplyWriter<'a, 'b> {
 
     /// Looks for the fields in the order of Redis.
     fn table(&mut self, table: &Table, depth: usize) -> mlua::Result<()> {
-        if let Value::String(text) = table.raw_get("err")? {
+        if let Value::String(text) = table.raw_get(&self.fields.err)? {
             self.reply.error_bytes(&text.as_bytes());
             return Ok(());
         }
-        if let Value::String(text) = table.raw_get("ok")? {
+        if let Value::String(text) = table.raw_get(&self.fields.ok)? {
             self.line(b'+', &text.as_bytes());
             return Ok(());
         }
-        match table.raw_get("double")? {
+        match table.raw_get(&self.fields.double)? {
             Value::Number(value) => {
                 self.reply.double(value);
                 return Ok(());
@@ -75,20 +116,20 @@ impl<'a, 'b> ReplyWriter<'a, 'b> {
             }
             _ => {}
         }
-        if let Value::Table(map) = table.raw_get("map")? {
+        if let Value::Table(map) = table.raw_get(&self.fields.map)? {
             return self.map(&map, depth);
         }
-        if let Value::Table(set) = table.raw_get("set")? {
+        if let Value::Table(set) = table.raw_get(&self.fields.set)? {
             return self.set(&set, depth);
         }
-        if let Value::String(digits) = table.raw_get("big_number")? {
+        if let Value::String(digits) = table.raw_get(&self.fields.big_number)? {
             match self.reply.protocol() {
                 Protocol::Resp3 => self.line(b'(', &digits.as_bytes()),
                 Protocol::Resp2 => self.reply.bulk(&one_line(&digits.as_bytes())),
             }
             return Ok(());
         }
-        if let Value::Table(verbatim) = table.raw_get("verbatim_string")?
+        if let Value::Table(verbatim) = table.raw_get(&self.fields.verbatim_string)?
             && let Value::String(format) = verbatim.raw_get("format")?
             && let Value::String(text) = verbatim.raw_get("string")?
         {

@@ -1,6 +1,7 @@
 //! Lua values to JSON.
 
 use super::{ARRAY_METATABLE, DEPTH_MAX, InvalidNumbers, JsonConfig};
+use crate::host::Patience;
 use crate::number::{format_general, to_i32};
 use crate::raised::{error_here, error_plain, lua_type};
 use mlua::{Lua, Table, Value};
@@ -17,6 +18,7 @@ pub(super) fn encode(
         config,
         out: Vec::new(),
         bytes_max,
+        patience: Patience::default(),
     };
     encoder.value(value, 0)?;
     Ok(encoder.out)
@@ -27,6 +29,7 @@ struct Encoder<'a> {
     config: &'a JsonConfig,
     out: Vec<u8>,
     bytes_max: usize,
+    patience: Patience,
 }
 
 impl Encoder<'_> {
@@ -36,6 +39,7 @@ impl Encoder<'_> {
     }
 
     fn value(&mut self, value: &Value, depth: usize) -> mlua::Result<()> {
+        self.patience.step()?;
         if self.out.len() > self.bytes_max {
             return Err(error_plain("not enough memory"));
         }

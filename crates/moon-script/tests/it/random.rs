@@ -123,7 +123,7 @@ fn random_bytes_get_one_reply() {
                 let args = [first.as_slice(), &second];
                 let mut out = Vec::new();
                 let mut reply = moon_resp::Reply::new(&mut out, Protocol::Resp2);
-                if let Err(error) = engine.run(&sha, [], args, &mut host, &mut reply) {
+                if let Err(error) = engine.run(&sha, [], args, &mut *host, &mut reply) {
                     reply.error_bytes(error.text());
                 }
                 let parsed = ReplyParser::new().parse(&out);
