@@ -2,8 +2,8 @@
 //! that the pages show a user is one that works.
 
 use crate::support::{binary, is_installed, is_other_server};
-use moon_commands::subcommands;
 use moon_commands::{CommandSpec, all};
+use moon_commands::{subcommands, syntax};
 use moon_harness::server::{free_port, run_to_exit};
 use moon_harness::{Client, Flavor, Server, ServerConfig};
 use std::collections::BTreeMap;
@@ -46,6 +46,7 @@ fn command_list() -> String {
         "# Commands\n\n\
          Generated from the command table, which is also what COMMAND, COMMAND DOCS and the \
          checks of every request read.\n\
+         Brackets stand around what may be left out, `<a | b>` is one of several. \
          *Words* is the number of words of a request, the command's name included; `2+` means two \
          or more. *Since* is the version of Redis that had it first. Options are those of Redis \
          7.2; what differs is in [differences.md](differences.md).\n",
@@ -55,13 +56,13 @@ fn command_list() -> String {
         write!(text, "\n## {group}\n\n").unwrap();
         text.push_str("| Command | Words | Since | What it does | Time |\n|---|---|---|---|---|\n");
         for spec in rows {
-            let name = spec.name.to_ascii_uppercase().replace('|', " ");
+            let usage = syntax::usage(spec.name).replace('|', "\\|");
             let plus = if spec.arity < 0 { "+" } else { "" };
             let words = spec.arity.unsigned_abs();
             let (since, summary, time) = (spec.since, spec.summary, spec.complexity);
             writeln!(
                 text,
-                "| {name} | {words}{plus} | {since} | {summary} | {time} |"
+                "| `{usage}` | {words}{plus} | {since} | {summary} | {time} |"
             )
             .unwrap();
         }

@@ -11,11 +11,13 @@
 
 mod support;
 
+mod client_memory;
 mod clients;
 mod deadlines;
 mod debug;
 mod disk;
 mod documents;
+mod expiry;
 mod memory;
 mod migrate;
 mod move_keys;
@@ -29,3 +31,4 @@ mod snapshots;
 mod startup;
 mod tools;
 mod transactions;
+mod types;

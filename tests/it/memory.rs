@@ -3,7 +3,9 @@
 //! Limits are set at run time, so that a server that restarts has none: what it recovered can be
 //! compared with what was there.
 
-use crate::support::{assert_survives_sigkill, is_other_server, run, start, state};
+use crate::support::{
+    assert_same_state, assert_survives_sigkill, is_other_server, run, start, state,
+};
 use moon_harness::{Client, FsyncPolicy, Reply, Server};
 use std::time::{Duration, Instant};
 
@@ -135,12 +137,142 @@ fn volatile_policies_leave_keys_without_a_deadline_alone() {
     }
 }
 
+/// Scenarios 146, 147, 153 and 154: under every policy and with values of every type, what was
+/// evicted does not come back, what was not is whole, and every key is the one or the other.
+#[test]
+fn keys_of_every_type_are_evicted_whole_and_for_good() {
+    const KEYS: usize = 16_000;
+    for (number, policy) in [
+        "allkeys-lru",
+        "allkeys-lfu",
+        "allkeys-random",
+        "volatile-lru",
+        "volatile-lfu",
+        "volatile-random",
+        "volatile-ttl",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let Some(mut server) = server([1, 2][number % 2]) else {
+            return;
+        };
+        let mut client = server.client().unwrap();
+        let limit = used(&mut client) + 16 * MIB;
+        set_limit(&mut client, policy, limit);
+        let word = |i: usize, n: usize| format!("{i}:{}", "w".repeat(60 + n));
+        let words = |i: usize| (0..10).map(|n| word(i, n)).collect::<Vec<_>>();
+        let make = |i: usize| -> String {
+            let all = words(i);
+            match i % 7 {
+                0 => format!("RPUSH k{i} {}", all.join(" ")),
+                1 => format!("SADD k{i} {}", all.join(" ")),
+                2 => format!("HSET k{i} {}", all.join(" ")),
+                3 => format!("ZADD k{i} 1 {} 2 {}", all[..5].concat(), all[5..].concat()),
+                4 => format!("XADD k{i} 1-0 f {}", all.concat()),
+                5 => format!("SETBIT k{i} 7000 1"),
+                _ => format!("SET k{i} {}", all.concat()),
+            }
+        };
+        let keys: Vec<usize> = (0..KEYS).collect();
+        for chunk in keys.chunks(100) {
+            // Deadlines in the same turn as the values, so that volatile policies find victims.
+            let lines: Vec<String> = chunk
+                .iter()
+                .flat_map(|i| {
+                    [
+                        make(*i),
+                        format!("PEXPIREAT k{i} {}", 4_102_444_800_000 + i),
+                    ]
+                })
+                .collect();
+            for reply in client.pipeline(&lines).unwrap() {
+                let limits = || {
+                    let mut client = server.client().unwrap();
+                    let keys = run(&server, "DBSIZE");
+                    let evicted = info(&mut client, "stats", "evicted_keys");
+                    let counted = counted(&mut client);
+                    format!("{policy}: {keys:?} keys, {evicted} evicted, {counted} of {limit}")
+                };
+                assert_eq!(reply.error(), None, "{}", limits());
+            }
+        }
+        set_limit(&mut client, policy, 0);
+        let left = run(&server, "DBSIZE").int().unwrap().cast_unsigned();
+        let evicted = info(&mut client, "stats", "evicted_keys");
+        assert_eq!(left + evicted, KEYS as u64, "{policy}");
+        assert!(evicted > 500 && left > 500, "{policy}: {evicted}, {left}");
+        let before = assert_survives_sigkill(&mut server);
+        assert_eq!(before.len() as u64, left, "{policy}");
+        // Each of them is as it was made: nothing was emptied to make room.
+        let fresh = start(1, FsyncPolicy::No);
+        let names = before
+            .keys()
+            .map(|key| String::from_utf8_lossy(&key.key)[1..].to_owned());
+        let numbers: Vec<usize> = names.map(|name| name.parse().unwrap()).collect();
+        let lines: Vec<String> = numbers
+            .iter()
+            .flat_map(|i| {
+                [
+                    make(*i),
+                    format!("PEXPIREAT k{i} {}", 4_102_444_800_000 + i),
+                ]
+            })
+            .collect();
+        fresh.client().unwrap().pipeline(&lines).unwrap();
+        assert_same_state(&state(&fresh), &before, policy);
+        let evicted_again = info(&mut server.client().unwrap(), "stats", "evicted_keys");
+        assert_eq!(evicted_again, 0, "{policy}: a restart evicts nothing");
+    }
+}
+
+/// Scenario 148: victims that are gone, or that may not go any more, are not looked for for ever.
+#[test]
+fn victims_that_are_gone_do_not_keep_a_server_busy() {
+    for policy in ["volatile-ttl", "volatile-lru", "volatile-random"] {
+        let Some(server) = server(2) else { return };
+        let mut client = server.client().unwrap();
+        fill(&mut client, "stays", 500, 1000, "");
+        fill(&mut client, "goes", 1000, 1000, " PX 10000000");
+        fill(&mut client, "kept", 1000, 1000, " PX 10000000");
+        fill(&mut client, "soon", 500, 1000, " PX 20");
+        let each = |name: &str, command: &str| -> Vec<String> {
+            (0..1000).map(|i| format!("{command} {name}:{i}")).collect()
+        };
+        client.pipeline(&each("goes", "DEL")).unwrap();
+        client.pipeline(&each("kept", "PERSIST")).unwrap();
+        eventually("what expires is gone", || {
+            run(&server, "DBSIZE").int() == Some(1500)
+        });
+        set_limit(&mut client, policy, 1);
+        let begun = Instant::now();
+        for i in 0..200 {
+            let refused = run(&server, &format!("SET new:{i} 1"));
+            assert_eq!(refused.error().as_deref(), Some(OOM), "{policy}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "{policy}");
+        // One that may go goes, and only that one.
+        set_limit(&mut client, policy, 0);
+        assert!(run(&server, "SET victim 1 PX 10000000").is_ok());
+        set_limit(&mut client, policy, 1);
+        eventually("the victim is gone", || {
+            drop(run(&server, "SET new 1"));
+            run(&server, "EXISTS victim").int() == Some(0)
+        });
+        assert_eq!(run(&server, "DBSIZE").int(), Some(1500), "{policy}");
+    }
+}
+
 #[test]
 fn without_room_only_what_needs_memory_is_refused() {
     for (shards, policy) in [(1, "noeviction"), (2, "volatile-ttl")] {
         let Some(server) = server(shards) else { return };
         let mut client = server.client().unwrap();
         fill(&mut client, "key", 1000, 1000, "");
+        for group in ["g", "i"] {
+            let create = format!("XGROUP CREATE s {group} $ MKSTREAM");
+            assert!(client.run(&create).unwrap().is_ok());
+        }
         set_limit(&mut client, policy, 1);
         for refused in [
             "SET a 1",
@@ -158,6 +290,20 @@ fn without_room_only_what_needs_memory_is_refused() {
         assert_eq!(client.run("DEL key:1 key:2").unwrap(), Reply::Int(2));
         assert!(client.run("RENAME key:3 key:4").unwrap().is_ok());
         assert_eq!(client.run("PERSIST key:4").unwrap(), Reply::Int(0));
+
+        // What a request may do, its subcommand says.
+        for refused in ["XGROUP CREATE s h $", "XGROUP CREATECONSUMER s g d"] {
+            let reply = client.run(refused).unwrap();
+            assert_eq!(reply.error().as_deref(), Some(OOM), "{refused}");
+        }
+        for admitted in ["XGROUP DELCONSUMER s g c", "XGROUP DESTROY s g"] {
+            assert_eq!(
+                client.run(admitted).unwrap(),
+                Reply::Int(1 - i64::from(admitted.contains("DEL"))),
+                "{admitted}"
+            );
+        }
+        assert!(client.run("XGROUP SETID s i 0").unwrap().is_ok());
 
         assert!(client.run("MULTI").unwrap().is_ok());
         assert_eq!(

@@ -3,7 +3,7 @@
 use crate::context::Cx;
 use crate::error::CommandError;
 use moon_resp::{Args, Reply};
-use moon_store::{Hash, Key, List, Set, Stream, Value, ZSet};
+use moon_store::{Change, Hash, Key, List, Set, Stream, Value, ZSet};
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
 use std::collections::HashSet;
@@ -95,21 +95,61 @@ pub(crate) fn write<'c, T: Collection>(
     }
 }
 
+/// Runs `fill` on the collection at `key`, or on one that `create` makes if there is no such key
+/// and `wrap` makes a value of. `None` if there is none and none was made. The effect is the
+/// caller's to tell.
+#[inline]
+pub(crate) fn grow<T: Collection, R>(
+    cx: &mut Cx<'_>,
+    key: Key<'_>,
+    wrap: fn(T) -> Value,
+    create: impl FnOnce() -> Option<T>,
+    fill: impl FnOnce(&mut T) -> R,
+) -> Result<Option<R>, CommandError> {
+    cx.update(key, |found, _| match (found.map(T::of_mut), create) {
+        (Some(Some(collection)), _) => (Change::Keep, Ok(Some(fill(collection)))),
+        (Some(None), _) => (Change::Keep, Err(CommandError::WrongType)),
+        (None, create) => match create() {
+            None => (Change::Keep, Ok(None)),
+            Some(mut collection) => {
+                let result = fill(&mut collection);
+                let value = wrap(collection);
+                (Change::Store(value, None), Ok(Some(result)))
+            }
+        },
+    })
+}
+
 /// Runs `remove` on the collection at `key`, and removes the key if that leaves it empty. `None`
-/// if there is no such collection.
+/// if there is no such collection. The effect is the caller's to tell.
+#[inline]
 pub(crate) fn shrink<T: Collection, R>(
     cx: &mut Cx<'_>,
     key: Key<'_>,
     remove: impl FnOnce(&mut T) -> R,
 ) -> Result<Option<R>, CommandError> {
-    let Some(collection) = write::<T>(cx, key)? else {
-        return Ok(None);
-    };
-    let result = remove(collection);
-    if collection.is_empty() {
-        cx.remove(key);
-    }
-    Ok(Some(result))
+    shrink_with_reply(cx, key, |collection, _| remove(collection))
+}
+
+/// As [`shrink`]; `remove` may write the reply.
+#[inline]
+pub(crate) fn shrink_with_reply<'a, T: Collection, R>(
+    cx: &mut Cx<'a>,
+    key: Key<'_>,
+    remove: impl FnOnce(&mut T, &mut Reply<'a>) -> R,
+) -> Result<Option<R>, CommandError> {
+    cx.update(key, |found, reply| match found.map(T::of_mut) {
+        None => (Change::Keep, Ok(None)),
+        Some(None) => (Change::Keep, Err(CommandError::WrongType)),
+        Some(Some(collection)) => {
+            let result = remove(collection, reply);
+            let becomes = match collection.is_empty() {
+                true => Change::Remove,
+                false => Change::Keep,
+            };
+            (becomes, Ok(Some(result)))
+        }
+    })
 }
 
 /// Makes the result of a command, which has `len` elements, the value of a key, whatever that

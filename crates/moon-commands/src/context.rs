@@ -7,7 +7,8 @@ use crate::shard_set::ShardSet;
 use moon_core::{Lsn, ShardCount, UnixMs};
 use moon_resp::{Args, Reply};
 use moon_store::{
-    AccessClock, AccessRule, DbIndex, Deadline, EvictionPolicy, Key, PackLimits, ShardData, Value,
+    AccessClock, AccessRule, Change, DbIndex, Deadline, EvictionPolicy, Key, NodeLimit, PackLimits,
+    ShardData, Value,
 };
 use rand::rngs::SmallRng;
 
@@ -22,6 +23,8 @@ pub struct Limits {
     pub hash_max_listpack_value: usize,
     /// `list-max-listpack-size`: entries if positive, -1 to -5 for 4 to 64 KiB.
     pub list_max_listpack_size: i64,
+    /// `list-compress-depth`: nodes at each end of a list that are not compressed, 0 for all.
+    pub list_compress_depth: usize,
     /// `set-max-intset-entries`.
     pub set_max_intset_entries: usize,
     /// `set-max-listpack-entries`.
@@ -62,6 +65,13 @@ impl Limits {
         }
     }
 
+    /// How large the nodes of lists get, and which are compressed.
+    #[must_use]
+    pub fn list_nodes(&self) -> NodeLimit {
+        NodeLimit::from_setting(self.list_max_listpack_size)
+            .with_compress_depth(self.list_compress_depth)
+    }
+
     /// How uses of keys are remembered at `now`.
     #[must_use]
     pub fn access_rule(&self, now: UnixMs) -> AccessRule {
@@ -85,6 +95,7 @@ impl Default for Limits {
             hash_max_listpack_entries: 128,
             hash_max_listpack_value: 64,
             list_max_listpack_size: -2,
+            list_compress_depth: 0,
             set_max_intset_entries: 512,
             set_max_listpack_entries: 128,
             set_max_listpack_value: 64,
@@ -267,6 +278,46 @@ impl<'a> Cx<'a> {
         let deadline = self.live(db, key)?;
         let value = self.shard(key).db(db).get_mut(key)?;
         Some((value, deadline))
+    }
+
+    /// Looks at a key, present or not, as a command does that may change it, and says what becomes
+    /// of it, with one probe of the table. `change` may also change the value in place, and write
+    /// the reply. The effect is the caller's to tell.
+    #[inline]
+    pub(crate) fn update<R>(
+        &mut self,
+        key: Key<'_>,
+        change: impl FnOnce(Option<&mut Value>, &mut Reply<'a>) -> (Change, R),
+    ) -> R {
+        let (db, now, reply) = (self.db, self.now, &mut self.reply);
+        let shard = self.shards.of_key(key.bytes);
+        self.depends_on = self.depends_on.max(shard.dirty.dependency(db, key.hash));
+        let done = shard.db(db).update(key, |found, deadline| match found {
+            Some(value) if has_expired(value, deadline, now) => (Change::Keep, Err(change)),
+            found => {
+                let (becomes, result) = change(found, reply);
+                (becomes, Ok(result))
+            }
+        });
+        match done {
+            Ok(result) => result,
+            Err(change) => self.update_expired(key, change),
+        }
+    }
+
+    /// As [`Cx::update`], for a key past its deadline: it is removed first.
+    #[cold]
+    fn update_expired<R>(
+        &mut self,
+        key: Key<'_>,
+        change: impl FnOnce(Option<&mut Value>, &mut Reply<'a>) -> (Change, R),
+    ) -> R {
+        let db = self.db;
+        let gone = self.live(db, key);
+        debug_assert!(gone.is_none(), "a key past its deadline is removed");
+        let reply = &mut self.reply;
+        let shard = self.shards.of_key(key.bytes);
+        shard.db(db).update(key, |found, _| change(found, reply))
     }
 
     /// The deadline of a key for a command that may change it, after removing the key if that has

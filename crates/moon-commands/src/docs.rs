@@ -4,7 +4,7 @@ use crate::command_keys::{KeyPlace, KeySpec, flags_in_request, key_specs};
 use crate::error::CommandError;
 use crate::glob::{self, Case};
 use crate::spec::{CommandSpec, Flags, Keys};
-use crate::{subcommands, table};
+use crate::{subcommands, syntax, table};
 use moon_resp::{Args, Reply};
 
 /// Runs COMMAND; `args` is the whole request.
@@ -246,7 +246,8 @@ fn write_doc(reply: &mut Reply<'_>, spec: &CommandSpec) {
     let subcommands = subcommands::of(spec.name);
     let deprecated = deprecation(spec.name);
     reply.bulk(spec.name.as_bytes());
-    let pairs = 4 + usize::from(!subcommands.is_empty());
+    let arguments = syntax::of(spec.name);
+    let pairs = 4 + usize::from(!subcommands.is_empty()) + usize::from(!arguments.is_empty());
     reply.map(pairs + if deprecated.is_some() { 3 } else { 0 });
     for (name, text) in [
         ("summary", spec.summary),
@@ -265,6 +266,10 @@ fn write_doc(reply: &mut Reply<'_>, spec: &CommandSpec) {
         reply.bulk(since.as_bytes());
         reply.bulk(b"replaced_by");
         reply.bulk(instead.as_bytes());
+    }
+    if !arguments.is_empty() {
+        reply.bulk(b"arguments");
+        syntax::write_arguments(reply, arguments);
     }
     if !subcommands.is_empty() {
         reply.bulk(b"subcommands");

@@ -8,10 +8,12 @@
 //!   know the registers.
 //! * [`estimate`]: from an element to a register, from the registers to a number.
 //! * [`debug`]: PFDEBUG, which shows the inside.
+//! * [`self_test`]: the checks of PFSELFTEST.
 
 mod debug;
 mod dense;
 mod estimate;
+mod self_test;
 mod sketch;
 mod sparse;
 
@@ -42,6 +44,9 @@ commands! { "hyperloglog":
     "pfdebug" 3 [WRITE DENYOOM ADMIN] SECOND_ARGUMENT, Keys, debug::pfdebug,
         "write hyperloglog admin dangerous slow", "2.8.9", "O(1)",
         "Shows the inside of a HyperLogLog.";
+    "pfselftest" 1 [ADMIN] Keys::None, None, self_test::pfselftest,
+        "hyperloglog admin dangerous slow", "2.8.9", "O(1), about a tenth of a second.",
+        "Checks the registers of HyperLogLogs and the estimates made from them.";
 }
 
 impl From<Corrupted> for CommandError {

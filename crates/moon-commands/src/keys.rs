@@ -5,7 +5,7 @@
 //! * [`relocate`]: RENAME, RENAMENX, COPY, MOVE.
 
 mod deadline;
-mod presence;
+pub(crate) mod presence;
 mod relocate;
 
 use crate::spec::{ALL_KEYS, FIRST_KEY, Keys, commands};
@@ -15,13 +15,6 @@ const TWO_KEYS: Keys = Keys::Range {
     last: 2,
     step: 1,
 };
-/// OBJECT ENCODING key.
-const SUBCOMMAND_KEY: Keys = Keys::Range {
-    first: 2,
-    last: 2,
-    step: 1,
-};
-
 commands! { "generic":
     "del" -2 [WRITE FREES_MEMORY] ALL_KEYS, Keys, presence::del,
         "keyspace write slow", "1.0.0", "O(N) where N is the number of keys.",
@@ -37,8 +30,6 @@ commands! { "generic":
         "Returns how many of the given keys exist after updating the time they were last accessed.";
     "type" 2 [READONLY FAST] FIRST_KEY, Keys, presence::type_of,
         "keyspace read fast", "1.0.0", "O(1)", "Determines the type of value stored at a key.";
-    "object" -2 [READONLY] SUBCOMMAND_KEY, Keys, presence::object,
-        "keyspace read slow", "2.2.3", "O(1)", "Shows how the value of a key is kept.";
     "expire" -3 [WRITE FAST] FIRST_KEY, Keys, deadline::expire,
         "keyspace write fast", "1.0.0", "O(1)", "Sets the expiration time of a key in seconds.";
     "pexpire" -3 [WRITE FAST] FIRST_KEY, Keys, deadline::pexpire,

@@ -10,7 +10,7 @@
 //! * [`error`]: [`CommandError`] and the texts that clients see.
 //! * [`parse`]: numbers and options out of arguments; [`long_double`], [`glob`].
 //! * [`server_commands`], [`subcommands`]: rows of what the server runs itself.
-//! * [`docs`]: what COMMAND answers.
+//! * [`docs`]: what COMMAND answers; [`syntax`]: the arguments of every command.
 //! * the commands, one module per family: [`strings`], [`keys`], [`keyspace`] with [`scan`],
 //!   [`hashes`], [`lists`], [`sets`], [`zsets`], [`streams`], [`dump`], `memory`.
 //! * [`debug`]: what DEBUG does with data.
@@ -54,6 +54,7 @@ pub mod spec;
 pub mod streams;
 pub mod strings;
 pub mod subcommands;
+pub mod syntax;
 pub mod table;
 #[cfg(test)]
 mod testing;

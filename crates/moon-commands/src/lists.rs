@@ -7,7 +7,7 @@
 mod middle;
 mod moves;
 
-use crate::collection::{pop_count, read, shrink, write};
+use crate::collection::{grow, pop_count, read, shrink_with_reply};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
 use crate::parse::integer;
@@ -15,6 +15,7 @@ use crate::parse::wrong_arity;
 use crate::spec::{FIRST_KEY, Keys, NUMKEYS, commands};
 use moon_resp::{Args, Reply};
 use moon_store::{End, Key, List, NodeLimit, Value};
+use std::ops::ControlFlow;
 
 const SOURCE_DESTINATION: Keys = Keys::Range {
     first: 1,
@@ -77,7 +78,11 @@ commands! { "list":
 }
 
 fn node_limit(cx: &Cx<'_>) -> NodeLimit {
-    NodeLimit::from_setting(cx.limits.list_max_listpack_size)
+    cx.limits.list_nodes()
+}
+
+fn value_of(list: List) -> Value {
+    Value::List(Box::new(list))
 }
 
 /// What a push does when there is no list.
@@ -90,27 +95,17 @@ enum Missing {
 fn push(cx: &mut Cx<'_>, args: Args<'_>, end: End, missing: Missing) -> CommandResult {
     let key = Key::new(args.at(1));
     let limit = node_limit(cx);
-    let fill = |list: &mut List| {
+    let create = || (missing == Missing::Create).then(List::default);
+    let pushed = grow(cx, key, value_of, create, |list| {
         for element in args.from(2).iter() {
             list.push(end, element, limit);
         }
         list.len()
-    };
-    let len = match write::<List>(cx, key)? {
-        Some(list) => fill(list),
-        None if missing == Missing::Leave => {
-            cx.reply.count(0);
-            return Ok(());
-        }
-        None => {
-            let mut list = List::default();
-            let len = fill(&mut list);
-            cx.store(key, Value::List(Box::new(list)), None);
-            len
-        }
-    };
-    cx.changed_as_sent(&[key], args);
-    cx.reply.count(len);
+    })?;
+    if pushed.is_some() {
+        cx.changed_as_sent(&[key], args);
+    }
+    cx.reply.count(pushed.unwrap_or(0));
     Ok(())
 }
 
@@ -130,29 +125,26 @@ fn rpushx(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     push(cx, args, End::Right, Missing::Leave)
 }
 
-/// Takes at most `count` elements from an end of the list at `key`, and the key with the last one:
-/// their number, and their replies one after the other. `None` if there is no list. The effect is
-/// the caller's to tell.
+/// Takes at most `count` elements from an end of the list at `key`, and the key with the last one,
+/// and writes them behind the `head` of the reply, which gets to know how many they are. Returns
+/// how many; `None`, and nothing is written, if there is no list. The effect is the caller's to
+/// tell.
 fn take(
     cx: &mut Cx<'_>,
     key: Key<'_>,
     end: End,
     count: usize,
-) -> Result<Option<(usize, Vec<u8>)>, CommandError> {
+    head: impl FnOnce(&mut Reply<'_>, usize),
+) -> Result<Option<usize>, CommandError> {
     let limit = node_limit(cx);
-    let mut encoded = Vec::new();
-    let mut elements = Reply::new(&mut encoded, cx.reply.protocol());
-    let taken = shrink(cx, key, |list: &mut List| {
+    shrink_with_reply(cx, key, |list: &mut List, reply| {
         let taking = count.min(list.len());
+        head(reply, taking);
         for _ in 0..taking {
-            if let Some(element) = list.peek(end) {
-                elements.bulk(element);
-            }
-            list.drop(end, limit);
+            list.pop(end, limit, |element| reply.bulk(element));
         }
         taking
-    })?;
-    Ok(taken.map(|taken| (taken, encoded)))
+    })
 }
 
 fn pop(cx: &mut Cx<'_>, args: Args<'_>, end: End, name: &str) -> CommandResult {
@@ -161,18 +153,16 @@ fn pop(cx: &mut Cx<'_>, args: Args<'_>, end: End, name: &str) -> CommandResult {
     }
     let count = pop_count(args, 2)?;
     let key = Key::new(args.at(1));
-    match (take(cx, key, end, count.unwrap_or(1))?, count) {
+    let head = |reply: &mut Reply<'_>, taking| {
+        if count.is_some() {
+            reply.array(taking);
+        }
+    };
+    match (take(cx, key, end, count.unwrap_or(1), head)?, count) {
         (None, None) => cx.reply.null(),
         (None, Some(_)) => cx.reply.null_array(),
-        (Some((taken, elements)), count) => {
-            if count.is_some() {
-                cx.reply.array(taken);
-            }
-            cx.reply.raw(&elements);
-            if taken > 0 {
-                cx.changed_as_sent(&[key], args);
-            }
-        }
+        (Some(0), _) => {}
+        (Some(_), _) => cx.changed_as_sent(&[key], args),
     }
     Ok(())
 }
@@ -219,9 +209,10 @@ fn lrange(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     };
     let (start, count) = part(start, stop, list.len());
     reply.array(count);
-    for element in list.range(start, count) {
+    list.visit(start..start + count, End::Left, |_, element| {
         reply.bulk(element);
-    }
+        ControlFlow::Continue(())
+    });
     Ok(())
 }
 
@@ -233,7 +224,7 @@ fn lindex(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     };
     let at = position(integer(args.at(2))?, list.len());
     match at.and_then(|at| list.get(at)) {
-        Some(element) => reply.bulk(element),
+        Some(element) => reply.bulk(&element),
         None => reply.null(),
     }
     Ok(())

@@ -5,6 +5,7 @@
 use crate::parse;
 use crate::replay::ReplayError;
 use crate::spec::{CommandSpec, Run, Scope};
+use crate::subcommands;
 use crate::table::lookup;
 use moon_core::{ShardCount, ShardId};
 use moon_resp::{Args, Parsed, RequestLimits, RequestParser, Span};
@@ -118,8 +119,8 @@ pub(crate) fn replayable(
     args: Args<'_>,
     offset: usize,
 ) -> Result<&'static CommandSpec, ReplayError> {
-    let spec = match lookup(args.at(0)) {
-        Some((_, spec)) if matches!(spec.run, Run::Data(_)) && spec.is_write() => spec,
+    let spec = match lookup(args.at(0)).map(|(_, spec)| subcommands::row_of(spec, args)) {
+        Some(spec) if matches!(spec.run, Run::Data(_)) && spec.is_write() => spec,
         _ => {
             let name = name_of(args);
             return Err(ReplayError::UnknownCommand { name, offset });

@@ -12,9 +12,9 @@ use crate::parse::{integer, is, next_option};
 use crate::spec::{Keys, commands};
 use moon_core::UnixMs;
 use moon_resp::{Args, Reply};
-use moon_store::{End, IntText, Key, List, Member, NodeLimit, Value};
+use moon_store::{End, IntText, Key, List, Member, Value};
 use std::cmp::Ordering;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 const SOURCE_AND_STORE: Keys = Keys::FirstAndFound(stored_key);
 const SOURCE_AND_PATTERNS: Keys = Keys::FirstAndFound(|_, _| {});
@@ -185,18 +185,18 @@ fn load(
         Value::List(list) => {
             let part = options.part(list.len());
             if options.is_unsorted() {
-                let (start, len) = (options.first_of(&part, list.len()), part.len());
-                if options.descending {
-                    let mut range: Vec<&[u8]> = list.range(start, len).collect();
-                    range.reverse();
-                    range.iter().for_each(|element| elements.push(element));
-                } else {
-                    let range = list.range(start, len);
-                    range.for_each(|element| elements.push(element));
-                }
+                let start = options.first_of(&part, list.len());
+                let from = match options.descending {
+                    true => End::Right,
+                    false => End::Left,
+                };
+                list.visit(start..start + part.len(), from, |_, element| {
+                    elements.push(element);
+                    ControlFlow::Continue(())
+                });
                 return Ok(0..elements.len());
             }
-            list.iter().for_each(|element| elements.push(element));
+            list.for_each(|element| elements.push(element));
             Ok(part)
         }
         Value::Set(set) => {
@@ -382,7 +382,7 @@ fn store(
     }
     let was_there = cx.live(cx.db, key).is_some();
     if !parts.is_empty() {
-        let limit = NodeLimit::from_setting(cx.limits.list_max_listpack_size);
+        let limit = cx.limits.list_nodes();
         let mut list = List::default();
         for part in &parts {
             list.push(End::Right, part, limit);

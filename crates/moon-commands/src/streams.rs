@@ -1,8 +1,10 @@
 //! Commands on streams.
 //!
 //! * [`ids`] reads ids and ranges of ids out of arguments.
-//! * [`add`] has XADD, XTRIM, XSETID.
+//! * [`add`] has XADD, XSETID.
+//! * [`trim`] has XTRIM.
 //! * [`delete`] has XDEL, XDELEX, XACKDEL.
+//! * [`references`]: what becomes of what groups refer to.
 //! * [`read`] has XLEN, XRANGE, XREVRANGE, XREAD.
 //! * [`read_group`] has XREADGROUP.
 //! * [`groups`] has XGROUP.
@@ -17,12 +19,14 @@ mod add;
 mod claim;
 mod delete;
 mod effects;
-mod groups;
+pub(crate) mod groups;
 mod ids;
-mod info;
+pub(crate) mod info;
 mod pending;
 mod read;
 mod read_group;
+mod references;
+mod trim;
 
 use crate::context::Cx;
 use crate::error::CommandError;
@@ -34,19 +38,12 @@ use moon_resp::{Args, Reply};
 use moon_store::StreamId;
 use moon_store::stream::{BlockLimits, Entry};
 
-/// A key behind a subcommand.
-const SUBCOMMAND_KEY: Keys = Keys::Range {
-    first: 2,
-    last: 2,
-    step: 1,
-};
-
 commands! { "stream":
     "xadd" -5 [WRITE DENYOOM FAST] FIRST_KEY, Keys, add::xadd,
         "write stream fast", "5.0.0",
         "O(1) when adding a new entry, O(N) when trimming where N is the number of entries removed.",
         "Appends a new message to a stream. Creates the key if it doesn't exist.";
-    "xtrim" -4 [WRITE FREES_MEMORY] FIRST_KEY, Keys, add::xtrim,
+    "xtrim" -4 [WRITE FREES_MEMORY] FIRST_KEY, Keys, trim::xtrim,
         "write stream slow", "5.0.0", "O(N), with N being the number of removed entries.",
         "Deletes messages from the beginning of a stream.";
     "xsetid" -3 [WRITE DENYOOM FAST] FIRST_KEY, Keys, add::xsetid,
@@ -94,12 +91,6 @@ commands! { "stream":
     "xautoclaim" -6 [WRITE FAST] FIRST_KEY, Keys, claim::xautoclaim,
         "write stream fast", "6.2.0", "O(N) with N being COUNT.",
         "Changes, or acquires, ownership of messages that wait for long in a consumer group.";
-    "xgroup" -2 [WRITE DENYOOM] SUBCOMMAND_KEY, Keys, groups::xgroup,
-        "write stream slow", "5.0.0", "Depends on subcommand.",
-        "A container for consumer groups commands.";
-    "xinfo" -2 [READONLY] SUBCOMMAND_KEY, Keys, info::xinfo,
-        "read stream slow", "5.0.0", "Depends on subcommand.",
-        "A container for stream introspection commands.";
 }
 
 fn block_limits(cx: &Cx<'_>) -> BlockLimits {

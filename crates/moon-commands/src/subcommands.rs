@@ -1,7 +1,13 @@
 //! Subcommands: a row each, and the look-up that refuses what is not one.
+//!
+//! A container, such as XGROUP, is run by none but its subcommands, and says nothing of them: what a
+//! request is and may do stands in the row of its subcommand, which [`row_of`] finds.
 
 use crate::error::CommandError;
+use crate::keys::presence;
 use crate::spec::{CommandSpec, Flags, Keys, Run, Scope};
+use crate::streams::{groups, info};
+use crate::syntax;
 use moon_resp::{Args, Reply};
 
 /// What all rows share; each names the rest. Names are `container|subcommand`.
@@ -59,6 +65,36 @@ const MEMORY: CommandSpec = CommandSpec {
     since: "4.0.0",
     ..SUBCOMMAND
 };
+
+const CONTAINER: CommandSpec = CommandSpec {
+    arity: -2,
+    flags: Flags::empty(),
+    complexity: "That of the subcommand.",
+    ..SUBCOMMAND
+};
+
+/// The containers all of whose subcommands run against data.
+pub(crate) static CONTAINERS: &[CommandSpec] = &[
+    CommandSpec {
+        name: "object",
+        group: "generic",
+        since: "2.2.3",
+        summary: "Holds the subcommands on how values are kept.",
+        ..CONTAINER
+    },
+    CommandSpec {
+        name: "xgroup",
+        group: "stream",
+        summary: "Holds the subcommands on groups of consumers.",
+        ..CONTAINER
+    },
+    CommandSpec {
+        name: "xinfo",
+        group: "stream",
+        summary: "Holds the subcommands that describe streams.",
+        ..CONTAINER
+    },
+];
 
 static CLIENT_SUBCOMMANDS: &[CommandSpec] = &[
     CommandSpec {
@@ -230,17 +266,20 @@ static CONFIG_SUBCOMMANDS: &[CommandSpec] = &[
 static OBJECT_SUBCOMMANDS: &[CommandSpec] = &[
     CommandSpec {
         name: "object|encoding",
+        run: Run::Data(presence::object_encoding),
         summary: "Names the internal form of a value.",
         ..OBJECT
     },
     CommandSpec {
         name: "object|freq",
+        run: Run::Data(presence::object_freq),
         since: "4.0.0",
         summary: "Answers how often a key is used, on a logarithmic scale.",
         ..OBJECT
     },
     CommandSpec {
         name: "object|help",
+        run: Run::Data(presence::object_help),
         arity: 2,
         flags: SUBCOMMAND.flags,
         keys: Keys::None,
@@ -252,11 +291,13 @@ static OBJECT_SUBCOMMANDS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "object|idletime",
+        run: Run::Data(presence::object_idletime),
         summary: "Answers for how many seconds a key was not used.",
         ..OBJECT
     },
     CommandSpec {
         name: "object|refcount",
+        run: Run::Data(presence::object_refcount),
         summary: "Answers how many references there are to a value.",
         ..OBJECT
     },
@@ -286,6 +327,7 @@ const STREAM_HELP: CommandSpec = CommandSpec {
 static XGROUP_SUBCOMMANDS: &[CommandSpec] = &[
     CommandSpec {
         name: "xgroup|create",
+        run: Run::Data(groups::create),
         arity: -5,
         flags: XGROUP.flags.union(Flags::DENYOOM),
         summary: "Creates a group of consumers.",
@@ -293,6 +335,7 @@ static XGROUP_SUBCOMMANDS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "xgroup|createconsumer",
+        run: Run::Data(groups::create_consumer),
         arity: 5,
         flags: XGROUP.flags.union(Flags::DENYOOM),
         since: "6.2.0",
@@ -301,6 +344,8 @@ static XGROUP_SUBCOMMANDS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "xgroup|delconsumer",
+        run: Run::Data(groups::delete_consumer),
+        flags: XGROUP.flags.union(Flags::FREES_MEMORY),
         arity: 5,
         complexity: "O(N) for N pending entries of the consumer.",
         summary: "Deletes a consumer with its pending entries.",
@@ -308,6 +353,8 @@ static XGROUP_SUBCOMMANDS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "xgroup|destroy",
+        run: Run::Data(groups::destroy),
+        flags: XGROUP.flags.union(Flags::FREES_MEMORY),
         arity: 4,
         complexity: "O(N) for N pending entries of the group.",
         summary: "Deletes a group.",
@@ -315,10 +362,12 @@ static XGROUP_SUBCOMMANDS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "xgroup|help",
+        run: Run::Data(groups::help),
         ..STREAM_HELP
     },
     CommandSpec {
         name: "xgroup|setid",
+        run: Run::Data(groups::set_id),
         arity: -5,
         summary: "Says which entry a group has delivered last.",
         ..XGROUP
@@ -328,6 +377,7 @@ static XGROUP_SUBCOMMANDS: &[CommandSpec] = &[
 static XINFO_SUBCOMMANDS: &[CommandSpec] = &[
     CommandSpec {
         name: "xinfo|consumers",
+        run: Run::Data(info::consumers),
         arity: 4,
         complexity: "O(N) for N consumers.",
         summary: "Describes the consumers of a group.",
@@ -335,6 +385,7 @@ static XINFO_SUBCOMMANDS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "xinfo|groups",
+        run: Run::Data(info::groups),
         arity: 3,
         complexity: "O(N) for N groups.",
         summary: "Describes the groups of a stream.",
@@ -342,10 +393,12 @@ static XINFO_SUBCOMMANDS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "xinfo|help",
+        run: Run::Data(info::help),
         ..STREAM_HELP
     },
     CommandSpec {
         name: "xinfo|stream",
+        run: Run::Data(info::stream_info),
         arity: -3,
         complexity: "O(N) for N entries, groups and consumers described.",
         summary: "Describes a stream.",
@@ -428,6 +481,20 @@ pub fn lookup(container: &str, name: &[u8]) -> Option<&'static CommandSpec> {
         .find(|spec| own_name(spec).as_bytes().eq_ignore_ascii_case(name))
 }
 
+/// The row that says what a request to `spec` is and may do: that of its subcommand, where there is
+/// one of that name, else `spec`.
+#[inline]
+#[must_use]
+pub fn row_of(spec: &'static CommandSpec, args: Args<'_>) -> &'static CommandSpec {
+    if matches!(spec.run, Run::Data(_)) {
+        // No container runs against data, and most requests end here.
+        return spec;
+    }
+    args.get(1)
+        .and_then(|name| lookup(spec.name, name))
+        .unwrap_or(spec)
+}
+
 /// The subcommand that `args`, a whole request to `container`, asks for; its arity fits.
 ///
 /// # Errors
@@ -458,7 +525,9 @@ pub fn help_reply(reply: &mut Reply<'_>, container: &str) {
         "{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
     ));
     for spec in subcommands {
-        reply.simple(&own_name(spec).to_ascii_uppercase());
+        let usage = syntax::usage(spec.name);
+        let behind_container = usage.get(container.len() + 1..);
+        reply.simple(behind_container.unwrap_or(&usage));
         reply.simple(&format!("    {}", spec.summary));
     }
 }

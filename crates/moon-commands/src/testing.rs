@@ -42,6 +42,7 @@ impl Session {
         let args = OwnedArgs::new(command.split(' '));
         let name = args.as_args().at(0);
         let (_, spec) = lookup(name).expect("the command is in the table");
+        let spec = crate::subcommands::row_of(spec, args.as_args());
         let mut out = Vec::new();
         assert!(spec.accepts(args.as_args().len()), "{command}: arity");
         let mut cx = Cx {

@@ -16,6 +16,8 @@
 //! * [`model`]: the keyspace a test expects.
 //! * [`op`]: operations: how they are sent, what they do to the model, what they answer.
 //! * [`typed`]: operations on sorted sets, streams and bitmaps.
+//! * [`fields`]: operations on fields of hashes that have deadlines.
+//! * [`sketches`]: operations on HyperLogLogs.
 //! * [`workload`]: seeded generators of operations.
 //! * [`load`]: the threads that drive a server and keep the ledger.
 //! * [`rewriter`]: a client that rewrites the log meanwhile.
@@ -24,6 +26,7 @@
 //! * [`shared`]: the same for one history that all connections write to.
 
 pub mod client;
+pub mod fields;
 pub mod load;
 pub mod model;
 pub mod op;
@@ -31,6 +34,7 @@ pub mod reply;
 pub mod rewriter;
 pub mod server;
 pub mod shared;
+pub mod sketches;
 pub mod snapshot;
 pub mod typed;
 pub mod verify;

@@ -113,6 +113,21 @@ impl Writer {
     }
 }
 
+/// Waits until every deadline that came during a run has passed, so that nothing about what they
+/// took is uncertain any more.
+pub fn wait_for_deadlines(writers: &[Writer]) {
+    let of = |writer: &Writer| writer.generator.last_deadline_ms();
+    let last = writers.iter().map(of).max().unwrap_or_default();
+    while unix_ms() <= last {
+        std::thread::sleep(Duration::from_millis(last + 1 - unix_ms().min(last)));
+    }
+}
+
+fn unix_ms() -> u64 {
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// What the readers of one load saw.
 #[derive(Debug, Default)]
 pub struct Seen {
@@ -276,6 +291,7 @@ fn write_until_gone(address: SocketAddr, writer: &mut Writer, shared: &Shared) -
             out.clear();
             let depth = writer.generator.below(DEPTH_MAX) + 1;
             let now = Instant::now();
+            writer.generator.set_time(unix_ms());
             while writer.tail.len() < depth as usize {
                 let op = writer.generator.next_op();
                 shapes.push_back(encoder.encode(&op, &mut out));

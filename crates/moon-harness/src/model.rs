@@ -1,5 +1,6 @@
 //! The keyspace a test expects: a slow, obvious model of the few types that workloads use.
 
+use crate::sketches::Sketch;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
@@ -63,6 +64,8 @@ pub enum Value {
     Scores(BTreeMap<Vec<u8>, i64>),
     /// A stream.
     Stream(Stream),
+    /// A HyperLogLog.
+    Sketch(Sketch),
 }
 
 /// A stream whose ids are `n-0`, each entry with one field.
@@ -104,6 +107,7 @@ impl Value {
             Value::Set(members) => members.len() as u64,
             Value::Scores(scores) => scores.len() as u64,
             Value::Stream(stream) => stream.last,
+            Value::Sketch(sketch) => sketch.progress(),
         }
     }
 }
@@ -133,6 +137,7 @@ impl fmt::Debug for Value {
                 let last = last.map(|(m, score)| (m.escape_ascii().to_string(), score));
                 write!(f, "sorted set of {}, last {last:?}", scores.len())
             }
+            Value::Sketch(sketch) => write!(f, "{sketch:?}"),
             Value::Stream(stream) => {
                 let group = stream.group.as_ref();
                 let group = group.map(|g| (g.delivered, g.pending.len()));
@@ -153,6 +158,8 @@ pub struct Entry {
     pub value: Value,
     /// When it expires, Unix milliseconds; workloads use times that a run never reaches.
     pub expires_at_ms: Option<u64>,
+    /// When which field of a hash expires, Unix milliseconds.
+    pub deadlines: BTreeMap<Vec<u8>, u64>,
 }
 
 impl Entry {
@@ -162,6 +169,7 @@ impl Entry {
         Entry {
             value,
             expires_at_ms: None,
+            deadlines: BTreeMap::new(),
         }
     }
 
@@ -174,10 +182,14 @@ impl Entry {
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.expires_at_ms {
-            None => write!(f, "{:?}", self.value),
-            Some(at) => write!(f, "{:?} until {at}", self.value),
+        write!(f, "{:?}", self.value)?;
+        if let Some(at) = self.expires_at_ms {
+            write!(f, " until {at}")?;
         }
+        for (field, at) in &self.deadlines {
+            write!(f, ", {} until {at}", field.escape_ascii())?;
+        }
+        Ok(())
     }
 }
 

@@ -1,8 +1,10 @@
 //! Operations: how each is sent, which keys it touches, what it does to the model and what the
 //! server must answer.
 
+use crate::fields::{self, FieldOp};
 use crate::model::{DbKey, Entry, State, Value};
 use crate::reply::Reply;
+use crate::sketches::SketchOp;
 use crate::typed::TypedOp;
 use moon_resp::write_request;
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +45,10 @@ pub enum Op {
     SwapDb(u8, u8),
     /// Sorted sets, streams, bitmaps, places.
     Typed(TypedOp),
+    /// Fields of hashes with deadlines.
+    Field(FieldOp),
+    /// HyperLogLogs.
+    Sketch(SketchOp),
     /// `MULTI`, the operations, `EXEC`
     Multi(Vec<Op>),
     /// One entry of the history that all connections write to: a transaction that counts it,
@@ -113,6 +119,8 @@ impl Op {
             | Op::SRem(key, _) => vec![key],
             Op::Del(keys) => keys.iter().collect(),
             Op::Typed(op) => op.keys(),
+            Op::Field(op) => vec![op.key()],
+            Op::Sketch(op) => op.keys(),
             Op::MSet(pairs) => pairs.iter().map(|(key, _)| key).collect(),
             Op::Rename(from, to) | Op::Copy(from, to) => vec![from, to],
             Op::FlushDb(db) => return Touched::Databases(vec![*db]),
@@ -153,8 +161,8 @@ impl Op {
         match self {
             Op::Set(key, value, expires_at_ms) => {
                 let entry = Entry {
-                    value: Value::Str(value.clone()),
                     expires_at_ms: *expires_at_ms,
+                    ..Entry::string(value.clone())
                 };
                 state.insert(key.clone(), entry);
                 Reply::ok()
@@ -186,11 +194,7 @@ impl Op {
                     Reply::Bulk(items.remove(0))
                 }
             }),
-            Op::HSet(key, field, value) => hash(state, key, |fields| {
-                len(usize::from(
-                    fields.insert(field.clone(), value.clone()).is_none(),
-                ))
-            }),
+            Op::HSet(key, field, value) => fields::set(state, key, field, value),
             Op::HIncrBy(key, field, by) => hash(state, key, |fields| {
                 let slot = fields.entry(field.clone()).or_insert_with(|| b"0".to_vec());
                 let Ok(now) = String::from_utf8_lossy(slot).parse::<i64>() else {
@@ -241,6 +245,8 @@ impl Op {
                 Reply::ok()
             }
             Op::Typed(op) => op.apply(state),
+            Op::Field(op) => op.apply(state),
+            Op::Sketch(op) => op.apply(state),
             Op::Multi(ops) => Reply::Array(ops.iter().map(|op| op.apply(state)).collect()),
             Op::Record(record) => {
                 let number = record.number.to_string();
@@ -260,6 +266,18 @@ impl Op {
                 _ => false,
             },
             Op::Typed(op) if op.is_unordered() => same_reply(&sorted(expected), &sorted(actual)),
+            Op::Field(op) => op.is_answered_by(expected, actual),
+            Op::Sketch(op) => op.is_answered_by(expected, actual),
+            Op::Multi(ops) => match (expected, actual) {
+                (Reply::Array(expected), Reply::Array(actual)) => {
+                    let replies = expected.iter().zip(actual);
+                    let mut of_ops = ops.iter().zip(replies);
+                    ops.len() == actual.len()
+                        && of_ops
+                            .all(|(op, (expected, actual))| op.is_answered_by(expected, actual))
+                }
+                _ => false,
+            },
             _ => same_reply(expected, actual),
         }
     }
@@ -309,6 +327,8 @@ impl Op {
                 &[a.to_string().as_bytes(), b.to_string().as_bytes()],
             ),
             Op::Typed(op) => op.request(),
+            Op::Field(op) => op.request(),
+            Op::Sketch(op) => op.request(),
             Op::Multi(_) | Op::Record(_) => parts("MULTI", &[]),
         }
     }

@@ -3,19 +3,25 @@
 use crate::client::Client;
 use crate::model::{DbKey, Entry, Group, State, Stream, Value};
 use crate::reply::Reply;
+use crate::sketches::{self, Sketch};
 use anyhow::{Context as _, Result, bail};
 use std::collections::BTreeMap;
 
 /// Requests that are sent before their replies are read.
 const BATCH_KEYS: usize = 200;
 
-/// Reads every key of the databases `0..databases`: its value and its expiry. The server must be
-/// at rest.
+/// Reads every key of the databases `0..databases`: its value, its expiry and that of its fields. The
+/// server must be at rest, and no deadline may come meanwhile.
 ///
 /// # Errors
 /// When a reply is not what the type of the key asks for, or a key is listed and then missing.
 pub fn read_state(client: &mut Client, databases: u8) -> Result<State> {
     let mut state = State::new();
+    // Fields of Redis 7.0 have none.
+    let known = client.command(&["COMMAND", "INFO", "HPEXPIRETIME"])?;
+    let fields_expire = known
+        .items()
+        .is_some_and(|items| items.iter().any(|item| item.items().is_some()));
     for db in 0..databases {
         expect_ok(&client.command(&["SELECT", &db.to_string()])?)?;
         let keys = client.command(&["KEYS", "*"])?;
@@ -27,6 +33,9 @@ pub fn read_state(client: &mut Client, databases: u8) -> Result<State> {
             .collect();
         for keys in keys.chunks(BATCH_KEYS) {
             read_keys(client, db, keys, &mut state)?;
+            if fields_expire {
+                read_deadlines(client, db, keys, &mut state)?;
+            }
         }
     }
     expect_ok(&client.command(&["SELECT", "0"])?)?;
@@ -68,10 +77,46 @@ fn read_keys(client: &mut Client, db: u8, keys: &[Vec<u8>], state: &mut State) -
         state.insert(
             key,
             Entry {
-                value,
                 expires_at_ms,
+                ..Entry::new(value)
             },
         );
+    }
+    Ok(())
+}
+
+/// Notes the deadlines of fields of those `keys` that are hashes.
+fn read_deadlines(client: &mut Client, db: u8, keys: &[Vec<u8>], state: &mut State) -> Result<()> {
+    let of_hash = |entry: &Entry| match &entry.value {
+        Value::Hash(fields) => Some(fields.keys().cloned().collect::<Vec<_>>()),
+        _ => None,
+    };
+    let hashes: Vec<(DbKey, Vec<Vec<u8>>)> = keys
+        .iter()
+        .map(|key| DbKey::new(db, key.clone()))
+        .filter_map(|key| Some((key.clone(), of_hash(state.get(&key)?)?)))
+        .collect();
+    for (key, fields) in &hashes {
+        let number = fields.len().to_string();
+        let mut words: Vec<&[u8]> = vec![b"HPEXPIRETIME", &key.key, b"FIELDS", number.as_bytes()];
+        words.extend(fields.iter().map(Vec::as_slice));
+        client.queue(&words);
+    }
+    client.flush()?;
+    for (key, fields) in hashes {
+        let reply = client.read_reply()?;
+        let times = reply.items().filter(|times| times.len() == fields.len());
+        let times = times.with_context(|| format!("HPEXPIRETIME of {key} answered {reply:?}"))?;
+        let entry = state.get_mut(&key).context("it was read before")?;
+        for (field, time) in fields.into_iter().zip(times) {
+            match time.int() {
+                Some(-1) => {}
+                Some(at) if at >= 0 => {
+                    entry.deadlines.insert(field, at.unsigned_abs());
+                }
+                _ => bail!("{} of {key} is gone, says {reply:?}", field.escape_ascii()),
+            }
+        }
     }
     Ok(())
 }
@@ -79,6 +124,9 @@ fn read_keys(client: &mut Client, db: u8, keys: &[Vec<u8>], state: &mut State) -
 fn value_of(kind: &str, reply: &Reply) -> Option<Value> {
     if kind == "string" {
         return match reply {
+            Reply::Bulk(bytes) if bytes.starts_with(sketches::MAGIC) => {
+                Sketch::decode(bytes).map(Value::Sketch)
+            }
             Reply::Bulk(bytes) => Some(Value::Str(bytes.clone())),
             _ => None,
         };

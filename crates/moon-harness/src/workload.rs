@@ -4,8 +4,11 @@
 //! order decides what they may hold. Values are never written twice, so that a value that a
 //! reader saw names the write it came from.
 
+mod newer;
+
 use crate::model::DbKey;
 use crate::op::{Op, Record};
+use crate::server::Flavor;
 use crate::typed::TypedOp;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -42,6 +45,10 @@ pub enum Workload {
     /// Bits of strings, values that are restored, sets that are popped empty, values that are
     /// renamed and copied whatever their type.
     Values,
+    /// Fields of hashes with deadlines, far ones and such that come meanwhile.
+    Fields,
+    /// HyperLogLogs: counted, merged, copied.
+    Sketches,
     /// Pairs written together by MSET or MULTI, RENAME and COPY between shards.
     Pairs,
     /// Several databases: SELECT, also inside MULTI, FLUSHDB, SWAPDB, COPY between databases.
@@ -54,8 +61,14 @@ pub enum Workload {
 }
 
 impl Workload {
+    /// Whether a server of this kind has what it writes.
+    #[must_use]
+    pub fn is_for(self, flavor: Flavor) -> bool {
+        flavor == Flavor::Moon || self != Workload::Fields
+    }
+
     /// All workloads.
-    pub const ALL: [Workload; 11] = [
+    pub const ALL: [Workload; 13] = [
         Workload::Strings,
         Workload::Strict,
         Workload::Counters,
@@ -63,6 +76,8 @@ impl Workload {
         Workload::Zsets,
         Workload::Streams,
         Workload::Values,
+        Workload::Fields,
+        Workload::Sketches,
         Workload::Pairs,
         Workload::Databases,
         Workload::History,
@@ -101,6 +116,8 @@ impl Workload {
             | Workload::Zsets
             | Workload::Streams
             | Workload::Values
+            | Workload::Fields
+            | Workload::Sketches
             | Workload::Databases => Vec::new(),
         }
     }
@@ -125,6 +142,8 @@ impl fmt::Display for Workload {
             Workload::Zsets => "zsets",
             Workload::Streams => "streams",
             Workload::Values => "values",
+            Workload::Fields => "fields",
+            Workload::Sketches => "sketches",
             Workload::Pairs => "pairs",
             Workload::Databases => "databases",
             Workload::History => "history",
@@ -157,6 +176,12 @@ pub struct Generator {
     sequence: u64,
     /// Entries of the shared history so far.
     records: u64,
+    /// The time, Unix milliseconds, as far as the driver has told it.
+    now_ms: u64,
+    /// The latest deadline that comes during the run, Unix milliseconds.
+    last_deadline_ms: u64,
+    /// Whether the server knows deadlines of fields.
+    fields_expire: bool,
 }
 
 impl Generator {
@@ -170,7 +195,31 @@ impl Generator {
             rng: StdRng::seed_from_u64(seed),
             sequence: 0,
             records: 0,
+            now_ms: 0,
+            last_deadline_ms: 0,
+            fields_expire: true,
         }
+    }
+
+    /// The same for a server of this kind: fields of Redis 7.0 have no deadlines.
+    #[must_use]
+    pub fn for_flavor(self, flavor: Flavor) -> Self {
+        Generator {
+            fields_expire: flavor == Flavor::Moon,
+            ..self
+        }
+    }
+
+    /// Tells it the time, Unix milliseconds: deadlines that come during the run are counted from
+    /// there.
+    pub fn set_time(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
+    /// The latest deadline so far that comes during the run; all others are far away.
+    #[must_use]
+    pub fn last_deadline_ms(&self) -> u64 {
+        self.last_deadline_ms
     }
 
     /// The connection it writes for.
@@ -206,6 +255,8 @@ impl Generator {
             Workload::Zsets => self.zsets(),
             Workload::Streams => self.streams(),
             Workload::Values => self.values(),
+            Workload::Fields => self.fields(),
+            Workload::Sketches => self.sketches(),
             Workload::Pairs => self.pairs(),
             Workload::Databases => self.databases(0),
             Workload::History => self.history(),
@@ -433,6 +484,8 @@ impl Generator {
             3200..3300 => self.zsets(),
             3300..3400 => self.streams(),
             3400..3500 => self.values(),
+            3500..3600 if self.fields_expire => self.fields(),
+            3600..3650 => self.sketches(),
             // Database 0 holds the keys of all the others.
             _ => self.databases(1),
         }

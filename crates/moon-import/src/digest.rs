@@ -65,7 +65,7 @@ fn content(value: &Value) -> u128 {
         }
         Value::List(list) => hash(|hasher| {
             list.len().hash(hasher);
-            list.iter().for_each(|element| element.hash(hasher));
+            list.for_each(|element| element.hash(hasher));
         }),
         Value::Set(set) => sum(set.iter().map(|member| {
             let member = member.to_vec();

@@ -2,7 +2,7 @@
 //! the keyspaces again after the tested servers were killed.
 
 use crate::compare::{Session, Verdict};
-use crate::differences::Rule;
+use crate::differences::{Rule, rule_behind};
 use crate::keyspace::{Keyspace, Strictness, compare, show};
 use crate::request::{Kind, Request, Step};
 use crate::rig::{Node, Rig, Thresholds};
@@ -229,6 +229,9 @@ impl Round<'_> {
         let request = &step.requests[position];
         let is_open = step.property.is_some_and(|p| p.leaves_open(position));
         let (expected, found) = replies.split_first()?;
+        if let Some(rule) = rule_behind(request, expected) {
+            self.excused(rule);
+        }
         for (index, found) in found.iter().enumerate() {
             match self.sessions[index].compare(request, is_open, expected, found) {
                 Verdict::Same => {}

@@ -44,7 +44,7 @@ pub mod stream;
 
 mod compact;
 
-mod lzf;
+pub mod lzf;
 
 pub mod crc64;
 

@@ -14,11 +14,7 @@ pub(crate) fn can_expand(compressed_len: u64, expanded_len: u64) -> bool {
 
 /// Appends the expanded bytes; `None` unless they are exactly `expanded_len`. What was appended
 /// is not to be used then.
-pub(crate) fn decompress(
-    mut input: &[u8],
-    expanded_len: usize,
-    output: &mut Vec<u8>,
-) -> Option<()> {
+pub fn decompress(mut input: &[u8], expanded_len: usize, output: &mut Vec<u8>) -> Option<()> {
     let start = output.len();
     output.reserve(expanded_len);
     while let Some(control) = take_byte(&mut input) {
@@ -107,7 +103,7 @@ impl Default for Compressor {
 impl Compressor {
     /// Appends `input` in compressed form, if that is at most `len_max` bytes; else `false`, and
     /// `out` is as it was.
-    pub(crate) fn compress(&mut self, input: &[u8], len_max: usize, out: &mut Vec<u8>) -> bool {
+    pub fn compress(&mut self, input: &[u8], len_max: usize, out: &mut Vec<u8>) -> bool {
         let Some(base) = self.enter(input.len()) else {
             return false;
         };

@@ -1,5 +1,6 @@
 //! One request: its arguments as spans of the buffer they were parsed from.
 
+use crate::encode;
 use std::ops::Index;
 
 /// Where one argument lies in the buffer: `[start, start + len)`.
@@ -76,6 +77,30 @@ impl<'a> Args<'a> {
         self.spans
             .iter()
             .map(move |s| &buf[s.start as usize..][..s.len as usize])
+    }
+
+    /// The whole request as it stands in the buffer, if it stands there byte for byte as
+    /// [`write_args`](crate::write_args) writes it, with short lengths: nearly every request does.
+    /// Every byte that is no argument is compared, so it does not matter who made the spans.
+    #[inline]
+    pub(crate) fn as_sent(&self) -> Option<&'a [u8]> {
+        let first = *self.spans.first()?;
+        let heads = encode::short_header_len(self.spans.len())?
+            + encode::short_header_len(first.len as usize)?;
+        let start = (first.start as usize).checked_sub(heads)?;
+        let mut at = encode::skip_header(self.buf, start, b'*', self.spans.len())?;
+        for span in self.spans {
+            let argument = encode::skip_header(self.buf, at, b'$', span.len as usize)?;
+            if argument != span.start as usize {
+                return None;
+            }
+            let end = argument + span.len as usize;
+            at = end + 2;
+            if self.buf.get(end..at)? != b"\r\n" {
+                return None;
+            }
+        }
+        Some(&self.buf[start..at])
     }
 
     /// Total bytes of all arguments.

@@ -17,6 +17,34 @@ pub(crate) fn header<B: BufMut>(out: &mut B, kind: u8, len: usize) {
     }
 }
 
+/// Bytes of a [`header`] with a length of one or two digits; `None` for a longer one.
+#[inline]
+pub(crate) fn short_header_len(len: usize) -> Option<usize> {
+    match len {
+        0..=9 => Some(4),
+        10..=99 => Some(5),
+        _ => None,
+    }
+}
+
+/// Where the [`header`] with this length ends that begins at `at` of `buf`; `None` if what stands
+/// there is something else, or if the length has more than two digits.
+#[inline]
+pub(crate) fn skip_header(buf: &[u8], at: usize, kind: u8, len: usize) -> Option<usize> {
+    #[expect(clippy::cast_possible_truncation, reason = "one decimal digit")]
+    let digit = |value: usize| b'0' + (value % 10) as u8;
+    let here = buf.get(at..)?;
+    let is_here = match len {
+        0..=9 => here.first_chunk() == Some(&[kind, digit(len), b'\r', b'\n']),
+        10..=99 => {
+            let expected = [kind, digit(len / 10), digit(len), b'\r', b'\n'];
+            here.first_chunk() == Some(&expected)
+        }
+        _ => false,
+    };
+    Some(at + short_header_len(len)?).filter(|_| is_here)
+}
+
 /// A type byte, an integer and CRLF.
 #[inline]
 pub(crate) fn integer<B: BufMut>(out: &mut B, kind: u8, value: i64) {

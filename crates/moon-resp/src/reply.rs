@@ -289,6 +289,10 @@ pub fn write_request<P: AsRef<[u8]>>(out: &mut Vec<u8>, parts: &[P]) {
 
 /// As [`write_request`], from arguments.
 pub fn write_args(out: &mut Vec<u8>, args: Args<'_>) {
+    if let Some(sent) = args.as_sent() {
+        out.extend_from_slice(sent);
+        return;
+    }
     out.reserve(args.bytes() + 8 * (args.len() + 1));
     encode::request(out, args.iter());
 }

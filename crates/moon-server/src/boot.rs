@@ -10,6 +10,7 @@
 
 use crate::clients::Clients;
 use crate::config::{Config, RuntimeConfig};
+use crate::connection::measure_clients;
 use crate::listener::{Door, ListenError, Listeners};
 use crate::loading::{Progress as Loading, WaitingRoom};
 use crate::observer::StatsObserver;
@@ -429,23 +430,37 @@ impl Running {
     }
 }
 
-/// How often a shard looks for idle clients.
-const IDLE_CHECK: Duration = Duration::from_secs(1);
+/// How often a shard looks whether its clients hold too much.
+const CLIENT_CHECK: Duration = Duration::from_millis(100);
+/// How many of these pass until it looks for idle clients, and adds up what all hold although there
+/// is no limit.
+const CHECKS_PER_SECOND: u32 = 10;
 
 /// What a shard does besides its connections, until the server stops.
 async fn watch_over(shard: Rc<Shard>, server: Arc<Server>) {
-    let mut interval = tokio::time::interval(IDLE_CHECK);
+    let mut interval = tokio::time::interval(CLIENT_CHECK);
+    let mut checks: u32 = 0;
     let ended = server.shards_ended();
     tokio::pin!(ended);
     loop {
         tokio::select! {
             () = &mut ended => return,
             _ = interval.tick() => {
-                let stats = server.stats.shard(shard.id().index());
-                stats.inflight_bytes.set(shard.inflight_bytes());
-                stats.client_bytes.set(shard.client_bytes());
-                if shard.id() == ShardId(0) {
-                    server.close_idle_clients();
+                let is_first = shard.id() == ShardId(0);
+                let is_second = checks.is_multiple_of(CHECKS_PER_SECOND);
+                checks = checks.wrapping_add(1);
+                if is_second || server.settings.client_memory_max.load(Relaxed) > 0 {
+                    measure_clients(&shard, &server);
+                }
+                if is_first {
+                    server.evict_clients();
+                }
+                if is_second {
+                    let stats = server.stats.shard(shard.id().index());
+                    stats.inflight_bytes.set(shard.inflight_bytes());
+                    if is_first {
+                        server.close_idle_clients();
+                    }
                 }
             }
         }

@@ -86,6 +86,11 @@ fn run(loaded: config::Loaded) -> Result<(), Stop> {
         println!("The configuration is good; a start would succeed");
         return Ok(());
     }
+    if config.disable_thp
+        && let Err(error) = nix::sys::prctl::set_thp_disable(true)
+    {
+        eprintln!("cannot switch transparent huge pages off: {error}; memory may be larger");
+    }
     // The scan of the log follows when clients can already be told that it is loading.
     let checked = startup::check(&config, |_| Ok(()))?;
     config.maxclients = checked.maxclients;

@@ -1,6 +1,7 @@
 //! What the server says about itself: the numbers behind INFO and `/metrics`, gathered when
 //! somebody asks.
 
+use crate::clients::ClientHandle;
 use crate::config::maxmemory_policy_word;
 use crate::info::{self, AofInfo, InfoSource, MemoryInfo, Section};
 use crate::metrics::{LsnNumbers, Readiness, Source};
@@ -71,6 +72,10 @@ impl Server {
             .unwrap_or_default()
             .as_micros();
         let clients = self.clients.all();
+        let largest = |of: fn(&ClientHandle) -> u64| {
+            let sizes = clients.iter().map(|client| of(client));
+            sizes.max().unwrap_or(0)
+        };
         let executable = std::env::current_exe().map(|p| p.display().to_string());
         InfoSource {
             os: os_name(),
@@ -87,6 +92,8 @@ impl Server {
             maxclients: config.maxclients,
             blocked_clients: 0,
             watching_clients: clients.iter().filter(|c| c.watch.load(Relaxed) > 0).count() as u64,
+            input_buffer_max: largest(|c| c.qbuf.load(Relaxed) + c.qbuf_free.load(Relaxed)),
+            output_buffer_max: largest(|c| c.rbs.load(Relaxed) + c.omem.load(Relaxed)),
             memory: self.memory_info(),
             aof_inflight_bytes: stats.sum(|s| &s.inflight_bytes),
             loading: None,
@@ -98,6 +105,7 @@ impl Server {
             rates: stats.rates(),
             connections_received: stats.connections_received(),
             rejected_connections: stats.rejected_connections(),
+            evicted_clients: stats.evicted_clients(),
             turns: stats.merged(|s| &s.turn_bytes).count(),
             frames: stats.sum(|s| &s.frames),
             replid: self.replication_id.clone(),

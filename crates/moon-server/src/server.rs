@@ -258,6 +258,14 @@ impl Server {
         }
     }
 
+    /// Ends clients, the largest first, while all of them hold more than `maxmemory-clients`.
+    pub fn evict_clients(&self) {
+        let limit = self.settings.client_memory_max.load(Relaxed);
+        if limit > 0 {
+            self.stats.clients_evicted(self.clients.evict(limit));
+        }
+    }
+
     /// Asks the server to stop; the first request counts.
     pub fn request_shutdown(&self, request: ShutdownRequest) {
         let mut shutdown = self.shutdown.lock().unwrap_or_else(PoisonError::into_inner);
@@ -316,6 +324,7 @@ pub fn limits_of(config: &Config) -> Limits {
         hash_max_listpack_entries: size(config.hash_max_listpack_entries),
         hash_max_listpack_value: size(config.hash_max_listpack_value),
         list_max_listpack_size: config.list_max_listpack_size,
+        list_compress_depth: size(config.list_compress_depth),
         set_max_intset_entries: size(config.set_max_intset_entries),
         set_max_listpack_entries: size(config.set_max_listpack_entries),
         set_max_listpack_value: size(config.set_max_listpack_value),

@@ -273,6 +273,7 @@ struct Baseline {
     totals: Totals,
     connections_received: u64,
     rejected_connections: u64,
+    evicted_clients: u64,
     lazyfreed: u64,
     commands: Vec<CommandTotals>,
 }
@@ -293,6 +294,7 @@ pub struct ServerStats {
     pub run_id: String,
     connections_received: AtomicU64,
     rejected_connections: AtomicU64,
+    evicted_clients: AtomicU64,
     peak_memory: AtomicU64,
     /// Memory in use before any data was loaded; set once.
     pub startup_memory: AtomicU64,
@@ -327,6 +329,7 @@ impl ServerStats {
             run_id: random_id(),
             connections_received: AtomicU64::new(0),
             rejected_connections: AtomicU64::new(0),
+            evicted_clients: AtomicU64::new(0),
             peak_memory: AtomicU64::new(0),
             startup_memory: AtomicU64::new(0),
             beyond_limit: Mutex::default(),
@@ -385,6 +388,19 @@ impl ServerStats {
         self.rejected_connections
             .load(Relaxed)
             .saturating_sub(lock(&self.baseline).rejected_connections)
+    }
+
+    /// Counts clients that were ended because of `maxmemory-clients`.
+    pub fn clients_evicted(&self, count: u64) {
+        self.evicted_clients.fetch_add(count, Relaxed);
+    }
+
+    /// Clients ended because of `maxmemory-clients` since the last reset.
+    #[must_use]
+    pub fn evicted_clients(&self) -> u64 {
+        self.evicted_clients
+            .load(Relaxed)
+            .saturating_sub(lock(&self.baseline).evicted_clients)
     }
 
     /// Clients connected now.
@@ -565,6 +581,7 @@ impl ServerStats {
             totals: self.raw_totals(),
             connections_received: self.connections_received.load(Relaxed),
             rejected_connections: self.rejected_connections.load(Relaxed),
+            evicted_clients: self.evicted_clients.load(Relaxed),
             lazyfreed,
             commands: (0..self.command_count)
                 .map(|id| self.raw_command(id))

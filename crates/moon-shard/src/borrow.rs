@@ -16,6 +16,7 @@ use crate::running::Meter;
 use crate::shard::{Shard, unix_now};
 use bytes::Bytes;
 use moon_commands::context::{Counts, Origin};
+use moon_commands::subcommands::row_of;
 use moon_commands::{CommandId, CommandSpec, Cx, Effects, Limits, ShardSet, by_id, execute};
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
 use moon_repl::{CommitLog, FrameKind};
@@ -217,7 +218,7 @@ impl Borrowed {
         protocol: Protocol,
         replies: &mut Vec<u8>,
     ) -> Lsn {
-        self.execute_as(by_id(id), id, args, db, protocol, replies)
+        self.execute_as(row_of(by_id(id), args), id, args, db, protocol, replies)
     }
 
     /// As [`Borrowed::execute`], where `spec` is a subcommand of the command `id`.

@@ -54,6 +54,31 @@ pub struct Gate {
     /// Whether the shard will resolve this gate at the end of the turn.
     in_turn: bool,
     spare: Vec<u8>,
+    /// The most that was in `open` since [`Gate::forget_peak`].
+    open_peak: usize,
+}
+
+/// What a gate holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GateSizes {
+    /// Size of the buffer of replies that may leave.
+    pub open_capacity: usize,
+    /// Bytes in it.
+    pub open: usize,
+    /// The most that was in it lately.
+    pub open_peak: usize,
+    /// Replies, or runs of them, that are held.
+    pub parts: usize,
+    /// Memory of those.
+    pub held_capacity: usize,
+}
+
+impl GateSizes {
+    /// Bytes of all buffers.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.open_capacity + self.held_capacity
+    }
 }
 
 impl Gate {
@@ -270,6 +295,7 @@ impl Gate {
 
     /// The first `count` open bytes have left.
     pub fn sent(&mut self, count: usize) {
+        self.open_peak = self.open_peak.max(self.open.len());
         if count == self.open.len() {
             self.open.clear();
             if self.open.capacity() > OPEN_CAPACITY_MAX {
@@ -286,10 +312,22 @@ impl Gate {
         self.holes
     }
 
-    /// Bytes of its buffers.
+    /// What it holds.
     #[must_use]
-    pub fn memory(&self) -> usize {
-        self.held_bytes + self.open.capacity() + self.spare.capacity()
+    pub fn sizes(&self) -> GateSizes {
+        let table = self.parts.capacity() * size_of::<Part>();
+        GateSizes {
+            open_capacity: self.open.capacity(),
+            open: self.open.len(),
+            open_peak: self.open_peak.max(self.open.len()),
+            parts: self.parts.len(),
+            held_capacity: self.held_bytes + self.spare.capacity() + table,
+        }
+    }
+
+    /// What was in the open buffer before does not count any more as its highest use.
+    pub fn forget_peak(&mut self) {
+        self.open_peak = 0;
     }
 
     /// Bytes that wait for a commit.

@@ -8,6 +8,7 @@
 use crate::batch::Batch;
 use crate::mailbox::ControlMessage;
 use crate::shard::Shard;
+use moon_commands::subcommands::row_of;
 use moon_commands::{CommandId, Scope, by_id};
 use moon_core::ShardId;
 use moon_resp::Args;
@@ -34,7 +35,7 @@ impl Shard {
     /// shard that are held, and those of other shards, which know.
     #[must_use]
     pub fn held_keys(&self, id: CommandId, args: Args<'_>, db: DbIndex) -> Keys {
-        let spec = by_id(id);
+        let spec = row_of(by_id(id), args);
         let mut keys = Keys::new();
         if !spec.is_write() || !spec.accepts(args.len()) || spec.scope_of(args) != Scope::Keys {
             return keys;
@@ -121,7 +122,7 @@ impl Shard {
 
 /// Whether the walk holds a key that a write to this shard would change.
 pub(crate) fn is_held(data: &ShardData, id: CommandId, args: Args<'_>, db: DbIndex) -> bool {
-    let spec = by_id(id);
+    let spec = row_of(by_id(id), args);
     if !spec.is_write() || spec.scope_of(args) != Scope::Keys {
         return false;
     }

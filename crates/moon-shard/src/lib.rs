@@ -37,7 +37,7 @@ pub mod thread;
 
 pub use batch::{Batch, BatchCommand, BatchReply};
 pub use borrow::{AtLend, Borrowed, ShardMask};
-pub use gate::{Gate, Ticket};
+pub use gate::{Gate, GateSizes, Ticket};
 pub use lazy_free::LazyFree;
 pub use mailbox::{Directory, Mailbox};
 pub use memory::Memory;

@@ -6,6 +6,7 @@ use crate::shard::{Core, Shard};
 use moon_commands::context::{Counts, Origin};
 use moon_commands::evict::OUT_OF_MEMORY;
 use moon_commands::execute::Outcome;
+use moon_commands::subcommands::row_of;
 use moon_commands::{CommandId, CommandSpec, Cx, Flags, Scope, ShardSet, by_id, execute};
 use moon_core::{Lsn, UnixMs};
 use moon_resp::{Args, Protocol, Reply};
@@ -127,7 +128,7 @@ impl<'a> Running<'a> {
         protocol: Protocol,
         replies: &mut Vec<u8>,
     ) -> Lsn {
-        self.execute_as(by_id(id), id, args, db, protocol, replies)
+        self.execute_as(row_of(by_id(id), args), id, args, db, protocol, replies)
     }
 
     /// As [`Running::execute`], where `spec` is a subcommand of the command `id`.
@@ -229,18 +230,31 @@ impl<'a> Running<'a> {
             bytes: b"",
             hash: 0,
         }; WARM_KEYS_MAX];
-        let mut count = 0;
+        let mut members: [&[u8]; WARM_KEYS_MAX] = [b""; WARM_KEYS_MAX];
+        // Where the members of each key end. Commands in a row on one key count as one key.
+        let mut ends = [0; WARM_KEYS_MAX];
+        let (mut key_count, mut member_count) = (0, 0);
         for (id, args) in commands.take(WARM_KEYS_MAX) {
-            if by_id(id).scope == Scope::Keys
-                && let Some(key) = args.get(1)
-                && self.shard.config.count.shard_of_key(key) == self.shard.config.id
-            {
-                keys[count] = Key::new(key);
-                count += 1;
+            let Some(key) = args.get(1).filter(|_| by_id(id).scope == Scope::Keys) else {
+                continue;
+            };
+            if key_count == 0 || keys[key_count - 1].bytes != key {
+                if self.shard.config.count.shard_of_key(key) != self.shard.config.id {
+                    continue;
+                }
+                keys[key_count] = Key::new(key);
+                key_count += 1;
             }
+            members[member_count] = args.get(2).unwrap_or_default();
+            member_count += 1;
+            ends[key_count - 1] = member_count;
         }
-        if count > 1 {
-            data.dbs[usize::from(db)].warm(&keys[..count]);
+        if member_count > 1 {
+            let members_of = |number: usize| {
+                let start = number.checked_sub(1).map_or(0, |before| ends[before]);
+                &members[start..ends[number]]
+            };
+            data.dbs[usize::from(db)].warm(&keys[..key_count], members_of);
         }
     }
 

@@ -36,6 +36,10 @@ pub trait Session {
     fn gate(&self) -> &RefCell<Gate>;
     /// The gate has opened further, or a reply came from another shard: send what may leave.
     fn progressed(&self);
+    /// Bytes of all that it holds.
+    fn memory(&self) -> u64 {
+        self.gate().borrow().sizes().memory() as u64
+    }
 }
 
 /// What does not change while the shard runs.
@@ -76,8 +80,8 @@ pub(crate) struct Core {
 /// A payload up to this size is copied into memory that frames share, so that a turn allocates
 /// nothing; a larger one becomes its frame's own.
 const SHARED_PAYLOAD_MAX: usize = 256 << 10;
-/// Memory that frames share, allocated at once.
-const FRAME_MEMORY: usize = 2 << 20;
+/// Memory that frames share, allocated at once: for two large payloads. Every shard has as much.
+const FRAME_MEMORY: usize = 2 * SHARED_PAYLOAD_MAX;
 
 impl Core {
     /// The effects of the turn as the payload of a frame.
@@ -246,12 +250,11 @@ impl Shard {
             .set(usize::try_from(max).unwrap_or(usize::MAX));
     }
 
-    /// Bytes of buffers of the connections here.
+    /// Bytes that the connections here hold. Each of them is asked.
     #[must_use]
     pub fn client_bytes(&self) -> u64 {
         let sessions = self.sessions.borrow();
-        let each = |session: &Rc<dyn Session>| session.gate().borrow().memory();
-        sessions.values().map(each).sum::<usize>() as u64
+        sessions.values().map(|session| session.memory()).sum()
     }
 
     /// Enters a connection, so that replies of other shards find it.

@@ -540,12 +540,17 @@ impl Db {
         Some((entry.key(), &entry.value, self.deadline_found(entry)))
     }
 
-    /// Loads into the cache what commands on these keys will touch, all at once. No effect
-    /// besides; worth it from two keys on.
-    pub fn warm(&self, keys: &[Key<'_>]) {
-        self.table.warm(keys, |entry| entry.value.prefetch());
+    /// Loads into the cache what commands on these keys will touch, all at once. `members_of` says
+    /// what the key with a number is asked for. No effect besides; worth it from two commands on.
+    pub fn warm<'m>(&self, keys: &[Key<'_>], members_of: impl Fn(usize) -> &'m [&'m [u8]]) {
+        self.table.warm(keys, |number, entry| {
+            entry.value.prefetch();
+            for member in members_of(number) {
+                entry.value.prefetch_member(member);
+            }
+        });
         if !self.expires.is_empty() {
-            self.expires.warm(keys, |_| ());
+            self.expires.warm(keys, |_, _| ());
         }
     }
 

@@ -7,7 +7,7 @@
 use crate::db::Deadline;
 use crate::shard::DbIndex;
 use crate::types::stream::StreamWriter;
-use crate::types::{Cursor, Member, ZSet};
+use crate::types::{Cursor, Member, OpenNode, ZSet};
 use crate::value::{IntText, Value};
 use moon_rdb::encode::{self, Compressor, ValueKind};
 use std::collections::VecDeque;
@@ -119,6 +119,15 @@ pub(crate) struct ValueWriter {
     written: usize,
     /// Where it is in a stream, which is more than strings.
     stream: StreamWriter,
+    /// The node of a list that it is in, if that had to be opened.
+    opened: OpenNode,
+}
+
+/// Room for strings that do not lie in a value as they are.
+#[derive(Default)]
+struct Scratch {
+    digits: IntText,
+    opened: OpenNode,
 }
 
 /// One string of a value.
@@ -138,21 +147,38 @@ impl ValueWriter {
         value: &Value,
         out: &mut Vec<u8>,
         len_max: usize,
-        mut compressor: Option<&mut Compressor>,
+        compressor: Option<&mut Compressor>,
     ) -> bool {
-        if let Value::ZSet(zset) = value {
-            return self.write_zset(zset, out, len_max, compressor);
+        match value {
+            Value::ZSet(zset) => self.write_zset(zset, out, len_max, compressor),
+            Value::Stream(stream) => self.stream.write(stream, out, len_max, compressor),
+            _ => {
+                let mut scratch = Scratch {
+                    opened: std::mem::take(&mut self.opened),
+                    ..Scratch::default()
+                };
+                let is_done = self.write_strings(value, out, len_max, compressor, &mut scratch);
+                self.opened = scratch.opened;
+                is_done
+            }
         }
-        if let Value::Stream(stream) = value {
-            return self.stream.write(stream, out, len_max, compressor);
-        }
-        let mut digits = IntText::new();
+    }
+
+    /// The strings of a value that is nothing but strings.
+    fn write_strings(
+        &mut self,
+        value: &Value,
+        out: &mut Vec<u8>,
+        len_max: usize,
+        mut compressor: Option<&mut Compressor>,
+        scratch: &mut Scratch,
+    ) -> bool {
         while out.len() < len_max {
             let before = self.at;
             if self.written == 0 && !before.is_second {
                 field_deadline(value, before, out);
             }
-            let Some(string) = next_string(value, &mut self.at, &mut digits) else {
+            let Some(string) = next_string(value, &mut self.at, scratch) else {
                 return true;
             };
             if !self.write_string(string, out, len_max, compressor.as_deref_mut()) {
@@ -160,7 +186,7 @@ impl ValueWriter {
             }
         }
         // Looks ahead, so that the last piece is known to be the last.
-        self.written == 0 && next_string(value, &mut { self.at }, &mut digits).is_none()
+        self.written == 0 && next_string(value, &mut { self.at }, scratch).is_none()
     }
 
     /// Members with their scores in order. They are walked to by their rank once for each piece.
@@ -230,17 +256,17 @@ fn field_deadline(value: &Value, at: Place, out: &mut Vec<u8>) {
 }
 
 /// The string at a place, which moves on.
-fn next_string<'a>(value: &'a Value, at: &mut Place, digits: &'a mut IntText) -> Option<&'a [u8]> {
+fn next_string<'a>(value: &'a Value, at: &mut Place, scratch: &'a mut Scratch) -> Option<&'a [u8]> {
     match value {
         Value::Int(_) | Value::Str(_) => {
             if std::mem::replace(&mut at.is_second, true) {
                 return None;
             }
-            value.as_bytes(digits)
+            value.as_bytes(&mut scratch.digits)
         }
-        Value::List(list) => list.next_from(&mut at.cursor),
+        Value::List(list) => list.next_from(&mut at.cursor, &mut scratch.opened),
         Value::Set(set) => Some(match set.next_from(&mut at.cursor)? {
-            Member::Int(number) => digits.format(number),
+            Member::Int(number) => scratch.digits.format(number),
             Member::Bytes(bytes) => bytes,
         }),
         Value::Stream(_) => None,

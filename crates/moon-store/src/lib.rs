@@ -3,6 +3,7 @@
 //! In reading order:
 //! * [`key`]: [`Key`], the bytes of a key with their hash, computed once per command.
 //! * [`string`]: [`Str`], the bytes of a string value, compact.
+//! * `thin`: owners of heap memory that fit beside the tag of a value.
 //! * [`value`]: [`Value`], what a key holds.
 //! * [`types`]: the values that hold several things: hashes, lists, sets, sorted sets.
 //! * `packed_key`, [`clock`]: a stored key with its access clock and flags, in 24 bytes.
@@ -32,6 +33,7 @@ mod prefetch;
 pub mod shard;
 pub mod string;
 mod table;
+mod thin;
 pub mod types;
 pub mod value;
 pub mod walk;

@@ -9,6 +9,7 @@
 //! x86_64-unknown-linux-gnu`.
 #![allow(unsafe_code)]
 
+use crate::memory::roomy;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::fmt;
 use std::ptr::NonNull;
@@ -16,13 +17,6 @@ use std::ptr::NonNull;
 /// Longest string, in bytes. Commands refuse longer ones (`proto-max-bulk-len`) before they get
 /// here.
 pub const STRING_LEN_MAX: usize = u32::MAX as usize;
-
-/// Room for strings that grow: the length rounded up to a quarter of its power of two. So a
-/// growing string is copied a constant number of times per byte and wastes at most a quarter.
-fn roomy(len: usize) -> usize {
-    let step = (len.next_power_of_two() / 8).max(16);
-    len.div_ceil(step) * step
-}
 
 /// A string on the heap.
 ///
@@ -172,16 +166,6 @@ impl fmt::Debug for LongStr {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn room_is_at_least_the_length_and_at_most_a_quarter_more() {
-        for len in (1..5000).chain([65_535, 65_536, 65_537, 1 << 29]) {
-            let room = roomy(len);
-            assert!(room >= len, "{len}");
-            assert!(room <= len + (len / 4).max(16), "{len}: {room}");
-            assert!(roomy(room) == room, "{len}: growing to the room is free");
-        }
-    }
 
     #[test]
     fn appending_byte_by_byte_allocates_rarely() {

@@ -7,21 +7,37 @@
 //! again. So no operation ever touches more than one or two segments and, rarely, the directory,
 //! which is a few bytes per thousand keys.
 //!
+//! A segment is a few [blocks] of equal size, and grows and shrinks by one at a time, so it is
+//! mostly full. Its [groups] of places are what an entry is hashed to: it lies in the first one
+//! from there on that had a free place.
+//!
 //! Splits and merges never change a position: whoever walks the table by position (SCAN, the
 //! expiry cycle, the rewrite) meets every key that stays, however the table changes meanwhile.
 //!
 //! [position]: crate::position
+//! [blocks]: blocks
+//! [groups]: group
 
 use crate::key::Key;
 use crate::memory::allocated;
 use crate::position::{position, share_below};
 use crate::prefetch::prefetch;
-use hashbrown::HashTable;
-use hashbrown::hash_table;
+use blocks::{BLOCK_SLOTS, Blocks, GROUPS, Owner};
+use group::{Group, SLOTS, tag};
+use smallvec::SmallVec;
 
-/// A segment with this many entries splits before it takes another. It is what 1024 buckets of
-/// hashbrown hold.
-const SEGMENT_LEN_MAX: usize = 896;
+mod blocks;
+mod group;
+
+/// A segment with this many blocks splits before it takes another.
+const SEGMENT_BLOCKS_MAX: usize = 10;
+
+/// A segment with this many entries splits before it takes another.
+const SEGMENT_LEN_MAX: usize = full_len(SEGMENT_BLOCKS_MAX);
+
+/// So many of a hundred places are taken when a segment is full. The higher, the more groups a
+/// look-up visits: at nine tenths, one entry in ten or so lies outside of its own group.
+const FULL_PERCENT: usize = 92;
 
 /// Two neighbours with this many entries together merge. Far below half of the above, so that a
 /// key that comes and goes does not split and merge each time.
@@ -46,6 +62,16 @@ const SAMPLED_SEGMENTS_MAX: usize = 64;
 /// Keys whose memory is requested before the first of them is needed.
 const WARM_BATCH: usize = 64;
 
+/// Entries with which so many blocks are full.
+const fn full_len(blocks: usize) -> usize {
+    blocks * BLOCK_SLOTS * FULL_PERCENT / 100
+}
+
+/// Blocks for so many entries.
+const fn blocks_for(len: usize) -> usize {
+    (len * 100).div_ceil(BLOCK_SLOTS * FULL_PERCENT)
+}
+
 /// Something stored under a key.
 pub(crate) trait Keyed {
     /// The key. It never changes while the entry is in a table.
@@ -64,31 +90,71 @@ pub(crate) trait Keyed {
 /// * The segments' ranges do not overlap and cover all positions, and the directory names for
 ///   each position the segment whose range it is in.
 /// * `at_depth[d]` counts segments of depth `d`; `at_depth[depth] > 0`.
-/// * `len` and `allocated` are the sums over the segments.
+/// * `len` is the sum over the segments.
+/// * An entry lies in its segment, in the group that its hash leads to or in a later one; all
+///   groups from the former to the latter know that it passed.
 pub(crate) struct Table<T> {
     directory: Vec<u32>,
     depth: u32,
-    segments: Vec<Segment<T>>,
+    segments: Vec<Segment>,
+    blocks: Blocks<T>,
     at_depth: [u32; DEPTH_MAX as usize + 1],
     len: usize,
-    /// Bytes allocated by the segments' hash tables.
-    allocated: usize,
+    /// Entries on their way to new places. Kept, so that a segment that grows allocates nothing.
+    moving: Vec<(u64, T)>,
     /// Segments are neither merged above this depth nor shrunk at it: the caller expects keys.
     depth_min: u32,
 }
 
-struct Segment<T> {
-    slots: HashTable<T>,
+/// A range of positions, with room for what lies in it.
+struct Segment {
     /// First position of the range.
     start: u64,
+    /// The groups of all blocks, in this order, are the segment's groups. More than fit here are
+    /// there only of keys with equal hash prefixes.
+    blocks: SmallVec<[u32; SEGMENT_BLOCKS_MAX]>,
+    len: u32,
     depth: u32,
 }
 
-impl<T> Segment<T> {
+// One cache line: every look-up passes through one.
+const _: () = assert!(size_of::<Segment>() == 64);
+
+impl Segment {
     /// Size of the range minus one.
     fn span(&self) -> u64 {
         u64::MAX.checked_shr(self.depth).unwrap_or(0)
     }
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// First position behind the range; `None` at the end of the table.
+    fn end(&self) -> Option<u64> {
+        (self.start + self.span()).checked_add(1)
+    }
+
+    /// The groups in which an entry with this hash may be, the first first.
+    #[inline]
+    fn places(&self, hash: u64) -> impl Iterator<Item = (u32, usize)> {
+        let groups = self.blocks.len() * GROUPS;
+        // The low half of the hash, as a fraction of the groups.
+        let first = ((hash & 0xffff_ffff) as usize * groups) >> 32;
+        (first..groups)
+            .chain(0..first)
+            .map(|group| (self.blocks[group / GROUPS], group % GROUPS))
+    }
+}
+
+/// Where an entry is.
+#[derive(Clone, Copy)]
+struct At {
+    segment: usize,
+    block: u32,
+    group: usize,
+    place: usize,
 }
 
 /// The place of a key.
@@ -101,33 +167,18 @@ pub(crate) enum Slot<'a, T> {
 
 /// Where a missing key would go.
 pub(crate) struct Vacant<'a, T> {
-    slot: hash_table::VacantEntry<'a, T>,
-    len: &'a mut usize,
+    table: &'a mut Table<T>,
+    hash: u64,
 }
 
-impl<'a, T> Vacant<'a, T> {
+impl<'a, T: Keyed> Vacant<'a, T> {
     /// Stores the entry, which has the key that was looked for.
     #[inline]
     pub(crate) fn insert(self, entry: T) -> &'a mut T {
-        *self.len += 1;
-        self.slot.insert(entry).into_mut()
+        let segment = self.table.make_room(position(self.hash));
+        self.table.len += 1;
+        self.table.put(segment, self.hash, entry)
     }
-}
-
-/// The hash as hashbrown wants it: its 7-bit tag is taken from the top, the bucket from the
-/// bottom. Inside a segment the top bits of all hashes are equal, so they go elsewhere.
-#[inline]
-fn slot_hash(hash: u64) -> u64 {
-    hash.rotate_right(16)
-}
-
-fn hash_of<T: Keyed>(entry: &T) -> u64 {
-    slot_hash(entry.hash())
-}
-
-/// What the allocator sets aside for a hash table.
-fn taken<T>(slots: &HashTable<T>) -> usize {
-    allocated(slots.allocation_size())
 }
 
 impl<T: Keyed> Default for Table<T> {
@@ -142,33 +193,37 @@ impl<T: Keyed> Table<T> {
         // Beyond this no machine has the memory, and depths would not fit.
         let keys = keys.min(1 << 40);
         // Twice the mean density is more than the densest segment has.
-        let segments = (keys * 2 / SEGMENT_LEN_MAX).next_power_of_two();
-        let depth = segments.ilog2();
+        let count = (keys * 2 / SEGMENT_LEN_MAX).next_power_of_two();
+        let depth = count.ilog2();
         let mut at_depth = [0; DEPTH_MAX as usize + 1];
-        at_depth[depth as usize] = segments as u32;
-        let span = u64::MAX.checked_shr(depth).unwrap_or(0);
-        let segments: Vec<Segment<T>> = (0..segments as u64)
-            .map(|i| {
-                let start = if depth == 0 { 0 } else { i << (64 - depth) };
-                let share = share_below(start + span) - share_below(start);
-                // Some room for chance, or half of the segments would grow once more.
-                let capacity = (keys as f64 * share * 1.1) as usize;
-                Segment {
-                    slots: HashTable::with_capacity(capacity.min(SEGMENT_LEN_MAX)),
-                    start,
-                    depth,
-                }
-            })
-            .collect();
-        Table {
-            directory: (0..segments.len() as u32).collect(),
+        at_depth[depth as usize] = count as u32;
+        let segments = (0..count as u64).map(|i| Segment {
+            start: if depth == 0 { 0 } else { i << (64 - depth) },
+            blocks: SmallVec::new(),
+            len: 0,
             depth,
+        });
+        let mut table = Table {
+            directory: (0..count as u32).collect(),
+            depth,
+            segments: segments.collect(),
+            blocks: Blocks::default(),
             at_depth,
             len: 0,
-            allocated: segments.iter().map(|s| taken(&s.slots)).sum(),
+            moving: Vec::new(),
             depth_min: depth,
-            segments,
+        };
+        for number in 0..count {
+            let Segment { start, .. } = table.segments[number];
+            let end = start + table.segments[number].span();
+            // Some room for chance, or half of the segments would grow once more.
+            let expected = keys as f64 * (share_below(end) - share_below(start)) * 1.1;
+            table.set_blocks(
+                number,
+                blocks_for(expected as usize).min(SEGMENT_BLOCKS_MAX),
+            );
         }
+        table
     }
 
     /// An empty table with memory for about `keys` entries, which is given back as they leave.
@@ -191,9 +246,10 @@ impl<T: Keyed> Table<T> {
 
     /// Bytes allocated by the table itself, without what the entries own.
     pub(crate) fn allocated(&self) -> usize {
-        self.allocated
+        self.blocks.allocated()
+            + allocated(self.moving.capacity() * size_of::<(u64, T)>())
             + allocated(self.directory.capacity() * size_of::<u32>())
-            + allocated(self.segments.capacity() * size_of::<Segment<T>>())
+            + allocated(self.segments.capacity() * size_of::<Segment>())
     }
 
     /// Bytes of the table per entry. In a small one they would tell of the size of the table, so
@@ -202,7 +258,7 @@ impl<T: Keyed> Table<T> {
         if self.len >= SEGMENT_LEN_MAX {
             self.allocated() / self.len
         } else {
-            size_of::<T>() * 3 / 2
+            size_of::<T>() * 5 / 4
         }
     }
 
@@ -214,16 +270,33 @@ impl<T: Keyed> Table<T> {
         self.directory[index as usize] as usize
     }
 
+    /// Where an entry with this hash is for which `is_it` holds.
     #[inline]
-    fn slots(&self, hash: u64) -> &HashTable<T> {
-        &self.segments[self.segment_at(position(hash))].slots
+    fn locate(&self, hash: u64, mut is_it: impl FnMut(&T) -> bool) -> Option<At> {
+        let segment = self.segment_at(position(hash));
+        for (block, group) in self.segments[segment].places(hash) {
+            let there = &self.blocks.get(block)[group];
+            for place in there.tagged(tag(hash)) {
+                if there.slot(place).as_ref().is_some_and(&mut is_it) {
+                    return Some(At {
+                        segment,
+                        block,
+                        group,
+                        place,
+                    });
+                }
+            }
+            if !there.was_passed() {
+                return None;
+            }
+        }
+        None
     }
 
     /// The entry of a key.
     #[inline]
     pub(crate) fn find(&self, key: Key<'_>) -> Option<&T> {
-        self.slots(key.hash)
-            .find(slot_hash(key.hash), |e| e.key() == key.bytes)
+        self.find_where(key.hash, |e| e.key() == key.bytes)
     }
 
     /// The entry of a key, to change anything but the key.
@@ -239,27 +312,28 @@ impl<T: Keyed> Table<T> {
         hash: u64,
         is_it: impl FnMut(&T) -> bool,
     ) -> Option<&mut T> {
-        let segment = self.segment_at(position(hash));
-        self.segments[segment]
-            .slots
-            .find_mut(slot_hash(hash), is_it)
+        let at = self.locate(hash, is_it)?;
+        self.blocks.get_mut(at.block)[at.group].slot_mut(at.place)
     }
 
     /// An entry whose key has this hash and for which `is_it` holds.
+    #[inline]
     pub(crate) fn find_where(&self, hash: u64, is_it: impl FnMut(&T) -> bool) -> Option<&T> {
-        self.slots(hash).find(slot_hash(hash), is_it)
+        let at = self.locate(hash, is_it)?;
+        self.blocks.get(at.block)[at.group].slot(at.place).as_ref()
     }
 
-    /// The place of a key, present or not, with one probe.
+    /// The place of a key, present or not.
     #[inline]
     pub(crate) fn entry(&mut self, key: Key<'_>) -> Slot<'_, T> {
-        let segment = self.make_room(position(key.hash));
-        let slots = &mut self.segments[segment].slots;
-        match slots.entry(slot_hash(key.hash), |e| e.key() == key.bytes, hash_of) {
-            hash_table::Entry::Occupied(slot) => Slot::Found(slot.into_mut()),
-            hash_table::Entry::Vacant(slot) => Slot::Vacant(Vacant {
-                slot,
-                len: &mut self.len,
+        match self.locate(key.hash, |e| e.key() == key.bytes) {
+            Some(at) => {
+                let group = &mut self.blocks.get_mut(at.block)[at.group];
+                Slot::Found(group.slot_mut(at.place).expect("it was just found"))
+            }
+            None => Slot::Vacant(Vacant {
+                hash: key.hash,
+                table: self,
             }),
         }
     }
@@ -267,23 +341,43 @@ impl<T: Keyed> Table<T> {
     /// Removes the entry of a key.
     #[inline]
     pub(crate) fn remove(&mut self, key: Key<'_>) -> Option<T> {
-        let segment = self.segment_at(position(key.hash));
-        let slots = &mut self.segments[segment].slots;
-        let slot = slots
-            .find_entry(slot_hash(key.hash), |e| e.key() == key.bytes)
-            .ok()?;
-        let (entry, _) = slot.remove();
+        let at = self.locate(key.hash, |e| e.key() == key.bytes)?;
+        for (block, group) in self.segments[at.segment].places(key.hash) {
+            if (block, group) == (at.block, at.group) {
+                break;
+            }
+            self.blocks.get_mut(block)[group].unpass();
+        }
+        let entry = self.blocks.get_mut(at.block)[at.group].take(at.place)?;
+        self.segments[at.segment].len -= 1;
         self.len -= 1;
-        self.give_back_memory(segment);
+        self.give_back_memory(at.segment);
         Some(entry)
+    }
+
+    /// Puts an entry into a segment, which has room for it.
+    #[inline]
+    fn put(&mut self, segment: usize, hash: u64, entry: T) -> &mut T {
+        self.segments[segment].len += 1;
+        let mut to = None;
+        for (block, group) in self.segments[segment].places(hash) {
+            let there = &mut self.blocks.get_mut(block)[group];
+            if let Some(place) = there.free() {
+                to = Some((block, group, place));
+                break;
+            }
+            there.pass();
+        }
+        let (block, group, place) = to.expect("a segment is never filled to the last place");
+        self.blocks.get_mut(block)[group].put(place, tag(hash), entry)
     }
 
     /// The segment of a position, after splits and growth, so that one entry more fits.
     #[inline]
     fn make_room(&mut self, position: u64) -> usize {
         let segment = self.segment_at(position);
-        let slots = &self.segments[segment].slots;
-        if slots.len() < slots.capacity() && slots.len() < SEGMENT_LEN_MAX {
+        let Segment { len, blocks, .. } = &self.segments[segment];
+        if (*len as usize) < full_len(blocks.len()) {
             return segment;
         }
         self.grow(position)
@@ -293,19 +387,70 @@ impl<T: Keyed> Table<T> {
     fn grow(&mut self, position: u64) -> usize {
         let segment = loop {
             let segment = self.segment_at(position);
-            let Segment { slots, depth, .. } = &self.segments[segment];
+            let Segment { len, depth, .. } = self.segments[segment];
             let even = self.segments.len().ilog2();
             let deepest = DEPTH_MAX.min(even + UNEVEN_DEPTH_MAX);
-            if slots.len() < SEGMENT_LEN_MAX || *depth >= deepest {
+            if (len as usize) < SEGMENT_LEN_MAX || depth >= deepest {
                 break segment;
             }
             self.split(segment);
         };
-        let slots = &mut self.segments[segment].slots;
-        self.allocated -= taken(slots);
-        slots.reserve(1, hash_of);
-        self.allocated += taken(slots);
+        let Segment { len, blocks, .. } = &self.segments[segment];
+        if *len as usize >= full_len(blocks.len()) {
+            // A block at a time; by an eighth those that could not split.
+            let more = (blocks.len() / 8).max(1);
+            self.rebuild(segment, blocks.len() + more);
+        }
         segment
+    }
+
+    /// Gives the segment so many blocks, in which its entries are placed anew.
+    fn rebuild(&mut self, segment: usize, blocks: usize) {
+        self.take_all(segment);
+        self.set_blocks(segment, blocks);
+        self.put_all(|_| segment);
+    }
+
+    /// Takes all entries of a segment out, each with its hash, to those that move.
+    fn take_all(&mut self, segment: usize) {
+        for block in &self.segments[segment].blocks {
+            for group in self.blocks.get_mut(*block) {
+                let entries = group.drain().map(|entry| (entry.hash(), entry));
+                self.moving.extend(entries);
+            }
+        }
+        self.segments[segment].len = 0;
+    }
+
+    /// Puts the entries that move into the segments for their hashes, which have room for them.
+    fn put_all(&mut self, segment: impl Fn(u64) -> usize) {
+        let mut entries = std::mem::take(&mut self.moving);
+        for (hash, entry) in entries.drain(..) {
+            self.put(segment(hash), hash, entry);
+        }
+        // Of a segment that could not split it would be too much to keep.
+        entries.shrink_to(2 * SEGMENT_LEN_MAX);
+        self.moving = entries;
+    }
+
+    /// Gives the segment, which is empty, so many blocks.
+    fn set_blocks(&mut self, segment: usize, count: usize) {
+        while self.segments[segment].blocks.len() < count {
+            let owner = Owner {
+                segment: segment as u32,
+                nth: self.segments[segment].blocks.len() as u32,
+            };
+            let block = self.blocks.add(owner);
+            self.segments[segment].blocks.push(block);
+        }
+        while self.segments[segment].blocks.len() > count {
+            if let Some(block) = self.segments[segment].blocks.pop()
+                && let Some(moved) = self.blocks.remove(block)
+            {
+                self.segments[moved.segment as usize].blocks[moved.nth as usize] = block;
+            }
+        }
+        self.segments[segment].blocks.shrink_to_fit();
     }
 
     fn split(&mut self, low: usize) {
@@ -320,28 +465,20 @@ impl<T: Keyed> Table<T> {
         self.at_depth[depth as usize] += 2;
         let start = segment.start + segment.span() + 1;
 
-        let mut old = std::mem::take(&mut segment.slots);
-        self.allocated -= taken(&old);
-        let hashes: Vec<u64> = old.iter().map(Keyed::hash).collect();
-        let high_len = hashes.iter().filter(|h| position(**h) >= start).count();
-        let mut low_slots = HashTable::with_capacity(old.len() - high_len);
-        let mut high_slots = HashTable::with_capacity(high_len);
-        for (entry, hash) in old.drain().zip(hashes) {
-            let half = if position(hash) >= start {
-                &mut high_slots
-            } else {
-                &mut low_slots
-            };
-            half.insert_unique(slot_hash(hash), entry, hash_of);
-        }
-        self.allocated += taken(&low_slots) + taken(&high_slots);
-        segment.slots = low_slots;
+        self.take_all(low);
+        let is_high = |hash| position(hash) >= start;
+        let high_len = (self.moving.iter().filter(|(hash, _)| is_high(*hash))).count();
         let high = self.segments.len();
         self.segments.push(Segment {
-            slots: high_slots,
             start,
+            blocks: SmallVec::new(),
+            len: 0,
             depth,
         });
+        // The half that gives blocks back first: the other takes them.
+        self.set_blocks(low, blocks_for(self.moving.len() - high_len));
+        self.set_blocks(high, blocks_for(high_len));
+        self.put_all(|hash| if is_high(hash) { high } else { low });
         self.point_directory_at(high);
     }
 
@@ -354,21 +491,25 @@ impl<T: Keyed> Table<T> {
         self.directory[first..first + count].fill(number);
     }
 
-    /// After a removal: merges or shrinks a segment that is mostly empty.
+    /// After a removal: merges or shrinks a segment with too much room.
     #[inline]
     fn give_back_memory(&mut self, segment: usize) {
-        let Segment { slots, depth, .. } = &self.segments[segment];
-        if slots.len() >= MERGE_LEN_MAX || *depth < self.depth_min {
-            return;
+        let Segment {
+            len, blocks, depth, ..
+        } = &self.segments[segment];
+        let len = *len as usize;
+        // Half a block below the size at which it would grow again.
+        let is_roomy = len <= full_len(blocks.len() - 1).saturating_sub(BLOCK_SLOTS / 2);
+        if (is_roomy || len < MERGE_LEN_MAX) && *depth >= self.depth_min {
+            self.merge_or_shrink(segment, is_roomy);
         }
-        self.merge_or_shrink(segment);
     }
 
-    fn merge_or_shrink(&mut self, segment: usize) {
+    fn merge_or_shrink(&mut self, segment: usize, is_roomy: bool) {
         let Segment { start, depth, .. } = self.segments[segment];
         if depth > self.depth_min {
             let buddy = self.segment_at(start ^ (1 << (64 - depth)));
-            let len = self.segments[segment].slots.len() + self.segments[buddy].slots.len();
+            let len = self.segments[segment].len() + self.segments[buddy].len();
             if self.segments[buddy].depth == depth && len <= MERGE_LEN_MAX {
                 self.merge(segment, buddy);
                 return;
@@ -376,11 +517,8 @@ impl<T: Keyed> Table<T> {
         } else if self.depth_min > 0 {
             return;
         }
-        let slots = &mut self.segments[segment].slots;
-        if slots.capacity() >= 28 && slots.len() * 8 < slots.capacity() {
-            self.allocated -= taken(slots);
-            slots.shrink_to(slots.len() * 2, hash_of);
-            self.allocated += taken(slots);
+        if is_roomy {
+            self.rebuild(segment, self.segments[segment].blocks.len() - 1);
         }
     }
 
@@ -392,15 +530,11 @@ impl<T: Keyed> Table<T> {
         } else {
             (b, a)
         };
-        let mut from = std::mem::take(&mut self.segments[high].slots);
-        let into = &mut self.segments[low].slots;
-        self.allocated -= taken(&from) + taken(into);
-        into.shrink_to(into.len() + from.len(), hash_of);
-        into.reserve(from.len(), hash_of);
-        for entry in from.drain() {
-            into.insert_unique(hash_of(&entry), entry, hash_of);
-        }
-        self.allocated += taken(into);
+        self.take_all(high);
+        self.take_all(low);
+        self.set_blocks(high, 0);
+        self.set_blocks(low, blocks_for(self.moving.len()));
+        self.put_all(|_| low);
         self.segments[low].depth = depth - 1;
         self.at_depth[depth as usize] -= 2;
         self.at_depth[depth as usize - 1] += 1;
@@ -409,6 +543,10 @@ impl<T: Keyed> Table<T> {
         self.segments.swap_remove(high);
         if high < self.segments.len() {
             self.point_directory_at(high);
+            for (nth, block) in (0..).zip(&self.segments[high].blocks) {
+                let segment = high as u32;
+                self.blocks.set_owner(*block, Owner { segment, nth });
+            }
         }
         if self.segments.len() < self.segments.capacity() / 4 {
             self.segments.shrink_to(self.segments.len() * 2);
@@ -419,28 +557,39 @@ impl<T: Keyed> Table<T> {
         }
     }
 
+    /// The groups of a segment.
+    fn groups(&self, segment: &Segment) -> impl Iterator<Item = &Group<T>> + Clone {
+        (segment.blocks.iter()).flat_map(|block| self.blocks.get(*block))
+    }
+
+    /// The entries of a segment.
+    fn entries(&self, segment: &Segment) -> impl Iterator<Item = &T> + Clone {
+        self.groups(segment).flat_map(Group::entries)
+    }
+
     /// The segment that owns `position`: its first position; its entries, in no order; the first
     /// position behind it, `None` at the end of the table.
     pub(crate) fn segment_from(
         &self,
         position: u64,
-    ) -> (u64, hash_table::Iter<'_, T>, Option<u64>) {
+    ) -> (u64, impl Iterator<Item = &T> + Clone, Option<u64>) {
         let segment = &self.segments[self.segment_at(position)];
-        let next = (segment.start + segment.span()).checked_add(1);
-        (segment.start, segment.slots.iter(), next)
+        (segment.start, self.entries(segment), segment.end())
     }
 
     /// Drops the entries of the segment that owns `position` for which `keep` does not hold. The
     /// segment gives its memory back and stays.
     pub(crate) fn retain_in_segment(&mut self, position: u64, mut keep: impl FnMut(&T) -> bool) {
         let segment = self.segment_at(position);
-        let slots = &mut self.segments[segment].slots;
-        self.len -= slots.len();
-        self.allocated -= taken(slots);
-        slots.retain(|entry| keep(entry));
-        slots.shrink_to_fit(hash_of);
-        self.len += slots.len();
-        self.allocated += taken(slots);
+        let mut left = 0;
+        for block in &self.segments[segment].blocks {
+            for group in self.blocks.get_mut(*block) {
+                left += group.retain(&mut keep);
+            }
+        }
+        self.len -= self.segments[segment].len() - left;
+        self.segments[segment].len = left as u32;
+        self.rebuild(segment, blocks_for(left));
     }
 
     /// All entries, segment by segment in the order of positions.
@@ -468,11 +617,11 @@ impl<T: Keyed> Table<T> {
         while from < CURSOR_END {
             let segment = &self.segments[self.segment_at(from << CURSOR_SHIFT)];
             let is_whole = from == segment.start >> CURSOR_SHIFT;
-            if is_whole && segment.slots.len() <= wanted {
-                segment.slots.iter().for_each(&mut visit);
-                wanted -= segment.slots.len();
+            if is_whole && segment.len() <= wanted {
+                self.entries(segment).for_each(&mut visit);
+                wanted -= segment.len();
             } else {
-                let mut part: Vec<(u64, &T)> = (segment.slots.iter())
+                let mut part: Vec<(u64, &T)> = (self.entries(segment))
                     .map(|e| (position(e.hash()) >> CURSOR_SHIFT, e))
                     .filter(|(at, _)| *at >= from)
                     .collect();
@@ -502,12 +651,12 @@ impl<T: Keyed> Table<T> {
         let mut at = position(r);
         loop {
             let segment = &self.segments[self.segment_at(at)];
-            if !segment.slots.is_empty() {
+            if segment.len > 0 {
                 // The low bits of `r` had no part in the choice of the segment.
-                let nth = (r & 0xffff_ffff) as usize % segment.slots.len();
-                return segment.slots.iter().nth(nth);
+                let nth = (r & 0xffff_ffff) as usize % segment.len();
+                return self.entries(segment).nth(nth);
             }
-            at = (segment.start + segment.span()).wrapping_add(1);
+            at = segment.end().unwrap_or(0);
         }
     }
 
@@ -516,40 +665,44 @@ impl<T: Keyed> Table<T> {
     pub(crate) fn sample(&self, r: u64, count: usize, mut visit: impl FnMut(&T)) {
         let mut left = count.min(self.len);
         let mut at = position(r);
-        let mut first = (r & 0xffff_ffff) as usize;
+        // What came first into a group lies in front: a look begins anywhere in it.
+        let mut first = r as usize % SLOTS;
         for _ in 0..SAMPLED_SEGMENTS_MAX {
             let segment = &self.segments[self.segment_at(at)];
-            // A power of two.
-            let buckets = segment.slots.num_buckets();
-            for step in 0..buckets {
-                if left == 0 {
-                    return;
-                }
-                if let Some(entry) = segment.slots.get_bucket((first + step) & (buckets - 1)) {
+            for (block, group) in segment.places(r) {
+                let from = std::mem::take(&mut first);
+                for entry in self.blocks.get(block)[group].entries_from(from) {
+                    if left == 0 {
+                        return;
+                    }
                     visit(entry);
                     left -= 1;
                 }
             }
-            first = 0;
-            at = (segment.start + segment.span()).wrapping_add(1);
+            at = segment.end().unwrap_or(0);
         }
     }
 
     /// Loads what look-ups of `keys` will touch, with the cache misses of all keys at once, and
-    /// calls `found` with entries that are likely those keys'.
-    pub(crate) fn warm(&self, keys: &[Key<'_>], mut found: impl FnMut(&T)) {
-        for batch in keys.chunks(WARM_BATCH) {
-            let mut entries = [None; WARM_BATCH];
+    /// calls `found` with entries that are likely those keys', and with the keys' numbers.
+    pub(crate) fn warm(&self, keys: &[Key<'_>], mut found: impl FnMut(usize, &T)) {
+        for (number, batch) in keys.chunks(WARM_BATCH).enumerate() {
+            let mut slots = [None; WARM_BATCH];
             // The tags of a group are compared, but no entry is read, so nothing here waits for
             // more than one load, and the processor runs ahead into the next keys.
-            for (key, entry) in batch.iter().zip(&mut entries) {
-                *entry = self.slots(key.hash).find(slot_hash(key.hash), |e| {
-                    prefetch(e);
-                    true
+            for (key, slot) in batch.iter().zip(&mut slots) {
+                let segment = &self.segments[self.segment_at(position(key.hash))];
+                *slot = segment.places(key.hash).next().and_then(|(block, group)| {
+                    let there = &self.blocks.get(block)[group];
+                    let place = there.tagged(tag(key.hash)).next()?;
+                    prefetch(there.slot(place));
+                    Some(there.slot(place))
                 });
             }
-            for entry in entries.iter().flatten() {
-                found(entry);
+            for (index, slot) in slots[..batch.len()].iter().enumerate() {
+                if let Some(entry) = slot.and_then(Option::as_ref) {
+                    found(number * WARM_BATCH + index, entry);
+                }
             }
         }
     }
@@ -559,11 +712,11 @@ impl<T: Keyed> Table<T> {
     pub(crate) fn self_check(&self) {
         assert_eq!(self.directory.len(), 1 << self.depth, "directory size");
         let mut at_depth = [0; DEPTH_MAX as usize + 1];
-        let (mut len, mut allocated, mut named) = (0, 0, 0);
+        let (mut len, mut blocks, mut named) = (0, 0, 0);
         for (number, segment) in self.segments.iter().enumerate() {
             at_depth[segment.depth as usize] += 1;
-            len += segment.slots.len();
-            allocated += taken(&segment.slots);
+            len += segment.len();
+            blocks += segment.blocks.len();
             assert_eq!(segment.start & segment.span(), 0, "ranges are aligned");
             let first = (segment.start >> 1) >> (63 - self.depth);
             let count = 1u64 << (self.depth - segment.depth);
@@ -571,11 +724,19 @@ impl<T: Keyed> Table<T> {
                 assert_eq!(self.directory[index as usize] as usize, number, "directory");
             }
             named += count;
-            for entry in &segment.slots {
-                let at = position(entry.hash());
-                assert!(at >= segment.start && at - segment.start <= segment.span());
-            }
+            self.check_segment(segment);
         }
+        self.blocks.self_check(|block| {
+            let is_in = |segment: &Segment| segment.blocks.contains(&block);
+            let segment = self.segments.iter().position(is_in).expect("an owner");
+            let nth = self.segments[segment]
+                .blocks
+                .iter()
+                .position(|b| *b == block);
+            let (segment, nth) = (segment as u32, nth.unwrap_or(0) as u32);
+            Owner { segment, nth }
+        });
+        assert_eq!(self.blocks.len(), blocks, "blocks without an owner");
         assert_eq!(
             named,
             1 << self.depth,
@@ -587,7 +748,33 @@ impl<T: Keyed> Table<T> {
             "the directory is no deeper than needed"
         );
         assert_eq!(self.len, len, "length");
-        assert_eq!(self.allocated, allocated, "memory");
+    }
+
+    fn check_segment(&self, segment: &Segment) {
+        let mut len = 0;
+        let mut passed: Vec<usize> = vec![0; segment.blocks.len() * GROUPS];
+        let order: Vec<*const Group<T>> = self.groups(segment).map(std::ptr::from_ref).collect();
+        for group in self.groups(segment) {
+            group.self_check(|entry| tag(entry.hash()));
+            for entry in group.entries() {
+                let at = position(entry.hash());
+                assert!(at >= segment.start && at - segment.start <= segment.span());
+                for (block, number) in segment.places(entry.hash()) {
+                    let there = &self.blocks.get(block)[number];
+                    if std::ptr::eq(there, group) {
+                        break;
+                    }
+                    let nth = order.iter().position(|g| std::ptr::eq(*g, there));
+                    passed[nth.expect("a group of the segment")] += 1;
+                }
+                len += 1;
+            }
+        }
+        assert_eq!(segment.len(), len, "length of a segment");
+        for (group, passed) in self.groups(segment).zip(passed) {
+            let known = usize::from(group.passed());
+            assert!(known == passed || known > 1000, "who passed a group");
+        }
     }
 }
 

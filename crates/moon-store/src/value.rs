@@ -3,7 +3,7 @@
 //! A string that is the canonical decimal form of a 64-bit integer is kept as that integer;
 //! other strings up to 14 bytes lie in the value itself, longer ones on the heap.
 
-use crate::prefetch::prefetch;
+use crate::prefetch::{prefetch, prefetch_bytes};
 use crate::string::Str;
 use crate::types::{Hash, List, Set, Stream, ZSet};
 use moon_core::UnixMs;
@@ -70,9 +70,9 @@ pub enum Value {
     /// A list.
     List(Box<List>),
     /// A set.
-    Set(Box<Set>),
+    Set(Set),
     /// A hash.
-    Hash(Box<Hash>),
+    Hash(Hash),
     /// A sorted set.
     ZSet(Box<ZSet>),
     /// A stream.
@@ -216,18 +216,34 @@ impl Value {
             Value::Int(_) => {}
             Value::Str(s) => {
                 if let Some(bytes) = s.heap_bytes() {
-                    prefetch(bytes);
-                    // The line after the first; the processor follows a longer value by itself.
-                    if bytes.len() > 64 {
-                        prefetch(&bytes[64]);
-                    }
+                    prefetch_bytes(bytes);
                 }
             }
             Value::List(list) => prefetch(&**list),
-            Value::Set(set) => prefetch(&**set),
-            Value::Hash(hash) => prefetch(&**hash),
+            Value::Set(set) => set.prefetch(),
+            Value::Hash(hash) => hash.prefetch(),
             Value::ZSet(zset) => prefetch(&**zset),
             Value::Stream(stream) => prefetch(&**stream),
+        }
+    }
+
+    /// Starts loading what a look-up of a member, or of a field, touches.
+    #[inline]
+    pub(crate) fn prefetch_member(&self, member: &[u8]) {
+        match self {
+            Value::Set(set) => set.prefetch_member(member),
+            Value::Hash(hash) => hash.prefetch_field(member),
+            _ => {}
+        }
+    }
+
+    /// As [`Value::memory`], with everything counted as large as it is for whoever reads it all:
+    /// what decides whether that is done in one go.
+    #[must_use]
+    pub(crate) fn plain_memory(&self) -> usize {
+        match self {
+            Value::List(list) => list.plain_memory(),
+            _ => self.memory(),
         }
     }
 

@@ -6,7 +6,7 @@ use super::kill::{Fired, Kill, execute, recover, schedule};
 use crate::binary::ServerBinary;
 use anyhow::{Context as _, Result};
 use moon_core::shard::ShardCount;
-use moon_harness::load::{Load, Writer};
+use moon_harness::load::{Load, Writer, wait_for_deadlines};
 use moon_harness::rewriter::Rewriter;
 use moon_harness::snapshot::read_state;
 use moon_harness::verify::{Fault, Order, Violation};
@@ -185,7 +185,8 @@ pub(crate) fn run_cell(
         order,
         rng: StdRng::seed_from_u64(seed),
         writers: (0..WRITERS)
-            .map(|number| Writer::new(Generator::new(cell.workload, number, seed)))
+            .map(|number| Generator::new(cell.workload, number, seed).for_flavor(binary.flavor))
+            .map(Writer::new)
             .collect(),
         report: CellReport::default(),
     };
@@ -281,6 +282,7 @@ impl Run {
         if let Some(damage) = damage {
             apply_damage(damage, &mut client, &self.writers)?;
         }
+        wait_for_deadlines(&self.writers);
         let observed = read_state(&mut client, self.workload.databases(WRITERS))?;
         let verdict = judge(
             &mut self.writers,

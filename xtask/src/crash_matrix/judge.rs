@@ -5,6 +5,7 @@
 //! acknowledged before something else was even sent comes before it in the one history, so it
 //! cannot be gone while the other is there. This shows a hole across shards and connections.
 
+use moon_harness::fields::{expire, pass};
 use moon_harness::load::{Acked, Seen, Writer};
 use moon_harness::model::{DbKey, State};
 use moon_harness::op::Op;
@@ -48,7 +49,8 @@ impl Verdict {
 }
 
 /// Compares the keyspace `observed` after a recovery with what `writers` were promised and
-/// readers have `seen`, and lets the writers go on from what was found.
+/// readers have `seen`, and lets the writers go on from what was found. Every deadline that came
+/// during the run has passed before the keyspace was read.
 pub(crate) fn judge(
     writers: &mut [Writer],
     workload: Workload,
@@ -79,11 +81,14 @@ pub(crate) fn judge(
         let connection = writer.generator.connection();
         let context = format!("connection {connection}");
         verdict.violated(&context, std::mem::take(&mut writer.violations));
-        let (base, acked) = promised(writer, rule);
+        let now_ms = writer.generator.last_deadline_ms();
+        let (mut base, acked) = promised(writer, rule);
+        expire(&mut base, now_ms);
         let tail: Vec<Op> = acked
             .iter()
             .map(|acked| acked.op.clone())
             .chain(writer.tail.iter().cloned())
+            .map(|op| pass(op, now_ms))
             .collect();
         let promise = Promise {
             base: &base,

@@ -10,7 +10,7 @@ use super::kill::{FailPoint, IN_MIGRATION, IN_RESHARD, expect_sigkill};
 use super::v1;
 use crate::binary::ServerBinary;
 use anyhow::{Context as _, Result, bail};
-use moon_harness::load::{Load, Seen, Writer};
+use moon_harness::load::{Load, Seen, Writer, wait_for_deadlines};
 use moon_harness::server::run_to_exit;
 use moon_harness::snapshot::read_state;
 use moon_harness::verify::Order;
@@ -130,6 +130,7 @@ impl Run<'_> {
         seen: Seen,
         context: &str,
     ) -> Result<()> {
+        wait_for_deadlines(writers);
         let observed = read_state(&mut server.client()?, WORKLOAD.databases(WRITERS))?;
         let verdict = judge(writers, WORKLOAD, order, Rule::Acknowledged, observed, seen);
         self.report.unanswered_kept += verdict.kept;

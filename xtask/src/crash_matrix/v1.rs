@@ -6,6 +6,7 @@ use moon_harness::Reply;
 use moon_harness::load::Writer;
 use moon_harness::model::{DbKey, Entry, Value};
 use moon_harness::op::{Op, OpEncoder};
+use moon_harness::sketches::SketchOp;
 use moon_rdb::{RdbInfo, RdbValueRef, RdbVersion, RdbWriter};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,8 +17,18 @@ const OPERATIONS: usize = 600;
 /// Whether version 1 had the types that `op` writes.
 fn is_of_its_time(op: &Op) -> bool {
     match op {
-        Op::Typed(_) => false,
+        Op::Typed(_) | Op::Field(_) | Op::Sketch(_) => false,
         Op::Multi(ops) => ops.iter().all(is_of_its_time),
+        _ => true,
+    }
+}
+
+/// Whether `op` could stand in a log: commands that only read, and those whose effects are written
+/// in other words, never do.
+fn is_logged(op: &Op) -> bool {
+    match op {
+        Op::Field(_) | Op::Sketch(SketchOp::Count(_)) => false,
+        Op::Multi(ops) => ops.iter().all(is_logged),
         _ => true,
     }
 }
@@ -44,7 +55,7 @@ pub(super) fn write_directory(dir: &Path, writers: &mut [Writer]) -> Result<u64>
             let op = writer.generator.next_op();
             let mut state = writer.state.clone();
             // A log holds what was done, not what was refused.
-            if !has_error(&op.apply(&mut state)) {
+            if is_logged(&op) && !has_error(&op.apply(&mut state)) {
                 encoder.encode(&op, &mut incr);
                 writer.state = state;
                 operations += 1;
@@ -95,8 +106,10 @@ fn base(writers: &[Writer]) -> Result<Vec<u8>> {
                     let mut fields = fields.iter().map(|(f, v)| (f.as_slice(), v.as_slice()));
                     rdb.entry(&key.key, deadline, RdbValueRef::Hash(&mut fields))
                 }
-                // Version 1 had neither.
-                Value::Scores(_) | Value::Stream(_) => bail!("{key} is of a newer type"),
+                // Version 1 had none of them.
+                Value::Scores(_) | Value::Stream(_) | Value::Sketch(_) => {
+                    bail!("{key} is of a newer type")
+                }
             }?;
         }
     }

@@ -82,7 +82,7 @@ impl Digest {
             Value::Int(_) | Value::Str(_) => {
                 self.mix(value.as_bytes(&mut text).unwrap_or_default());
             }
-            Value::List(list) => list.iter().for_each(|element| self.mix(element)),
+            Value::List(list) => list.for_each(|element| self.mix(element)),
             Value::Set(set) => set.iter().for_each(|member| self.add(&member.to_vec())),
             Value::Hash(fields) => {
                 for field in fields.fields() {

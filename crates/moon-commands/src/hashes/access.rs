@@ -13,7 +13,7 @@ use crate::collection::{self, Collection};
 use crate::context::{Cx, FoundLive};
 use crate::error::CommandError;
 use moon_resp::Reply;
-use moon_store::{DbIndex, Hash, Key, LiveFields, PackLimits, Value};
+use moon_store::{Change, DbIndex, Hash, Key, LiveFields, PackLimits, Value};
 
 /// Fields past their deadline that one command removes besides those it names.
 const EXPIRED_MAX: usize = 128;
@@ -66,13 +66,31 @@ pub(super) fn update<'f, R>(
     named: impl Iterator<Item = &'f [u8]>,
     change: impl FnOnce(&mut Hash) -> Result<R, CommandError>,
 ) -> Result<R, CommandError> {
-    if let Some(hash) = write(cx, key, named)? {
-        return change(hash);
+    let now = cx.now;
+    let done = cx.update(key, |found, _| match found {
+        Some(value) if value.next_field_deadline().is_some_and(|at| at <= now) => {
+            (Change::Keep, Err(change))
+        }
+        Some(value) => match Hash::of_mut(value) {
+            Some(hash) => (Change::Keep, Ok(change(hash))),
+            None => (Change::Keep, Ok(Err(CommandError::WrongType))),
+        },
+        None => {
+            let mut hash = Hash::default();
+            match change(&mut hash) {
+                Ok(result) => (Change::Store(Value::Hash(hash), None), Ok(Ok(result))),
+                Err(error) => (Change::Keep, Ok(Err(error))),
+            }
+        }
+    });
+    match done {
+        Ok(result) => result,
+        // Not all of its fields are past their deadlines, so there is a hash.
+        Err(change) => match write(cx, key, named)? {
+            Some(hash) => change(hash),
+            None => Err(CommandError::WrongType),
+        },
     }
-    let mut hash = Hash::default();
-    let result = change(&mut hash)?;
-    cx.store(key, Value::Hash(Box::new(hash)), None);
-    Ok(result)
 }
 
 /// Removes the key if its hash has no fields left.

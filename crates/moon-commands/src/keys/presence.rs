@@ -2,7 +2,6 @@
 
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
-use crate::parse;
 use moon_resp::Args;
 use moon_store::{Key, Kind};
 
@@ -81,30 +80,7 @@ const OBJECT_HELP: &[&str] = &[
     "    This text.",
 ];
 
-pub(super) fn object(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
-    let subcommand = args.at(1);
-    let answer = [
-        ("help", object_help as fn(&mut Cx<'_>, Args<'_>) -> _),
-        ("encoding", object_encoding),
-        ("refcount", object_refcount),
-        ("idletime", object_idletime),
-        ("freq", object_freq),
-    ]
-    .into_iter()
-    .find(|(name, _)| parse::is(subcommand, name));
-    let Some((name, answer)) = answer else {
-        return Err(parse::detailed(format!(
-            "ERR unknown subcommand '{}'. Try OBJECT HELP.",
-            String::from_utf8_lossy(&subcommand[..subcommand.len().min(128)])
-        )));
-    };
-    if args.len() != if name == "help" { 2 } else { 3 } {
-        return Err(parse::wrong_arity(&format!("object|{name}")));
-    }
-    answer(cx, args)
-}
-
-fn object_help(cx: &mut Cx<'_>, _: Args<'_>) -> CommandResult {
+pub(crate) fn object_help(cx: &mut Cx<'_>, _: Args<'_>) -> CommandResult {
     cx.reply.array(OBJECT_HELP.len());
     for line in OBJECT_HELP {
         cx.reply.simple(line);
@@ -112,7 +88,7 @@ fn object_help(cx: &mut Cx<'_>, _: Args<'_>) -> CommandResult {
     Ok(())
 }
 
-fn object_encoding(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+pub(crate) fn object_encoding(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     match cx
         .inspect(Key::new(args.at(2)))
         .map(|(value, _)| value.encoding())
@@ -124,7 +100,7 @@ fn object_encoding(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
 }
 
 /// Values are not shared here. Clients see what Redis shows, which shares small integers.
-fn object_refcount(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+pub(crate) fn object_refcount(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     const SHARED_BELOW: i64 = 10_000;
     let found = cx
         .inspect(Key::new(args.at(2)))
@@ -151,7 +127,7 @@ macro_rules! not_tracked {
     };
 }
 
-fn object_idletime(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+pub(crate) fn object_idletime(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let key = Key::new(args.at(2));
     let is_there = cx.inspect(key).is_some();
     if is_there && cx.limits.maxmemory_policy.is_lfu() {
@@ -166,7 +142,7 @@ fn object_idletime(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     Ok(())
 }
 
-fn object_freq(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+pub(crate) fn object_freq(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let key = Key::new(args.at(2));
     let is_there = cx.inspect(key).is_some();
     if is_there && !cx.limits.maxmemory_policy.is_lfu() {

@@ -7,6 +7,7 @@ use crate::error::CommandError;
 use crate::parse::{at_least, integer, integer_between, is, next_option};
 use moon_resp::Args;
 use moon_store::{End, Key, List};
+use std::ops::ControlFlow;
 
 /// What LPOS looks for.
 struct Search {
@@ -57,25 +58,31 @@ impl Search {
             0 => usize::MAX,
             len => len,
         };
-        let is_wanted = |(at, element): (usize, &[u8])| (element == wanted).then_some(at);
-        let skipped = usize::try_from(self.rank - 1).unwrap_or(usize::MAX);
+        let mut skipped = usize::try_from(self.rank - 1).unwrap_or(usize::MAX);
         let answered = match self.count {
             None => 1,
             Some(0) => usize::MAX,
             Some(count) => count,
         };
-        if self.backwards {
-            let last = list.len().saturating_sub(1);
-            let elements = list.iter().rev().enumerate().take(looked_at);
-            let matches = elements
-                .filter_map(is_wanted)
-                .map(|from_end| last - from_end);
-            matches.skip(skipped).take(answered).collect()
-        } else {
-            let elements = list.iter().enumerate().take(looked_at);
-            let matches = elements.filter_map(is_wanted);
-            matches.skip(skipped).take(answered).collect()
-        }
+        let len = list.len();
+        let (range, from) = match self.backwards {
+            true => (len.saturating_sub(looked_at)..len, End::Right),
+            false => (0..looked_at, End::Left),
+        };
+        let mut matches = Vec::new();
+        list.visit(range, from, |at, element| {
+            if element == wanted {
+                match skipped.checked_sub(1) {
+                    Some(left) => skipped = left,
+                    None => matches.push(at),
+                }
+            }
+            match matches.len() == answered {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
+        matches
     }
 }
 
@@ -111,7 +118,15 @@ pub(super) fn linsert(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         cx.reply.count(0);
         return Ok(());
     };
-    let Some(at) = list.iter().position(|element| element == pivot) else {
+    let mut place = None;
+    list.visit(0..list.len(), End::Left, |at, element| {
+        if element == pivot {
+            place = Some(at);
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    });
+    let Some(at) = place else {
         cx.reply.integer(-1);
         return Ok(());
     };

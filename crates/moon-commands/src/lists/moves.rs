@@ -5,7 +5,7 @@ use crate::collection::{shrink, write};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
 use crate::parse::{at_least, is, next_option, option_value};
-use moon_resp::Args;
+use moon_resp::{Args, Reply};
 use moon_store::{End, Key, List, Value};
 
 fn end(arg: &[u8]) -> Result<End, CommandError> {
@@ -39,7 +39,7 @@ fn move_element(cx: &mut Cx<'_>, args: Args<'_>, from: End, to: End) -> CommandR
     // is the same look-up, and the list stays although it may be empty in between.
     match write::<List>(cx, destination)? {
         Some(list) if source.bytes == destination.bytes => {
-            list.drop(from, limit);
+            list.pop(from, limit, |_| ());
             list.push(to, &element, limit);
         }
         Some(list) => list.push(to, &element, limit),
@@ -50,7 +50,7 @@ fn move_element(cx: &mut Cx<'_>, args: Args<'_>, from: End, to: End) -> CommandR
         }
     }
     if source.bytes != destination.bytes {
-        shrink(cx, source, |list: &mut List| list.drop(from, limit))?;
+        shrink(cx, source, |list: &mut List| list.pop(from, limit, |_| ()))?;
     }
     cx.changed_as_sent(&[source, destination], args);
     cx.reply.bulk(&element);
@@ -71,13 +71,14 @@ pub(super) fn lmpop(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         count = Some(at_least(1, value, "ERR count should be greater than 0")?);
     }
     for key in args.from(2).iter().take(keys).map(Key::new) {
-        let Some((taken, elements)) = take(cx, key, from, count.unwrap_or(1))? else {
+        let head = |reply: &mut Reply<'_>, taking| {
+            reply.array(2);
+            reply.bulk(key.bytes);
+            reply.array(taking);
+        };
+        let Some(taken) = take(cx, key, from, count.unwrap_or(1), head)? else {
             continue;
         };
-        cx.reply.array(2);
-        cx.reply.bulk(key.bytes);
-        cx.reply.array(taken);
-        cx.reply.raw(&elements);
         let name: &[u8] = match from {
             End::Left => b"LPOP",
             End::Right => b"RPOP",

@@ -133,3 +133,43 @@ fn the_form_follows_the_settings_of_the_moment() {
     s.expect("LMOVE l l LEFT RIGHT", "$1\r\nb\r\n");
     s.expect("LRANGE l 0 -1", "*2\r\n$1\r\nx\r\n$1\r\nb\r\n");
 }
+
+#[test]
+fn every_command_sees_through_compressed_nodes() {
+    let element = |number: usize| format!("{:_>40}", number % 30);
+    let mut plain = Session::new();
+    let mut compressed = Session::new();
+    for session in [&mut plain, &mut compressed] {
+        session.limits.list_max_listpack_size = 8;
+    }
+    compressed.limits.list_compress_depth = 1;
+    let mut commands = Vec::new();
+    for number in 0..100 {
+        commands.push(format!("RPUSH l {}", element(number)));
+    }
+    let (few, many, new) = (element(17), element(5), element(99));
+    commands.extend([
+        "LRANGE l 0 -1".to_owned(),
+        "LRANGE l 20 60".to_owned(),
+        "LINDEX l 47".to_owned(),
+        format!("LPOS l {few} COUNT 0"),
+        format!("LPOS l {few} RANK -2 MAXLEN 60"),
+        format!("LINSERT l AFTER {few} {new}"),
+        format!("LSET l 33 {new}"),
+        "SORT l LIMIT 3 20 ALPHA".to_owned(),
+        "SORT l BY nosort LIMIT 30 50 DESC".to_owned(),
+        format!("LREM l -2 {many}"),
+        "LRANGE l 0 -1".to_owned(),
+        "COPY l m".to_owned(),
+        "LTRIM l 21 66".to_owned(),
+        "LRANGE l 0 -1".to_owned(),
+        "LMOVE l m LEFT RIGHT".to_owned(),
+        "LPOP l 30".to_owned(),
+        "RPOP l 30".to_owned(),
+        "LRANGE m 0 -1".to_owned(),
+        "EXISTS l".to_owned(),
+    ]);
+    for command in commands {
+        assert_eq!(compressed.run(&command), plain.run(&command), "{command}");
+    }
+}

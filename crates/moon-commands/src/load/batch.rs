@@ -69,7 +69,7 @@ impl Batch {
             start = waiting.end;
         }
         let database = shard.db(index);
-        database.warm(&keys);
+        database.warm(&keys, |_| &[]);
         for (key, waiting) in keys.iter().zip(&self.waiting) {
             let value = Value::string(&self.bytes[waiting.key_end..waiting.end]);
             let place = Place {

@@ -5,8 +5,7 @@ use moon_core::UnixMs;
 use moon_rdb::{RdbReadValue, RdbStream, RdbValue};
 use moon_store::stream::StreamFault;
 use moon_store::{
-    End, Field, Hash, Key, List, NodeLimit, PackLimits, STRING_LEN_MAX, Set, SetLimits, Stream,
-    Value, ZSet,
+    End, Field, Hash, Key, List, PackLimits, STRING_LEN_MAX, Set, SetLimits, Stream, Value, ZSet,
 };
 use std::ops::Range;
 
@@ -71,7 +70,7 @@ fn list<'a>(
     if elements.len() == 0 {
         return Err(ValueFault::Empty);
     }
-    let limit = NodeLimit::from_setting(limits.list_max_listpack_size);
+    let limit = limits.list_nodes();
     let mut list = List::default();
     for element in elements {
         check_bytes(element, ELEMENT_BYTES_MAX)?;
@@ -104,7 +103,7 @@ fn set<'a>(
             return Err(ValueFault::Duplicate(member.to_vec()));
         }
     }
-    Ok(Value::Set(Box::new(set)))
+    Ok(Value::Set(set))
 }
 
 fn plain<'a>((name, value): (&'a [u8], &'a [u8])) -> Field<'a> {
@@ -140,7 +139,7 @@ fn hash<'a>(
         }
         hash.push(field, limits);
     }
-    Ok(Value::Hash(Box::new(hash)))
+    Ok(Value::Hash(hash))
 }
 
 fn zset<'a>(

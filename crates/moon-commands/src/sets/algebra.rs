@@ -123,13 +123,7 @@ fn store(cx: &mut Cx<'_>, args: Args<'_>, operation: Operation) -> CommandResult
         }
     };
     let len = result.len();
-    store_result(
-        cx,
-        Key::new(args.at(1)),
-        Value::Set(Box::new(result)),
-        len,
-        args,
-    );
+    store_result(cx, Key::new(args.at(1)), Value::Set(result), len, args);
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! SADD, SREM, SMOVE, SCARD, SISMEMBER, SMISMEMBER, SMEMBERS, SSCAN.
 
 use super::{set_limits, write_member};
-use crate::collection::{read, shrink, write};
+use crate::collection::{grow, read, shrink, write};
 use crate::context::{CommandResult, Cx};
 use crate::scan::{OwnOption, collection_scan};
 use moon_resp::Args;
@@ -11,23 +11,17 @@ pub(super) fn sadd(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let key = Key::new(args.at(1));
     let members = args.from(2);
     let limits = set_limits(cx);
-    let added = match write::<Set>(cx, key)? {
-        Some(set) => {
-            // Only if a member is new: without an effect nothing may change.
-            if set.is_outgrown_by(members.len(), limits)
-                && members.iter().any(|member| !set.contains(member))
-            {
-                set.use_table();
-            }
-            members.iter().filter(|m| set.add(m, limits)).count()
+    let create = || Some(Set::for_first(members.at(0), members.len(), limits));
+    let added = grow(cx, key, Value::Set, create, |set| {
+        // Only if a member is new: without an effect nothing may change.
+        if set.is_outgrown_by(members.len(), limits)
+            && members.iter().any(|member| !set.contains(member))
+        {
+            set.use_table();
         }
-        None => {
-            let mut set = Set::for_first(members.at(0), members.len(), limits);
-            let added = members.iter().filter(|m| set.add(m, limits)).count();
-            cx.store(key, Value::Set(Box::new(set)), None);
-            added
-        }
-    };
+        members.iter().filter(|m| set.add(m, limits)).count()
+    })?
+    .unwrap_or(0);
     if added > 0 {
         cx.changed_as_sent(&[key], args);
     }
@@ -66,7 +60,7 @@ pub(super) fn smove(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
             None => {
                 let mut set = Set::for_first(member, 1, limits);
                 set.add(member, limits);
-                cx.store(to, Value::Set(Box::new(set)), None);
+                cx.store(to, Value::Set(set), None);
             }
         }
         cx.changed_as_sent(&[from, to], args);

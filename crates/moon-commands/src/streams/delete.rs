@@ -3,8 +3,8 @@
 //! The two newer ones mind the groups in whose lists of pending entries the deleted ones are. Their
 //! effects are those of XACK and XDEL, which every version understands.
 
-use super::effects::Told;
 use super::ids;
+use super::references::{Changes, References};
 use crate::collection::write;
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
@@ -31,31 +31,13 @@ pub(super) fn parse_ids(args: Args<'_>) -> Result<Vec<StreamId>, CommandError> {
     args.iter().map(|id| ids::strict(id, 0)).collect()
 }
 
-/// What becomes of references to a deleted entry in the groups.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum References {
-    /// They stay.
-    Keep,
-    /// They go too.
-    Delete,
-    /// An entry with references, or that a group has still to read, stays.
-    Respect,
-}
-
 /// `[KEEPREF | DELREF | ACKED] IDS numids id [id ...]`, the block at any place.
 fn parse_options(args: Args<'_>, from: usize) -> Result<(References, Vec<StreamId>), CommandError> {
     let mut references = None;
     let mut found = None;
     let mut at = from;
     while let Some(option) = next_option(args, &mut at) {
-        let chosen = [
-            ("keepref", References::Keep),
-            ("delref", References::Delete),
-            ("acked", References::Respect),
-        ]
-        .into_iter()
-        .find(|(name, _)| is(option, name));
-        if let Some((_, chosen)) = chosen {
+        if let Some(chosen) = References::named(option) {
             if references.replace(chosen).is_some() {
                 return Err(CommandError::Syntax);
             }
@@ -98,65 +80,6 @@ impl Fate {
             Fate::Deleted => 1,
             Fate::StillReferred => 2,
         }
-    }
-}
-
-/// Whether a group has an entry pending or has still to read it.
-fn is_referred(stream: &Stream, id: StreamId) -> bool {
-    stream
-        .groups()
-        .any(|(_, group)| group.last_id < id || group.pending().contains_key(&id))
-}
-
-/// What was changed, group by group and in the stream.
-#[derive(Default)]
-struct Changes {
-    acknowledged: Vec<(Vec<u8>, Vec<StreamId>)>,
-    deleted: Vec<StreamId>,
-}
-
-impl Changes {
-    fn acknowledge(&mut self, group: &[u8], id: StreamId) {
-        match self.acknowledged.iter_mut().find(|(name, _)| name == group) {
-            Some((_, ids)) => ids.push(id),
-            None => self.acknowledged.push((group.to_vec(), vec![id])),
-        }
-    }
-
-    /// Deletes an entry with its references as asked for; whether it may go.
-    fn delete(&mut self, stream: &mut Stream, id: StreamId, references: References) -> bool {
-        if references == References::Respect && is_referred(stream, id) {
-            return false;
-        }
-        if references == References::Delete {
-            let referring = stream
-                .groups()
-                .filter(|(_, group)| group.pending().contains_key(&id));
-            for (name, _) in referring {
-                self.acknowledge(name, id);
-            }
-            stream.forget_pending(id);
-        }
-        if stream.delete(id) {
-            self.deleted.push(id);
-        }
-        true
-    }
-
-    fn tell(self, cx: &mut Cx<'_>, key: Key<'_>) {
-        let db = cx.db;
-        if self.acknowledged.is_empty() && self.deleted.is_empty() {
-            return;
-        }
-        cx.mark(db, key);
-        for (group, ids) in &self.acknowledged {
-            let mut told = Told::new(key, group);
-            told.acknowledged(ids);
-            told.tell_marked(cx);
-        }
-        let mut told = Told::new(key, b"");
-        told.deleted(&self.deleted);
-        told.tell_marked(cx);
     }
 }
 

@@ -9,19 +9,9 @@ use crate::subcommands;
 use moon_resp::Args;
 use moon_store::{Key, Stream, StreamId, Value};
 
-pub(super) fn xgroup(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
-    let subcommand = subcommands::resolve("xgroup", args)?;
-    match subcommands::own_name(subcommand) {
-        "create" => create(cx, args),
-        "setid" => set_id(cx, args),
-        "destroy" => destroy(cx, args),
-        "createconsumer" => create_consumer(cx, args),
-        "delconsumer" => delete_consumer(cx, args),
-        _ => {
-            subcommands::help_reply(&mut cx.reply, "xgroup");
-            Ok(())
-        }
-    }
+pub(crate) fn help(cx: &mut Cx<'_>, _: Args<'_>) -> CommandResult {
+    subcommands::help_reply(&mut cx.reply, "xgroup");
+    Ok(())
 }
 
 /// What may stand behind the id of CREATE and SETID.
@@ -72,7 +62,7 @@ fn stream_with_group<'c>(
     }
 }
 
-fn create(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+pub(crate) fn create(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let options = Options::parse(args, true)?;
     let (key, group) = (Key::new(args.at(2)), args.at(3));
     let stream = write::<Stream>(cx, key)?;
@@ -113,7 +103,7 @@ fn create(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     Ok(())
 }
 
-fn set_id(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+pub(crate) fn set_id(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let options = Options::parse(args, false)?;
     let (key, group) = (Key::new(args.at(2)), args.at(3));
     let stream = stream_with_group(cx, key, group)?;
@@ -138,7 +128,7 @@ fn set_id(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     Ok(())
 }
 
-fn destroy(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+pub(crate) fn destroy(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let (key, group) = (Key::new(args.at(2)), args.at(3));
     let stream = write::<Stream>(cx, key)?.ok_or(NO_KEY)?;
     let was_there = stream.destroy_group(group);
@@ -149,7 +139,7 @@ fn destroy(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     Ok(())
 }
 
-fn create_consumer(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+pub(crate) fn create_consumer(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let (key, group, name) = (Key::new(args.at(2)), args.at(3), args.at(4));
     let now = now_ms(cx);
     let stream = stream_with_group(cx, key, group)?;
@@ -161,7 +151,7 @@ fn create_consumer(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     Ok(())
 }
 
-fn delete_consumer(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+pub(crate) fn delete_consumer(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let (key, group, name) = (Key::new(args.at(2)), args.at(3), args.at(4));
     let stream = stream_with_group(cx, key, group)?;
     let pending = stream

@@ -11,17 +11,9 @@ use moon_resp::{Args, Reply};
 use moon_store::stream::{Consumer, Group};
 use moon_store::{Key, Stream, StreamId};
 
-pub(super) fn xinfo(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
-    let subcommand = subcommands::resolve("xinfo", args)?;
-    match subcommands::own_name(subcommand) {
-        "stream" => stream_info(cx, args),
-        "groups" => groups(cx, args),
-        "consumers" => consumers(cx, args),
-        _ => {
-            subcommands::help_reply(&mut cx.reply, "xinfo");
-            Ok(())
-        }
-    }
+pub(crate) fn help(cx: &mut Cx<'_>, _: Args<'_>) -> CommandResult {
+    subcommands::help_reply(&mut cx.reply, "xinfo");
+    Ok(())
 }
 
 /// The stream at index 2, and the reply.
@@ -52,7 +44,7 @@ fn id(reply: &mut Reply<'_>, name: &str, id: StreamId) {
     write_id(reply, id);
 }
 
-fn consumers(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+pub(crate) fn consumers(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let now = cx.now.0;
     let (stream, reply) = subject(cx, args)?;
     let Some(group) = stream.group(args.at(3)) else {
@@ -76,7 +68,7 @@ fn consumers(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     Ok(())
 }
 
-fn groups(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+pub(crate) fn groups(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let (stream, reply) = subject(cx, args)?;
     reply.array(stream.groups().len());
     for (name, group) in stream.groups() {
@@ -122,7 +114,7 @@ impl Detail {
     }
 }
 
-fn stream_info(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+pub(crate) fn stream_info(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let (stream, reply) = subject(cx, args)?;
     let detail = Detail::parse(args)?;
     reply.map(match detail {

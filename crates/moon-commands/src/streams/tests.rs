@@ -39,6 +39,92 @@ fn xdelex_minds_references_as_told() {
     s.expect_no_effect();
 }
 
+/// A stream of six, of which a group was given 1, 2, 3 and acknowledged 1 and 3.
+fn half_read() -> Session {
+    let mut s = Session::new();
+    for id in 1..=6 {
+        s.run(&format!("XADD s {id}-0 f v"));
+    }
+    s.run("XGROUP CREATE s g 0");
+    s.run("XREADGROUP GROUP g c COUNT 3 STREAMS s >");
+    s.run("XACK s g 1-0 3-0");
+    s.effects();
+    s
+}
+
+#[test]
+fn trimming_leaves_what_a_group_refers_to_if_told_so() {
+    let mut s = half_read();
+    s.expect("XTRIM s MAXLEN 5 ACKED", ":1\r\n");
+    s.expect_effect("XTRIM s MAXLEN = 5");
+    // 2 is pending, 3 goes from behind it, 4 and later are still to be read.
+    s.expect("XTRIM s ACKED MAXLEN 0", ":1\r\n");
+    s.expect_effect("XDEL s 3-0");
+    s.expect("XTRIM s MINID 6 ACKED", ":0\r\n");
+    s.expect_no_effect();
+    s.run("XREADGROUP GROUP g c STREAMS s >");
+    s.run("XACK s g 4-0 5-0 6-0");
+    s.effects();
+    s.expect("XADD s ACKED MAXLEN = 3 7-0 f v", "$3\r\n7-0\r\n");
+    let effects = s.effects();
+    let (add, delete) = (effects.find("XADD"), effects.find("XDEL"));
+    assert!(add.is_some() && add < delete, "{effects}");
+    s.expect("XLEN s", ":3\r\n");
+    s.expect("XDEL s 2-0 6-0 7-0", ":3\r\n");
+}
+
+#[test]
+fn trimming_takes_references_along_if_told_so() {
+    let mut s = half_read();
+    s.expect("XTRIM s MAXLEN = 5 KEEPREF", ":1\r\n");
+    s.expect_effect("XTRIM s MAXLEN = 5");
+    s.expect("XTRIM s MINID 4 DELREF", ":2\r\n");
+    let effects = s.effects();
+    assert!(
+        effects.contains("XTRIM") && effects.contains("XACK"),
+        "{effects}"
+    );
+    s.expect("XPENDING s g", "*4\r\n:0\r\n$-1\r\n$-1\r\n*-1\r\n");
+    s.run("XREADGROUP GROUP g c STREAMS s >");
+    s.effects();
+    s.expect("XADD s DELREF MAXLEN 1 7-0 f v", "$3\r\n7-0\r\n");
+    let effects = s.effects();
+    assert!(effects.contains("XACK"), "{effects}");
+    s.expect("XPENDING s g", "*4\r\n:0\r\n$-1\r\n$-1\r\n*-1\r\n");
+}
+
+#[test]
+fn trimming_minds_references_in_whole_blocks_too() {
+    let mut s = half_read();
+    s.limits.stream_node_max_entries = 2;
+    for id in 7..=12 {
+        s.run(&format!("XADD s {id}-0 f v"));
+    }
+    s.effects();
+    // The first block has six entries, which are more than may be looked at.
+    s.expect("XTRIM s MAXLEN ~ 6 LIMIT 5 ACKED", ":0\r\n");
+    s.expect_no_effect();
+    s.expect("XTRIM s MAXLEN ~ 6 ACKED", ":2\r\n");
+    s.expect("XLEN s", ":10\r\n");
+    s.expect("XTRIM s MAXLEN ~ 6 DELREF", ":4\r\n");
+    s.expect("XPENDING s g", "*4\r\n:0\r\n$-1\r\n$-1\r\n*-1\r\n");
+}
+
+#[test]
+fn references_are_minded_in_one_way_only() {
+    let mut s = half_read();
+    for command in [
+        "XTRIM s MAXLEN 0 ACKED DELREF",
+        "XTRIM s MAXLEN 0 KEEPREF KEEPREF",
+        "XADD s ACKED ACKED 9-0 f v",
+    ] {
+        s.expect(command, "-ERR syntax error\r\n");
+    }
+    // They may stand without anything to trim.
+    s.expect("XADD s ACKED 9-0 f v", "$3\r\n9-0\r\n");
+    s.expect_effect("XADD s 9-0 f v");
+}
+
 #[test]
 fn xackdel_acknowledges_and_deletes() {
     let mut s = Session::new();

@@ -6,8 +6,7 @@ use crate::error::CommandError;
 use crate::long_double::LongDouble;
 use crate::parse;
 use moon_resp::Args;
-
-use moon_store::{IntText, Key, Value};
+use moon_store::{Change, IntText, Key, Value};
 
 pub(super) fn incr(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     add(cx, args, 1)
@@ -29,22 +28,26 @@ pub(super) fn decrby(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     add(cx, args, by)
 }
 
-fn add(cx: &mut Cx<'_>, args: Args<'_>, by: i64) -> CommandResult {
+/// What a value and `by` come to.
+fn added(value: &Value, by: i64) -> Result<i64, CommandError> {
     const OVERFLOW: CommandError = CommandError::Text("ERR increment or decrement would overflow");
+    check_string(value)?;
+    let current = value.as_int().ok_or(CommandError::NotAnInteger)?;
+    current.checked_add(by).ok_or(OVERFLOW)
+}
+
+fn add(cx: &mut Cx<'_>, args: Args<'_>, by: i64) -> CommandResult {
     let key = Key::new(args.at(1));
-    let sum = match cx.write(key) {
-        None => {
-            cx.store(key, Value::from_int(by), None);
-            by
+    let sum = cx.update(key, |found, _| match found {
+        None => (Change::Store(Value::from_int(by), None), Ok(by)),
+        Some(value) => {
+            let sum = added(value, by);
+            if let Ok(sum) = sum {
+                *value = Value::from_int(sum);
+            }
+            (Change::Keep, sum)
         }
-        Some((value, _)) => {
-            check_string(value)?;
-            let current = value.as_int().ok_or(CommandError::NotAnInteger)?;
-            let sum = current.checked_add(by).ok_or(OVERFLOW)?;
-            *value = Value::from_int(sum);
-            sum
-        }
-    };
+    })?;
     cx.changed_as_sent(&[key], args);
     cx.reply.integer(sum);
     Ok(())

@@ -10,7 +10,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 /// A key of each type and form.
-const MAKERS: &[&str] = &[
+pub(crate) const MAKERS: &[&str] = &[
     "set k 10",
     "set k -2147483649",
     "set k plain",
@@ -28,27 +28,27 @@ const MAKERS: &[&str] = &[
     "setbit k 1000 1",
 ];
 
-fn run(moon: &mut Instance, parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn run(moon: &mut Instance, parts: &[&[u8]]) -> Vec<u8> {
     moon.run_args(&OwnedArgs::new(parts.iter()))
 }
 
-fn words(command: &str) -> Vec<&[u8]> {
+pub(crate) fn words(command: &str) -> Vec<&[u8]> {
     command.split(' ').map(str::as_bytes).collect()
 }
 
 /// The bytes of a bulk reply.
-fn bulk(reply: &[u8]) -> Vec<u8> {
+pub(crate) fn bulk(reply: &[u8]) -> Vec<u8> {
     let start = reply.iter().position(|b| *b == b'\n').expect("a line") + 1;
     assert_eq!(reply[0], b'$', "{}", reply.escape_ascii());
     reply[start..reply.len() - 2].to_vec()
 }
 
-fn dump(moon: &mut Instance, key: &[u8]) -> Vec<u8> {
+pub(crate) fn dump(moon: &mut Instance, key: &[u8]) -> Vec<u8> {
     bulk(&run(moon, &[b"DUMP", key]))
 }
 
 /// As the other server has it: a list of commands that make `k` anew, larger than small forms hold.
-fn large(kind: &str) -> Vec<String> {
+pub(crate) fn large(kind: &str) -> Vec<String> {
     (0..700)
         .map(|n| match kind {
             "rpush" => format!("rpush k element-{n} {n}"),
@@ -74,15 +74,35 @@ fn ordered(mut reply: Vec<u8>, is_ordered: bool) -> Vec<u8> {
 
 /// Both servers make the same key, and each takes what the other dumped.
 fn exchange(redis: &mut Redis, commands: &[String], read: &str, is_ordered: bool) {
-    let mut moon = Instance::new(2);
+    exchange_after(
+        redis,
+        &mut Instance::new(2),
+        commands,
+        read,
+        is_ordered,
+        |_, _| {},
+    );
+}
+
+/// The same, with something `between` making the key and dumping it.
+pub(crate) fn exchange_after(
+    redis: &mut Redis,
+    moon: &mut Instance,
+    commands: &[String],
+    read: &str,
+    is_ordered: bool,
+    between: impl FnOnce(&mut Redis, &mut Instance),
+) {
     redis.run(&["FLUSHALL"]);
+    moon.run("flushall");
     for command in commands {
         redis.run(&words(command));
         moon.run(command);
     }
+    between(redis, moon);
     let expected = redis.run(&words(read));
     let theirs = bulk(&redis.run(&[b"DUMP", &b"k"[..]]));
-    let ours = dump(&mut moon, b"k");
+    let ours = dump(moon, b"k");
     if ["set", "append", "pfadd"]
         .iter()
         .any(|of_strings| commands[0].starts_with(of_strings))
@@ -91,9 +111,9 @@ fn exchange(redis: &mut Redis, commands: &[String], read: &str, is_ordered: bool
         assert_eq!(ours, theirs, "{}", commands[0]);
     }
     let what = &commands[0];
-    let reply = run(&mut moon, &[b"RESTORE", b"k", b"0", &theirs, b"REPLACE"]);
+    let reply = run(moon, &[b"RESTORE", b"k", b"0", &theirs, b"REPLACE"]);
     assert_eq!(reply, b"+OK\r\n", "{what}: what Redis dumped");
-    let found = run(&mut moon, &words(read));
+    let found = run(moon, &words(read));
     assert_eq!(
         ordered(found, is_ordered).escape_ascii().to_string(),
         ordered(expected.clone(), is_ordered)
@@ -126,7 +146,7 @@ fn each_server_restores_what_the_other_dumped() {
     }
 }
 
-fn reader_of(command: &str) -> (&'static str, bool) {
+pub(crate) fn reader_of(command: &str) -> (&'static str, bool) {
     match command.split(' ').next() {
         Some("rpush") => ("lrange k 0 -1", true),
         Some("sadd") => ("smembers k", false),
@@ -244,7 +264,7 @@ fn idle_time_comes_back_and_what_has_expired_does_not() {
 }
 
 /// Type and value with a footer that fits.
-fn sealed(value: &[u8]) -> Vec<u8> {
+pub(crate) fn sealed(value: &[u8]) -> Vec<u8> {
     let mut out = value.to_vec();
     payload::seal(&mut out, 0);
     out
@@ -286,6 +306,65 @@ fn values_that_no_command_makes_are_refused() {
     assert!(moon.dump().is_empty() && moon.effects().is_empty());
 }
 
+/// Thresholds at which nearly everything is large.
+const TINY: &[&str] = &[
+    "--hash-max-listpack-entries",
+    "2",
+    "--set-max-intset-entries",
+    "2",
+    "--list-max-listpack-size",
+    "2",
+    "--list-compress-depth",
+    "1",
+    "--zset-max-listpack-entries",
+    "2",
+    "--stream-node-max-entries",
+    "3",
+    "--hll-sparse-max-bytes",
+    "20",
+];
+
+/// Commands that make large values, for [`large`].
+const KINDS: [&str; 7] = ["append", "rpush", "sadd", "hset", "zadd", "xadd", "pfadd"];
+
+/// Hashes whose fields expire, in the forms that Redis 7.4 and its release candidates have: types 24
+/// and 22, then 25 and 23, which are listpacks.
+fn hashes_of_7_4() -> Vec<Vec<u8>> {
+    let first = 4_102_444_800_123_i64;
+    let earliest = first.to_le_bytes();
+    let absolute = [&[0x81][..], &first.to_be_bytes()].concat();
+    let entry = |bytes: &[u8]| [bytes, &[u8::try_from(bytes.len()).expect("short")]].concat();
+    let number = [&[0xf4][..], &earliest].concat();
+    let entries: [&[u8]; 6] = [b"\x81f", b"\x81v", &number, b"\x81g", b"\x07", b"\x00"];
+    let body: Vec<u8> = entries.iter().flat_map(|e| entry(e)).collect();
+    let len = u8::try_from(body.len() + 7).expect("short");
+    let packed = [&[len, len, 0, 0, 0, 6, 0][..], &body, &[0xff]].concat();
+    let parts: [&[&[u8]]; 4] = [
+        &[&[24], &earliest, b"\x02\x00\x01f\x01v\x01\x01g\xc0\x07"],
+        &[&[22, 2], &absolute, b"\x01f\x01v\x00\x01g\xc0\x07"],
+        &[&[25], &earliest, &packed],
+        &[&[23], &packed],
+    ];
+    parts.iter().map(|parts| sealed(&parts.concat())).collect()
+}
+
+#[test]
+fn hashes_of_redis_7_4_are_restored_in_every_form() {
+    let deadlines = [
+        "*2\r\n:4102444800123\r\n:-1\r\n",
+        "*2\r\n:-1\r\n:4102444800123\r\n",
+    ];
+    for (number, payload) in hashes_of_7_4().iter().enumerate() {
+        let mut moon = Instance::new(2);
+        let reply = run(&mut moon, &[b"RESTORE", b"h", b"0", payload]);
+        assert_eq!(reply, b"+OK\r\n", "form {number}");
+        moon.expect("hmget h f g", "*2\r\n$1\r\nv\r\n$1\r\n7\r\n");
+        // In the first form it is g that expires.
+        let expected = deadlines[usize::from(number == 0)];
+        moon.expect("hpexpiretime h fields 2 f g", expected);
+    }
+}
+
 /// Dumps of every type and form, from the command that makes each.
 fn dumps() -> Vec<Vec<u8>> {
     let mut dumps: Vec<Vec<u8>> = MAKERS
@@ -296,14 +375,29 @@ fn dumps() -> Vec<Vec<u8>> {
             dump(&mut moon, b"k")
         })
         .collect();
-    if let Some(mut redis) = Redis::start(&[]) {
-        // The compact forms too, which are not written here.
-        for make in MAKERS {
+    for kind in KINDS {
+        let mut moon = Instance::new(1);
+        large(kind).iter().take(30).for_each(|line| {
+            moon.run(line);
+        });
+        dumps.push(dump(&mut moon, b"k"));
+    }
+    // The compact forms too, which are not written here, and those of tiny thresholds.
+    for config in [&[][..], TINY] {
+        let Some(mut redis) = Redis::start(config) else {
+            break;
+        };
+        let large = KINDS.map(|kind| large(kind).into_iter().take(30).collect());
+        let makers = MAKERS.iter().map(|make| vec![(*make).to_owned()]);
+        for commands in makers.chain(large) {
             redis.run(&["DEL", "k"]);
-            redis.run(&words(make));
+            for command in commands {
+                redis.run(&words(&command));
+            }
             dumps.push(bulk(&redis.run(&["DUMP", "k"])));
         }
     }
+    dumps.extend(hashes_of_7_4());
     dumps
 }
 
@@ -325,15 +419,22 @@ proptest! {
             let from = &dumps[rng.random_range(0..dumps.len())];
             let mut value = payload::open(from).expect("a dump").to_vec();
             for _ in 0..rng.random_range(1..4) {
-                damage(&mut value, &mut rng);
+                let other = &dumps[rng.random_range(0..dumps.len())];
+                damage(&mut value, other, &mut rng);
             }
             let parts: [&[u8]; 5] = [b"RESTORE", b"k", b"0", &sealed(&value), b"REPLACE"];
             let reply = run(&mut moon, &parts);
             if reply == b"+OK\r\n" {
-                // What was taken is a value like any other: it can be dumped and restored.
-                let again = dump(&mut moon, b"k");
-                let parts: [&[u8]; 4] = [b"RESTORE", b"again", b"0", &again];
-                prop_assert_eq!(run(&mut moon, &parts), b"+OK\r\n");
+                // What was taken is a value like any other: it can be dumped and restored. A hash
+                // whose fields have all expired leaves no key.
+                let again = run(&mut moon, &[b"DUMP", b"k"]);
+                if again == b"$-1\r\n" {
+                    prop_assert!((22..=25).contains(&value[0]), "{}", value.escape_ascii());
+                } else {
+                    let again = bulk(&again);
+                    let parts: [&[u8]; 4] = [b"RESTORE", b"again", b"0", &again];
+                    prop_assert_eq!(run(&mut moon, &parts), b"+OK\r\n");
+                }
                 run(&mut moon, &[b"DEL", b"again"]);
                 moon.shard(moon_core::ShardId(0)).db(0).self_check();
             } else {
@@ -348,9 +449,29 @@ thread_local! {
     static DUMPS: Vec<Vec<u8>> = dumps();
 }
 
-fn damage(value: &mut Vec<u8>, rng: &mut SmallRng) {
+/// Lengths and heads that promise much.
+const GREEDY: [&[u8]; 6] = [
+    b"\x81\xff\xff\xff\xff\xff\xff\xff\xff",
+    b"\x81\x10\x00\x00\x00\x00\x00\x00\x00",
+    b"\x80\xff\xff\xff\xff",
+    b"\xc3\x01\x80\x0f\xff\xff\xff",
+    b"\x7f\xff",
+    b"\xf4\xff\xff\xff\xff\xff\xff\xff\x7f",
+];
+
+/// Damages `value` in one place, perhaps with a part of another.
+fn damage(value: &mut Vec<u8>, other: &[u8], rng: &mut SmallRng) {
     let at = rng.random_range(0..=value.len());
-    match rng.random_range(0..4) {
+    let to = (at + rng.random_range(0..12)).min(value.len());
+    match rng.random_range(0..7) {
+        4 => {
+            let from = rng.random_range(0..other.len());
+            let end = (from + rng.random_range(1..40)).min(other.len());
+            value.splice(at..to, other[from..end].iter().copied());
+        }
+        5 => drop(value.splice(at..to, GREEDY[rng.random_range(0..GREEDY.len())].to_vec())),
+        // A value under the type of another.
+        6 if !value.is_empty() => value[0] = other[0],
         0 if at < value.len() => value[at] ^= 1 << rng.random_range(0..8),
         1 if at < value.len() => value[at] = rng.random(),
         2 => value.truncate(at),

@@ -1,6 +1,7 @@
 //! An instance of some shards and one connection to it, without sockets.
 
 use moon_commands::context::{Counts, Origin};
+use moon_commands::subcommands;
 use moon_commands::{
     CommandSpec, Cx, Effects, Limits, ReplayError, Scope, ShardSet, cursor_shard, execute, lookup,
     replay,
@@ -79,6 +80,16 @@ impl Instance {
             ));
             return out;
         }
+        let spec = match subcommands::of(spec.name) {
+            [] => spec,
+            _ => match subcommands::resolve(spec.name, args) {
+                Ok(row) => row,
+                Err(error) => {
+                    Reply::new(&mut out, self.protocol).error(error.text());
+                    return out;
+                }
+            },
+        };
         let shards = match self.single_shard(spec, args.get(1)) {
             Some(id) => ShardSet::One(self.shards[id.index()].as_deref_mut().expect("here")),
             None => ShardSet::Many {
@@ -162,7 +173,7 @@ fn show(value: &Value) -> String {
     }
     let quoted = |bytes: &[u8]| format!("{:?}", String::from_utf8_lossy(bytes));
     let mut parts: Vec<String> = match value {
-        Value::List(list) => list.iter().map(quoted).collect(),
+        Value::List(list) => list.to_vecs().iter().map(|e| quoted(e)).collect(),
         Value::Set(set) => set.iter().map(|m| quoted(&m.to_vec())).collect(),
         Value::Hash(hash) => hash
             .fields()

@@ -224,8 +224,8 @@ fn entry(writer: &mut RdbWriter<Vec<u8>>, key: &[u8], deadline: Option<i64>, val
     let mut text = IntText::new();
     match value {
         Value::List(list) => {
-            let elements: Vec<&[u8]> = list.iter().collect();
-            let mut elements = elements.into_iter();
+            let elements = list.to_vecs();
+            let mut elements = elements.iter().map(Vec::as_slice);
             writer.entry(key, deadline, RdbValueRef::List(&mut elements))
         }
         Value::Set(set) => {

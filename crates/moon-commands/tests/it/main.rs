@@ -1,6 +1,8 @@
 //! Commands from the outside: requests in, replies and effects out.
 
 mod compared_with_redis;
+mod documented_arguments;
+mod dumped_forms;
 mod dumped_values;
 mod effects_of_commands;
 mod effects_of_streams;

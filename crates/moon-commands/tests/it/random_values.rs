@@ -85,12 +85,19 @@ fn render(template: &str, rng: &mut SmallRng) -> String {
 
 #[test]
 fn random_commands_on_lists_and_bits_get_the_replies_of_redis() {
-    for (seed, node_size) in [(20_265, -2), (20_266, 3)] {
-        let setting = node_size.to_string();
-        let Some(mut pair) = Pair::start(3, &["--list-max-listpack-size", &setting]) else {
+    for (seed, node_size, depth) in [(20_265, -2, 0), (20_266, 3, 0), (20_267, 4, 1)] {
+        let (size, compress_depth) = (node_size.to_string(), depth.to_string());
+        let settings = [
+            "--list-max-listpack-size",
+            &size,
+            "--list-compress-depth",
+            &compress_depth,
+        ];
+        let Some(mut pair) = Pair::start(3, &settings) else {
             return;
         };
         pair.moon.limits.list_max_listpack_size = node_size;
+        pair.moon.limits.list_compress_depth = depth;
         println!("seed {seed}");
         let mut rng = SmallRng::seed_from_u64(seed);
         for _ in 0..8_000 {

@@ -72,7 +72,7 @@ fn show(value: &Value) -> String {
     let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
     match value {
         Value::List(list) => {
-            let elements: Vec<String> = list.iter().map(text).collect();
+            let elements: Vec<String> = list.to_vecs().iter().map(|e| text(e)).collect();
             format!("list {}", elements.join(","))
         }
         Value::Set(set) => {

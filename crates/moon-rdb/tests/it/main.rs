@@ -8,6 +8,7 @@
     reason = "helpers of tests fail where they stand, as the tests do"
 )]
 
+mod field_deadlines;
 mod redis;
 
 use moon_rdb::{

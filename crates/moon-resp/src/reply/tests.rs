@@ -147,3 +147,41 @@ fn requests_are_arrays_of_bulk_strings() {
     write_args(&mut out, crate::OwnedArgs::new(["SET", "k", ""]).as_args());
     assert_eq!(out, expected);
 }
+
+fn bytes(len: std::ops::Range<usize>) -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
+    proptest::collection::vec(proptest::prelude::any::<u8>(), len)
+}
+
+proptest::proptest! {
+    /// Whatever the request looked like when it came: parsers skip some bytes without a look.
+    #[test]
+    fn arguments_are_written_in_one_form(
+        before in bytes(0..12),
+        parts in proptest::collection::vec(
+            proptest::prop_oneof![bytes(0..4), bytes(0..120)], 1..5),
+        broken in proptest::option::of((0..1000_usize, proptest::prelude::any::<u8>())),
+        from in 0..3_usize,
+    ) {
+        let mut buf = before.clone();
+        write_request(&mut buf, &parts);
+        if let Some((at, byte)) = broken {
+            let at = before.len() + at % (buf.len() - before.len());
+            buf[at] = byte;
+        }
+        let mut spans = Vec::new();
+        let limits = crate::request::RequestLimits::default();
+        let parsed = crate::request::RequestParser::new()
+            .parse_at(&buf, before.len(), &mut spans, &limits);
+        if let Ok(crate::request::Parsed::Request { .. }) = parsed {
+            let args = Args::new(&buf, &spans).from(from);
+            let (mut expected, mut written) = (Vec::new(), Vec::new());
+            write_request(&mut expected, &args.iter().collect::<Vec<_>>());
+            write_args(&mut written, args);
+            proptest::prop_assert_eq!(&written, &expected);
+            if broken.is_none() && from == 0 {
+                let is_short = parts.iter().all(|part| part.len() < 100);
+                proptest::prop_assert_eq!(args.as_sent().is_some(), is_short);
+            }
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! What is known about one client. Its connection writes the fields; CLIENT LIST reads them from
 //! any thread, so a line may mix values of two moments.
 
+use moon_shard::GateSizes;
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64};
@@ -82,8 +83,10 @@ pub struct ClientHandle {
     /// Bytes of its unfinished request, and room left in that buffer.
     pub qbuf: AtomicU64,
     pub qbuf_free: AtomicU64,
+    /// Bytes of the tables of arguments, of queued commands, of watched keys.
     pub argv_mem: AtomicU64,
     pub multi_mem: AtomicU64,
+    pub watch_mem: AtomicU64,
     /// Size of the reply buffer and its highest use lately.
     pub rbs: AtomicU64,
     pub rbp: AtomicU64,
@@ -91,7 +94,7 @@ pub struct ClientHandle {
     pub obl: AtomicU64,
     pub oll: AtomicU64,
     pub omem: AtomicU64,
-    pub tot_mem: AtomicU64,
+    tot_mem: AtomicU64,
     /// Id of the last command, or [`CMD_NONE`].
     pub cmd: AtomicU16,
     pub resp: AtomicU8,
@@ -145,6 +148,7 @@ impl ClientHandle {
             qbuf_free: AtomicU64::new(0),
             argv_mem: AtomicU64::new(0),
             multi_mem: AtomicU64::new(0),
+            watch_mem: AtomicU64::new(0),
             rbs: AtomicU64::new(0),
             rbp: AtomicU64::new(0),
             obl: AtomicU64::new(0),
@@ -250,6 +254,44 @@ impl ClientHandle {
             count.store(0, Relaxed);
         }
         self.resp.store(2, Relaxed);
+    }
+
+    /// Takes note of what its gate holds; returns all that it holds.
+    pub fn note_gate(&self, gate: GateSizes) -> u64 {
+        for (field, size) in [
+            (&self.rbs, gate.open_capacity),
+            (&self.rbp, gate.open_peak),
+            (&self.obl, gate.open),
+            (&self.oll, gate.parts),
+            (&self.omem, gate.held_capacity),
+        ] {
+            field.store(size as u64, Relaxed);
+        }
+        self.note_total()
+    }
+
+    /// Adds up all that it holds, after a part has changed.
+    pub fn note_total(&self) -> u64 {
+        /// What every connection takes: its task and what is known about it.
+        const FIXED: u64 = (size_of::<ClientHandle>() + 1024) as u64;
+        let parts = [
+            &self.qbuf,
+            &self.qbuf_free,
+            &self.argv_mem,
+            &self.multi_mem,
+            &self.watch_mem,
+            &self.rbs,
+            &self.omem,
+        ];
+        let total = FIXED + parts.iter().map(|part| part.load(Relaxed)).sum::<u64>();
+        self.tot_mem.store(total, Relaxed);
+        total
+    }
+
+    /// Bytes of all that it holds, as of the last note.
+    #[must_use]
+    pub fn total_memory(&self) -> u64 {
+        self.tot_mem.load(Relaxed)
     }
 
     /// Marks the client as killed and wakes its task.
@@ -370,6 +412,30 @@ mod tests {
              rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd=client|list user=default redir=-1 \
              resp=2 lib-name= lib-ver="
         );
+    }
+
+    #[test]
+    fn the_total_is_the_sum_of_what_is_shown_and_a_fixed_part() {
+        let c = client();
+        let fixed = c.note_total();
+        c.qbuf.store(10, Relaxed);
+        c.qbuf_free.store(20, Relaxed);
+        c.multi_mem.store(100, Relaxed);
+        c.watch_mem.store(1000, Relaxed);
+        let total = c.note_gate(GateSizes {
+            open_capacity: 2000,
+            open: 7,
+            open_peak: 9,
+            parts: 3,
+            held_capacity: 40_000,
+        });
+        assert_eq!(total - fixed, 43_130);
+        let line = c.line(0, &|_| None);
+        let expected = format!(
+            "qbuf=10 qbuf-free=20 argv-mem=0 multi-mem=100 rbs=2000 rbp=9 obl=7 oll=3 omem=40000 \
+             tot-mem={total} "
+        );
+        assert!(line.contains(&expected), "{line}");
     }
 
     #[test]

@@ -157,6 +157,38 @@ impl Clients {
         (killed, myself)
     }
 
+    /// Ends clients, the largest first, until what is left of them holds at most `limit` bytes.
+    /// Returns how many. Those that asked not to be ended count, but stay.
+    pub fn evict(&self, limit: u64) -> u64 {
+        let all = self.all();
+        let mut held: Vec<(u64, &Arc<ClientHandle>)> = all
+            .iter()
+            .filter(|client| !client.is_killed())
+            .map(|client| (client.total_memory(), client))
+            .collect();
+        let mut sum: u64 = held.iter().map(|(bytes, _)| bytes).sum();
+        if sum <= limit {
+            return 0;
+        }
+        held.retain(|(_, client)| !client.has_flag(Flags::NoEvict));
+        held.sort_unstable_by_key(|(bytes, client)| (std::cmp::Reverse(*bytes), client.id));
+        let mut evicted = 0;
+        for (bytes, client) in held {
+            if sum <= limit {
+                break;
+            }
+            tracing::info!(
+                "Evicting client {} with {bytes} bytes: all clients hold {sum}, more than \
+                 maxmemory-clients",
+                client.id
+            );
+            client.kill();
+            sum -= bytes;
+            evicted += 1;
+        }
+        evicted
+    }
+
     /// Marks and wakes all clients, at shutdown.
     pub fn kill_all(&self) {
         for client in self.all() {
@@ -220,6 +252,33 @@ mod tests {
             .build()
             .unwrap();
         runtime.block_on(b.handle().killed());
+    }
+
+    #[test]
+    fn the_largest_clients_are_evicted_first_and_only_as_many_as_needed() {
+        let clients = Clients::new();
+        let all: Vec<Registration> = (1..=5)
+            .map(|port| clients.connect(peer(&format!("127.0.0.1:{port}"))))
+            .collect();
+        for (client, size) in all.iter().zip([10, 5000, 90_000, 3000, 70_000]) {
+            client.handle().qbuf.store(size, Relaxed);
+            client.handle().note_total();
+        }
+        all[2].handle().set_flag(Flags::NoEvict, true);
+        let killed = || {
+            let killed = |client: &Registration| client.handle().is_killed();
+            all.iter().map(killed).collect::<Vec<_>>()
+        };
+        let sum: u64 = all
+            .iter()
+            .map(|client| client.handle().total_memory())
+            .sum();
+        assert_eq!(clients.evict(sum), 0);
+        assert_eq!(clients.evict(sum - 1), 1);
+        assert_eq!(killed(), [false, false, false, false, true]);
+        assert_eq!(clients.evict(sum - 70_000), 0);
+        assert_eq!(clients.evict(0), 3);
+        assert_eq!(killed(), [true, true, false, true, true]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub mod value;
 pub use cli::{Loaded, Outcome, load};
 pub use error::{ConfigError, Origin};
 pub use runtime::{RuntimeConfig, SetError, Settings};
-pub use value::Invalid;
+pub use value::{ClientMemory, Invalid};
 
 use moon_aof::FsyncPolicy;
 use moon_core::ShardCount;
@@ -199,6 +199,8 @@ pub struct Config {
     pub appendfsync: AppendFsync,
     /// Folder of the log inside `dir`.
     pub appenddirname: String,
+    /// Whether the process takes no transparent huge pages.
+    pub disable_thp: bool,
     /// Whether a torn tail is truncated at start; if not, the start is refused.
     pub aof_load_truncated: bool,
     /// Growth of the log over what the last rewrite left, in percent, at which the next one
@@ -238,6 +240,8 @@ pub struct Config {
     pub hash_max_listpack_value: u64,
     /// List: node size in the compact form; negative values are Redis's size classes.
     pub list_max_listpack_size: i64,
+    /// List: nodes at each end that are not compressed, 0 for all.
+    pub list_compress_depth: u64,
     /// Set: integers in the compact form.
     pub set_max_intset_entries: u64,
     /// Set: members in the compact form.
@@ -254,6 +258,8 @@ pub struct Config {
     pub stream_node_max_entries: u64,
     /// Bytes that the instance may use; 0 means no limit.
     pub maxmemory: u64,
+    /// What all clients together may hold.
+    pub maxmemory_clients: ClientMemory,
     /// What goes when they are used up.
     pub maxmemory_policy: EvictionPolicy,
     /// Keys looked at for each that goes.
@@ -316,6 +322,7 @@ impl Default for Config {
             appendonly: true,
             appendfsync: AppendFsync::Everysec,
             appenddirname: "appendonlydir".to_owned(),
+            disable_thp: true,
             aof_load_truncated: true,
             auto_aof_rewrite_percentage: 100,
             auto_aof_rewrite_min_size: 64 << 20,
@@ -335,6 +342,7 @@ impl Default for Config {
             hash_max_listpack_entries: 512,
             hash_max_listpack_value: 64,
             list_max_listpack_size: -2,
+            list_compress_depth: 0,
             set_max_intset_entries: 512,
             set_max_listpack_entries: 128,
             set_max_listpack_value: 64,
@@ -343,6 +351,7 @@ impl Default for Config {
             stream_node_max_bytes: 4096,
             stream_node_max_entries: 100,
             maxmemory: 0,
+            maxmemory_clients: ClientMemory::Bytes(0),
             maxmemory_policy: EvictionPolicy::NoEviction,
             maxmemory_samples: 5,
             maxmemory_eviction_tenacity: 10,

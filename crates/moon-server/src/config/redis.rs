@@ -35,7 +35,6 @@ const NO_REPLICATION: &str = "replication is not available yet; remove it";
 const NO_CLUSTER: &str = "there is no cluster mode";
 const NO_TLS: &str = "TLS is not available yet; remove it and put a TLS proxy in front";
 const TLS_OFF: &str = "TLS is not available and tls-port must be 0";
-const NO_FORK: &str = "nothing forks here";
 const SYNCED_IN_STEPS: &str = "bases and snapshots are always synced in steps";
 const NO_DEFRAG: &str = "active defragmentation does not exist here; use: activedefrag no";
 const NO_SYSLOG: &str = "syslog is not available; use: syslog-enabled no, and logfile";
@@ -96,11 +95,6 @@ static RULES: &[(&str, &str, Rule)] = &[
         Ignored("every frame of the log has a timestamp"),
     ),
     // Memory limits.
-    (
-        "maxmemory-clients",
-        "",
-        Zero("limits on client memory are not available yet; use: maxmemory-clients 0"),
-    ),
     (
         "client-output-buffer-limit",
         "",
@@ -348,7 +342,6 @@ static RULES: &[(&str, &str, Rule)] = &[
         "",
         Ignored("the OOM score is left alone"),
     ),
-    ("disable-thp", "", Ignored(NO_FORK)),
     (
         "ignore-warnings",
         "",
@@ -468,11 +461,6 @@ static RULES: &[(&str, &str, Rule)] = &[
     ),
     // Compact forms of types that come later.
     (
-        "list-compress-depth",
-        "",
-        Ignored("lists are not compressed"),
-    ),
-    (
         "list-max-ziplist-entries",
         "",
         Ignored("Redis ignores it too, since 3.2"),
@@ -570,7 +558,6 @@ mod tests {
     fn what_only_tunes_redis_or_happens_anyway_is_accepted() {
         assert!(accepted("io-threads", &["4"]));
         assert!(accepted("activerehashing", &["yes"]));
-        assert!(accepted("maxmemory-clients", &["0"]));
         assert!(accepted("daemonize", &["NO"]));
         assert!(accepted(
             "client-output-buffer-limit",

@@ -24,11 +24,14 @@ pub struct Settings {
     pub password_set: AtomicBool,
     pub proto_max_bulk_len: AtomicU64,
     pub client_query_buffer_limit: AtomicU64,
+    /// `maxmemory-clients` in bytes; 0 means no limit.
+    pub client_memory_max: AtomicU64,
     pub inflight_max_bytes: AtomicU64,
     pub aof_preallocate_size: AtomicU64,
     pub hash_max_listpack_entries: AtomicU64,
     pub hash_max_listpack_value: AtomicU64,
     pub list_max_listpack_size: AtomicI64,
+    pub list_compress_depth: AtomicU64,
     pub set_max_intset_entries: AtomicU64,
     pub set_max_listpack_entries: AtomicU64,
     pub set_max_listpack_value: AtomicU64,
@@ -57,6 +60,8 @@ impl Settings {
             .store(config.proto_max_bulk_len, Relaxed);
         self.client_query_buffer_limit
             .store(config.client_query_buffer_limit, Relaxed);
+        self.client_memory_max
+            .store(config.maxmemory_clients.bytes(config.maxmemory), Relaxed);
         self.inflight_max_bytes
             .store(config.inflight_max_bytes, Relaxed);
         self.aof_preallocate_size
@@ -67,6 +72,8 @@ impl Settings {
             .store(config.hash_max_listpack_value, Relaxed);
         self.list_max_listpack_size
             .store(config.list_max_listpack_size, Relaxed);
+        self.list_compress_depth
+            .store(config.list_compress_depth, Relaxed);
         self.set_max_intset_entries
             .store(config.set_max_intset_entries, Relaxed);
         self.set_max_listpack_entries
@@ -345,7 +352,31 @@ mod tests {
         ] {
             assert_eq!(set(&config, words).unwrap_err().to_string(), expected);
         }
-        assert!(set(&config, &["maxmemory-clients", "100mb"]).is_err());
-        set(&config, &["maxmemory-clients", "0", "save", ""]).unwrap();
+        assert!(set(&config, &["rdbchecksum", "no"]).is_err());
+        set(&config, &["rdbchecksum", "yes", "save", ""]).unwrap();
+    }
+
+    #[test]
+    fn the_limit_on_clients_follows_maxmemory_if_it_is_a_part_of_it() {
+        let config = RuntimeConfig::new(Config::default());
+        let limit = || config.settings().client_memory_max.load(Relaxed);
+        set(&config, &["maxmemory-clients", "10%"]).unwrap();
+        assert_eq!(limit(), 0);
+        set(&config, &["maxmemory", "100mb"]).unwrap();
+        assert_eq!(limit(), 10 << 20);
+        let found = config.get(&[b"maxmemory-clients"]);
+        assert_eq!(found, [("maxmemory-clients", "10%".to_owned())]);
+        set(&config, &["maxmemory-clients", "1mb"]).unwrap();
+        assert_eq!(limit(), 1 << 20);
+        set(&config, &["maxmemory-clients", "1"]).unwrap();
+        assert_eq!(limit(), 128 << 10, "as in Redis, no less");
+        for bad in ["x", "101%", "-1", "%", "5.5%"] {
+            let error = set(&config, &["maxmemory-clients", bad]).unwrap_err();
+            let text = error.to_string();
+            assert!(
+                text.ends_with("- argument must be a memory or percent value"),
+                "{text}"
+            );
+        }
     }
 }

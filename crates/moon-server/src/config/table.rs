@@ -1,7 +1,7 @@
 //! The one table of directives: every setting this server has, for the command line, the file,
 //! CONFIG GET and CONFIG SET alike.
 
-use super::value::{Invalid, integer, memory, optional_text, path};
+use super::value::{Invalid, client_memory, integer, memory, optional_text, path};
 use super::value::{show_yes_no, yes_no};
 use super::{
     Config, DEBUG_COMMAND_WORDS, LOGLEVEL_WORDS, PIPELINE_ORDER_WORDS, maxmemory_policy_word,
@@ -446,6 +446,14 @@ pub static DIRECTIVES: &[Directive] = &[
         "List: entries of the compact form, or -1 to -5 for 4 kb to 64 kb",
     ),
     row(
+        "list-compress-depth",
+        "",
+        "0",
+        Runtime,
+        number!(list_compress_depth: u64, 0, 2_147_483_647),
+        "List: nodes at each end that are not compressed, 0 for all",
+    ),
+    row(
         "set-max-intset-entries",
         "",
         "512",
@@ -520,6 +528,20 @@ pub static DIRECTIVES: &[Directive] = &[
         "What goes when maxmemory is reached: noeviction, or allkeys-lru, allkeys-lfu, allkeys-random, volatile-lru, volatile-lfu, volatile-random, volatile-ttl",
     ),
     row(
+        "maxmemory-clients",
+        "",
+        "0",
+        Runtime,
+        (
+            |c, w| {
+                c.maxmemory_clients = client_memory(single(w)?)?;
+                Ok(())
+            },
+            |c| c.maxmemory_clients.to_string(),
+        ),
+        "What all clients together may hold, in bytes or, as `5%`, as a part of maxmemory; 0 means no limit. Beyond it the largest are disconnected",
+    ),
+    row(
         "maxmemory-samples",
         "",
         "5",
@@ -574,6 +596,14 @@ pub static DIRECTIVES: &[Directive] = &[
         Runtime,
         switch!(lazyfree_lazy_server_del),
         "Without effect: values that are overwritten are always freed lazily if they are large",
+    ),
+    row(
+        "disable-thp",
+        "",
+        "yes",
+        Immutable,
+        switch!(disable_thp),
+        "Asks the kernel not to back this process with huge pages, which would round its memory up",
     ),
     row(
         "lazyfree-lazy-user-del",

@@ -21,6 +21,9 @@ pub enum Invalid {
     /// Not a size such as `64mb`, or one that does not fit.
     #[error("argument must be a memory value")]
     NotMemory,
+    /// Neither a size nor a percentage from 0 to 100.
+    #[error("argument must be a memory or percent value")]
+    NotMemoryOrPercent,
     /// An integer outside its range; both ends are allowed values.
     #[error("argument must be between {min} and {max} inclusive")]
     OutOfRange {
@@ -112,6 +115,58 @@ pub fn memory(text: &str, min: u64, max: u64) -> Result<u64, Invalid> {
     } else {
         Err(Invalid::SizeOutOfRange { min, max })
     }
+}
+
+/// A limit on the memory of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientMemory {
+    /// So many bytes; 0 for no limit.
+    Bytes(u64),
+    /// So many hundredths of `maxmemory`.
+    Percent(u8),
+}
+
+impl ClientMemory {
+    /// With less, no client could send anything of size.
+    const BYTES_MIN: u64 = 128 << 10;
+
+    /// The limit in bytes; 0 for none.
+    #[must_use]
+    pub fn bytes(self, maxmemory: u64) -> u64 {
+        let bytes = match self {
+            ClientMemory::Bytes(bytes) => bytes,
+            ClientMemory::Percent(percent) => {
+                maxmemory / 100 * u64::from(percent) + maxmemory % 100 * u64::from(percent) / 100
+            }
+        };
+        match bytes {
+            0 => 0,
+            bytes => bytes.max(Self::BYTES_MIN),
+        }
+    }
+}
+
+impl std::fmt::Display for ClientMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ClientMemory::Bytes(bytes) => write!(f, "{bytes}"),
+            ClientMemory::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
+/// A size, or a percentage such as `5%`.
+pub fn client_memory(text: &str) -> Result<ClientMemory, Invalid> {
+    let limit = match text.strip_suffix('%') {
+        Some(percent) => integer(percent, 0, 100)
+            .ok()
+            .and_then(|percent| u8::try_from(percent).ok())
+            .map(ClientMemory::Percent),
+        None => memory(text, 0, i64::MAX.cast_unsigned())
+            .ok()
+            .map(ClientMemory::Bytes),
+    };
+    limit.ok_or(Invalid::NotMemoryOrPercent)
 }
 
 /// The position of `text` in `words`, in any letter case.

@@ -1,11 +1,58 @@
 //! CLIENT and its subcommands.
 
 use super::pipeline::Connection;
+use super::read_buffer;
 use super::session::ReplyMode;
 use crate::clients::filter::{self, LibAttribute};
 use crate::clients::{Flags, KillRequest, ListFilter};
+use crate::server::Server;
 use moon_commands::{all, by_id, subcommands};
 use moon_resp::{Args, Reply};
+use moon_shard::Shard;
+use moon_shard::mailbox::ControlMessage;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Adds up what the clients of a shard hold, on its thread, and with it brings up to date what is
+/// known of each.
+pub fn measure_clients(shard: &Shard, server: &Server) {
+    let bytes = shard.client_bytes() + read_buffer::shared_bytes() as u64;
+    server
+        .stats
+        .shard(shard.id().index())
+        .client_bytes
+        .set(bytes);
+}
+
+/// As [`measure_clients`], on all shards, before this returns.
+pub(super) async fn measure_all(connection: &Connection) {
+    let mut done = Vec::new();
+    for shard in connection.shard.count().ids() {
+        let (told, heard) = oneshot::channel::<()>();
+        done.push(heard);
+        let server = Arc::clone(&connection.server);
+        let measure = Box::new(move |shard: &Rc<Shard>| {
+            measure_clients(shard, &server);
+            drop(told);
+        });
+        let mailbox = connection.shard.directory().of(shard);
+        mailbox.send_control(ControlMessage::Run(measure));
+    }
+    for heard in done {
+        // It ends with an error, because nothing is ever sent but that it is done.
+        drop(heard.await);
+    }
+}
+
+/// Whether a request answers what clients hold.
+pub(super) fn shows_memory(args: Args<'_>) -> bool {
+    let asks = |name: &str| {
+        args.get(1)
+            .is_some_and(|word| word.eq_ignore_ascii_case(name.as_bytes()))
+    };
+    ["list", "info"].into_iter().any(asks)
+}
 
 /// Runs `CLIENT ...` and writes its reply to `out`.
 ///

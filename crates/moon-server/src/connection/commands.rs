@@ -19,7 +19,7 @@ pub(super) const WRONGPASS: &str = "WRONGPASS invalid username-password pair or 
 const SYNTAX: &str = "ERR syntax error";
 
 /// Checks that come before every command, in Redis's order: known, arity, authenticated, allowed
-/// here and now.
+/// here and now. Returns the row that tells of the request, that of its subcommand if it has one.
 ///
 /// # Errors
 /// The error reply.
@@ -31,21 +31,20 @@ pub(super) fn admit(
     let Some(id) = command else {
         return Err(unknown_command(args));
     };
-    let spec = by_id(id);
+    let mut spec = by_id(id);
     if !spec.accepts(args.len()) {
         return Err(format!(
             "ERR wrong number of arguments for '{}' command",
             spec.name
         ));
     }
+    if !subcommands::of(spec.name).is_empty() {
+        spec = subcommands::resolve(spec.name, args).map_err(|e| e.text().to_owned())?;
+    }
     if !connection.state.authenticated && !spec.flags.contains(Flags::NO_AUTH) {
         return Err("NOAUTH Authentication required.".to_owned());
     }
     let in_transaction = connection.state.transaction.is_some();
-    // Elsewhere the command itself looks its subcommand up, at once.
-    if in_transaction && !subcommands::of(spec.name).is_empty() {
-        subcommands::resolve(spec.name, args).map_err(|e| e.text().to_owned())?;
-    }
     // MIGRATE waits for another server, and nothing can wait inside EXEC.
     if in_transaction && (spec.flags.contains(Flags::NO_MULTI) || spec.name == "migrate") {
         return Err("ERR Command not allowed inside a transaction".to_owned());
@@ -93,25 +92,23 @@ fn unknown_command(args: Args<'_>) -> String {
     format!("ERR unknown command '{name}', with args beginning with: {beginning}")
 }
 
-/// The row to run a command by, if it runs against data: its own, or that of a subcommand of a
-/// server command.
+/// The row that tells of a request which was admitted.
+pub(super) fn row(id: CommandId, args: Args<'_>) -> &'static CommandSpec {
+    subcommands::row_of(by_id(id), args)
+}
+
+/// The row to run a request by that was admitted, if it runs against data.
 pub(super) fn data_spec(id: CommandId, args: Args<'_>) -> Option<&'static CommandSpec> {
-    let spec = by_id(id);
-    let is_data = |spec: &&CommandSpec| matches!(spec.run, Run::Data(_));
-    if is_data(&spec) {
-        return Some(spec);
-    }
-    let subcommand = subcommands::lookup(spec.name, args.get(1)?)?;
-    Some(subcommand).filter(|s| is_data(s) && s.accepts(args.len()))
+    Some(row(id, args)).filter(|spec| matches!(spec.run, Run::Data(_)))
 }
 
 /// Runs one server command.
 pub(super) async fn run(
     connection: &mut Connection,
     id: CommandId,
-    spec: &CommandSpec,
     args: Args<'_>,
 ) -> Result<(), Close> {
+    let spec = by_id(id);
     match spec.name {
         "multi" => transaction::multi(connection),
         "discard" => transaction::discard(connection),
@@ -126,6 +123,10 @@ pub(super) async fn run(
                 // What it shows, or makes durable, must not lag behind this connection.
                 connection.barrier().await?;
                 connection.shard.end_turn();
+            }
+            if spec.name == "client" && client_command::shows_memory(args) || spec.name == "memory"
+            {
+                client_command::measure_all(connection).await;
             }
             if spec.name == "config"
                 && let Err(text) = switch_log(connection, args).await

@@ -135,8 +135,10 @@ impl<'a> Look<'a> {
             Look::Object(key) => {
                 let now_s = u64::try_from(borrowed.now().0 / 1000).unwrap_or(0);
                 let key = Key::new(key);
+                let limits = borrowed.limits();
                 let shard = shard_of(borrowed, connection, key);
-                reply.simple(&data::object(shard, db, key, now_s).ok_or(NO_SUCH_KEY)?);
+                let text = data::object(shard, db, key, now_s, &limits);
+                reply.simple(&text.ok_or(NO_SUCH_KEY)?);
             }
             Look::Listpack(key) => {
                 if found(borrowed, connection, key)?.encoding() != "listpack" {

@@ -22,5 +22,6 @@ mod session;
 mod socket;
 mod transaction;
 
+pub use client_command::measure_clients;
 pub use pipeline::serve;
 pub use socket::Socket;

@@ -39,6 +39,11 @@ pub(super) struct Unfinished {
     needed: usize,
 }
 
+/// Bytes of the buffers that the connections of this thread share and nobody reads into now.
+pub(super) fn shared_bytes() -> usize {
+    KEPT.with_borrow(|kept| kept.iter().map(BytesMut::capacity).sum())
+}
+
 impl Unfinished {
     /// A connection of which `rest` was read before.
     pub(super) fn new(rest: BytesMut) -> Unfinished {
@@ -48,6 +53,11 @@ impl Unfinished {
     /// What the parser needs behind the bytes that it has seen last; zero if it does not say.
     pub(super) fn set_needed(&mut self, needed: usize) {
         self.needed = needed;
+    }
+
+    /// Bytes of the unfinished request, and room behind it in its buffer.
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.rest.len(), self.rest.capacity() - self.rest.len())
     }
 
     /// A buffer to read into, behind what it holds already. Goes back with
@@ -102,11 +112,6 @@ mod tests {
     use super::*;
     use bytes::Buf;
 
-    /// Bytes that this thread keeps for reads to come.
-    fn kept_bytes() -> usize {
-        KEPT.with_borrow(|kept| kept.iter().map(BytesMut::capacity).sum())
-    }
-
     /// Fills `buffer` as a client does that never pauses, and consumes all but `rest` bytes.
     fn read_all_but(rest: usize, buffer: &mut BytesMut) {
         buffer.resize(buffer.capacity(), b'x');
@@ -125,7 +130,7 @@ mod tests {
             client.give_back(buffer);
             assert_eq!(client.rest.len(), rest);
             assert!(client.rest.capacity() <= COPIED_MAX);
-            assert!(kept_bytes() <= READ_BYTES, "{} kept", kept_bytes());
+            assert!(shared_bytes() <= READ_BYTES, "{} kept", shared_bytes());
         }
     }
 
@@ -141,7 +146,7 @@ mod tests {
                     client.give_back(buffer);
                     assert!(client.rest.capacity() <= 4 * READ_BYTES);
                 }
-                assert!(kept_bytes() <= KEPT_MAX * KEPT_CAPACITY_MAX);
+                assert!(shared_bytes() <= KEPT_MAX * KEPT_CAPACITY_MAX);
             }
         }
     }
@@ -155,7 +160,7 @@ mod tests {
             client.give_back(buffer);
             assert_eq!(client.rest.capacity(), 0);
         }
-        assert_eq!(kept_bytes(), KEPT_MAX * READ_BYTES);
+        assert_eq!(shared_bytes(), KEPT_MAX * READ_BYTES);
     }
 
     #[test]
@@ -185,7 +190,7 @@ mod tests {
         client.give_back(buffer);
         assert_eq!(&client.rest[..], b"next");
         assert!(client.rest.capacity() <= COPIED_MAX);
-        assert!(kept_bytes() <= KEPT_CAPACITY_MAX);
+        assert!(shared_bytes() <= KEPT_CAPACITY_MAX);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a connection remembers between commands.
 
-use moon_commands::CommandId;
+use moon_commands::{CommandId, CommandSpec};
 use moon_core::{Lsn, ShardId};
 use moon_resp::{OwnedArgs, Protocol};
 use moon_store::{DbIndex, WatchVersion};
@@ -28,6 +28,13 @@ pub(super) struct Queued {
     pub args: OwnedArgs,
 }
 
+impl Queued {
+    /// The row that tells of it, that of its subcommand if it has one.
+    pub(super) fn row(&self) -> &'static CommandSpec {
+        super::commands::row(self.id, self.args.as_args())
+    }
+}
+
 /// A transaction being queued.
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
@@ -35,7 +42,7 @@ pub(super) struct Transaction {
     pub queue: Vec<Queued>,
     /// A command was refused while queueing: EXEC will refuse them all.
     pub refused: bool,
-    /// Bytes of all arguments, for CLIENT LIST.
+    /// Bytes of all arguments with their places, for CLIENT LIST.
     pub bytes: usize,
 }
 

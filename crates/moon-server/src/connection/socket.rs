@@ -4,13 +4,15 @@
 //! replies may leave: the task itself, or the shard's committer, which saves waking the task for
 //! every commit.
 
+use crate::clients::ClientHandle;
 use moon_shard::{Gate, Session, SessionId};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::AsyncRead;
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
@@ -48,6 +50,7 @@ impl Socket {
 /// The part of a connection that its shard knows: the gate and the way out.
 pub(super) struct Outlet {
     id: SessionId,
+    client: Arc<ClientHandle>,
     gate: RefCell<Gate>,
     /// `None` once the connection has ended: what is still held then has nowhere to go.
     write: RefCell<Option<WriteHalf>>,
@@ -66,7 +69,12 @@ pub(super) struct Outlet {
     waker: RefCell<Option<Waker>>,
     /// Bytes written since the task last asked.
     sent_bytes: Cell<u64>,
+    /// Since when the highest use of the buffer of replies is remembered.
+    peak_since: Cell<Instant>,
 }
+
+/// How long the highest use of a buffer of replies is remembered.
+const PEAK_KEPT: Duration = Duration::from_secs(5);
 
 /// More unsent bytes than this, and the connection executes nothing until its client has read.
 pub(super) const UNSENT_BYTES_MAX: usize = 1 << 20;
@@ -86,10 +94,11 @@ const HOLES_MAX: usize = 1024;
 
 impl Outlet {
     /// Splits `socket` into what the task reads from and the way out.
-    pub(super) fn new(id: SessionId, socket: Socket) -> (ReadHalf, Outlet) {
+    pub(super) fn new(client: Arc<ClientHandle>, socket: Socket) -> (ReadHalf, Outlet) {
         let (read, write) = socket.split();
         let outlet = Outlet {
-            id,
+            id: client.id,
+            client,
             gate: RefCell::default(),
             write: RefCell::new(Some(write)),
             blocked: Cell::new(false),
@@ -99,6 +108,7 @@ impl Outlet {
             awaited: Cell::new(false),
             waker: RefCell::new(None),
             sent_bytes: Cell::new(0),
+            peak_since: Cell::new(Instant::now()),
         };
         (read, outlet)
     }
@@ -249,6 +259,16 @@ impl Session for Outlet {
 
     fn gate(&self) -> &RefCell<Gate> {
         &self.gate
+    }
+
+    fn memory(&self) -> u64 {
+        let mut gate = self.gate.borrow_mut();
+        let total = self.client.note_gate(gate.sizes());
+        if self.peak_since.get().elapsed() >= PEAK_KEPT {
+            self.peak_since.set(Instant::now());
+            gate.forget_peak();
+        }
+        total
     }
 
     fn progressed(&self) {

@@ -6,7 +6,7 @@ use super::session::{Queued, Transaction, Watch};
 use moon_commands::evict::OUT_OF_MEMORY;
 use moon_commands::{CommandId, CommandSpec, Flags, by_id};
 use moon_core::{Lsn, ShardId, UnixMs};
-use moon_resp::{Args, Reply};
+use moon_resp::{Args, Reply, Span};
 use moon_shard::mailbox::DataMessage;
 use moon_shard::{Misconf, ShardMask};
 use moon_store::{DbIndex, Key, ShardData, THIS_TURN};
@@ -24,17 +24,19 @@ pub(super) fn runs_at_once(spec: &CommandSpec) -> bool {
 /// Adds a command to the open transaction.
 pub(super) fn queue(connection: &mut Connection, id: CommandId, args: Args<'_>) {
     if let Some(transaction) = &mut connection.state.transaction {
-        transaction.bytes += args.bytes();
+        transaction.bytes += args.bytes() + args.len() * size_of::<Span>();
         transaction.queue.push(Queued {
             id,
             args: args.into(),
         });
+        let table = transaction.queue.capacity() * size_of::<Queued>();
         let queued = u32::try_from(transaction.queue.len()).unwrap_or(u32::MAX);
         connection.client.set_multi(Some(queued));
         connection
             .client
             .multi_mem
-            .store(transaction.bytes as u64, Relaxed);
+            .store((transaction.bytes + table) as u64, Relaxed);
+        connection.check_growth();
     }
     connection.write_reply(|reply| reply.simple("QUEUED"));
 }
@@ -92,6 +94,7 @@ pub(super) fn unwatch(connection: &mut Connection) {
     let watches = std::mem::take(&mut connection.state.watches);
     forget(connection, watches.into_iter());
     connection.client.watch.store(0, Relaxed);
+    connection.client.watch_mem.store(0, Relaxed);
 }
 
 /// Ends watches. Those of each shard go by message, which nobody waits for.
@@ -172,6 +175,11 @@ pub(super) async fn watch(connection: &mut Connection, args: Args<'_>) -> Result
     }
     let watched = u32::try_from(connection.state.watches.len()).unwrap_or(u32::MAX);
     connection.client.watch.store(watched, Relaxed);
+    let table = connection.state.watches.capacity() * size_of::<Watch>();
+    let keys: usize = connection.state.watches.iter().map(|w| w.key.len()).sum();
+    let client = &connection.client;
+    client.watch_mem.store((table + keys) as u64, Relaxed);
+    connection.check_growth();
     connection.write_reply(|reply| reply.ok());
     Ok(())
 }
@@ -219,7 +227,7 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
     let refused = transaction
         .queue
         .iter()
-        .find_map(|q| commands::refuses(connection, by_id(q.id)));
+        .find_map(|q| commands::refuses(connection, q.row()));
     if let Some(misconf) = refused {
         unwatch(connection);
         let reply = refusal(connection, misconf);
@@ -265,7 +273,7 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
 /// Whether a transaction can run, as far as memory goes: asked before it begins and before any
 /// data is borrowed, because within it nothing is evicted.
 fn has_memory(connection: &Connection, transaction: &Transaction) -> bool {
-    let grows = |queued: &Queued| by_id(queued.id).flags.contains(Flags::DENYOOM);
+    let grows = |queued: &Queued| queued.row().flags.contains(Flags::DENYOOM);
     !transaction.queue.iter().any(grows) || connection.shard.has_memory()
 }
 
@@ -305,7 +313,7 @@ fn exec_here(connection: &mut Connection, transaction: &Transaction) -> (Vec<u8>
         && transaction
             .queue
             .iter()
-            .any(|queued| commands::grows(by_id(queued.id)))
+            .any(|queued| commands::grows(queued.row()))
     {
         return (refusal(connection, misconf), Lsn::ZERO);
     }

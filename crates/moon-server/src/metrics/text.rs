@@ -29,6 +29,10 @@ fn describe() {
     describe_gauge!("moon_connected_clients", "Clients connected now");
     describe_counter!("moon_connections_total", "Connections accepted");
     describe_counter!("moon_rejected_connections_total", "Connections turned away");
+    describe_counter!(
+        "moon_evicted_clients_total",
+        "Clients disconnected because of maxmemory-clients"
+    );
     describe_counter!("moon_commands_total", "Commands executed, by name");
     describe_gauge!("moon_keys", "Keys per database");
     describe_counter!("moon_expired_keys_total", "Keys that expired");
@@ -146,6 +150,7 @@ fn publish(source: &dyn Source) {
     gauge!("moon_connected_clients").set(number(stats.connected_clients()));
     counter!("moon_connections_total").absolute(stats.connections_received());
     counter!("moon_rejected_connections_total").absolute(stats.rejected_connections());
+    counter!("moon_evicted_clients_total").absolute(stats.evicted_clients());
     counter!("moon_expired_keys_total").absolute(stats.sum(|s| &s.expired_keys));
     counter!("moon_expired_fields_total").absolute(stats.sum(|s| &s.expired_subkeys));
     counter!("moon_keyspace_hits_total").absolute(stats.sum(|s| &s.keyspace_hits));

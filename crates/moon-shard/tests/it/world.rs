@@ -2,6 +2,7 @@
 
 use crate::disk::{Disk, FakeLog, Frame, Frames};
 use bytes::Bytes;
+use moon_commands::subcommands::row_of;
 use moon_commands::{CommandSpec, Flags, Limits, Scope, lookup};
 use moon_core::{Lsn, ShardCount, ShardId};
 use moon_repl::{Clock, CommitOn, Lane};
@@ -491,7 +492,8 @@ impl Connection {
         self.flush();
     }
 
-    fn shards_of(&self, spec: &CommandSpec, args: Args<'_>) -> ShardMask {
+    fn shards_of(&self, spec: &'static CommandSpec, args: Args<'_>) -> ShardMask {
+        let spec = row_of(spec, args);
         let count = self.shard.count();
         if spec.scope == Scope::AllShards {
             return ShardMask::all(count);

@@ -142,7 +142,7 @@ mod tests {
     }
 
     fn apply(db: &mut Db, step: Step) {
-        let create = || Value::Hash(Box::<Hash>::default());
+        let create = || Value::Hash(Hash::default());
         match step {
             Step::Field(k, f, at) => {
                 change(db.get_or_insert_with(Key::new(&[k]), create), f, at);

@@ -256,7 +256,7 @@ impl Db {
         if is_due && let Some(entry) = self.table.find(key) {
             let deadline = deadline(&self.expires, entry, key);
             // Somebody waits for it.
-            let is_huge = entry.value.memory() > walk.limits.huge_bytes;
+            let is_huge = entry.value.plain_memory() > walk.limits.huge_bytes;
             let compressor = walk.compressor.as_mut().filter(|_| !is_huge);
             let out = walk.outbox.whole();
             encode_entry_with(out, key.bytes, &entry.value, deadline, compressor);
@@ -321,7 +321,7 @@ impl Db {
                     continue;
                 }
             }
-            let memory = entry.value.memory();
+            let memory = entry.value.plain_memory();
             if memory > walk.limits.huge_bytes || encoded > encoded_max {
                 walk.push_pending(Key::new(name));
                 continue;
@@ -341,6 +341,7 @@ impl Db {
             };
             walk.done += 1;
         }
+        drop(ahead);
         walk.drop_marks_before(next);
         walk.position = next;
         if walk.is_flushed {
@@ -466,7 +467,7 @@ impl Db {
             || !(walk.has_passed(at) || walk.is_marked(at, key.bytes));
         waits
             && (self.table.find(key))
-                .is_some_and(|entry| entry.value.memory() > walk.limits.huge_bytes)
+                .is_some_and(|entry| entry.value.plain_memory() > walk.limits.huge_bytes)
     }
 
     /// Makes a held key pending, if it is not yet; whether it is now.

@@ -1,30 +1,29 @@
 //! The large form of collections: entries found by name, packed, growing in small steps.
 //!
-//! Entries lie in *buckets* of some dozens, each one buffer ([`bucket`]). The number of buckets
-//! follows the number of entries by linear hashing: they are numbered, the low bits of a hash say
-//! which bucket an entry is in, and growing means that the next bucket in turn is split in two,
-//! the new one at the end. Shrinking merges the last one back into where it came from. So no step
-//! touches more than two buckets, whatever the size, and there is no directory.
+//! Entries lie in *buckets* of some dozens, each one buffer ([`bucket`]). The *position* of an
+//! entry, some bits of its hash, never changes. A bucket owns a range of positions, so whoever goes
+//! through the entries by position meets every one that stays, however the buckets change.
 //!
-//! ```text
-//! 5 buckets:   00|0   1   10   11   00|1        bucket 0 was split last: it looks at three bits,
-//!               0      1    2    3     4         1 to 3 at two
-//! ```
-//!
-//! The *position* of an entry is its hash with the bits in reverse, so a bucket owns a range of
-//! positions and a split cuts the range in half. Positions never change: whoever goes through the
-//! entries by position meets every one that stays, however the buckets change meanwhile.
+//! The number of buckets follows the number of entries: growing means that the widest bucket is
+//! split in two, shrinking that the two narrowest become one. No step touches more than two
+//! buckets, whatever the size, and there is no directory ([`spiral`] tells where a position is).
+//! The widths are spread evenly between one and two times the narrowest, and stay so while the
+//! dictionary grows. That keeps memory together: buffers of every size come and go at all times, so
+//! what one bucket gives back another one takes. Were all buckets to grow at once, most freed
+//! buffers would be of a size that nobody wants again.
 
 mod bucket;
+mod spiral;
 
 use self::bucket::{Bucket, Entries};
+use self::spiral::{POSITION_BITS, POSITION_END};
 use super::{Cursor, scaled};
 use crate::key::Key;
 use crate::memory::allocated;
 use std::marker::PhantomData;
 
-/// A bucket is split when there are more entries than this per bucket. Those that wait for their
-/// turn have up to twice as many.
+/// A bucket is split when there are more entries than this per bucket. The widest have about half
+/// as many more.
 const SPLIT_MEAN: usize = 32;
 
 /// A bucket is merged when there are fewer entries than this per bucket. Well below the above, so
@@ -34,11 +33,6 @@ const MERGE_MEAN: usize = 20;
 /// The array of buckets is in parts of this many, so that it never grows as a whole.
 const CHUNK: usize = 1 << CHUNK_BITS;
 const CHUNK_BITS: u32 = 9;
-
-/// Bits of a scan cursor.
-const CURSOR_BITS: u32 = 48;
-const CURSOR_SHIFT: u32 = 64 - CURSOR_BITS;
-const CURSOR_END: u64 = 1 << CURSOR_BITS;
 
 /// How often [`Dict::random`] tries before it takes what it can get.
 const TRIES_MAX: usize = 128;
@@ -52,7 +46,7 @@ pub trait Entry {
 /// Entries with distinct names.
 ///
 /// # Invariants
-/// * Every entry is in the bucket that its hash says, with the tag that its hash says.
+/// * Every entry is in the bucket of its position, with the tag that its hash says.
 /// * `len` and `heap` are the sums over the buckets; `buckets` is their number. All chunks but the
 ///   last are full.
 pub struct Dict<E> {
@@ -159,7 +153,7 @@ impl<E> Dict<E> {
         }
         // Choosing a place among as many as any bucket uses, and trying again where the bucket is
         // shorter, makes up for the differences in length.
-        let places = 3 * (self.len / self.buckets) + 16;
+        let places = 2 * (self.len / self.buckets) + 16;
         for _ in 0..TRIES_MAX {
             let bucket = self.bucket(scaled(r, self.buckets));
             r = mixed(r);
@@ -185,20 +179,7 @@ impl<E> Dict<E> {
     /// The bucket of a hash. There must be buckets.
     #[inline]
     fn bucket_of(&self, hash: u64) -> usize {
-        let mask = usize::MAX >> ((self.buckets - 1) | 1).leading_zeros();
-        let mut index = low_bits(hash) & mask;
-        if index >= self.buckets {
-            index &= mask >> 1;
-        }
-        index
-    }
-
-    /// How many bits of the hash decide whether an entry is in this bucket.
-    fn bits_of(&self, index: usize) -> u32 {
-        let level = self.buckets.ilog2();
-        let split = self.buckets - (1 << level);
-        let is_split = index < split || index >= 1 << level;
-        level + u32::from(is_split)
+        spiral::place(spiral::number(position(hash), self.buckets))
     }
 
     fn count_heap(&self) -> usize {
@@ -259,6 +240,14 @@ impl<E: Entry> Dict<E> {
         let bucket = self.bucket(self.bucket_of(hash));
         let at = bucket.find(tag_of(hash), |entry| E::name(entry) == name)?;
         Some(bucket.entry(at))
+    }
+
+    /// Starts loading what a look-up of `name` touches.
+    #[inline]
+    pub(crate) fn prefetch(&self, name: &[u8]) {
+        if !self.is_empty() {
+            self.bucket(self.bucket_of(hash_of(name))).prefetch();
+        }
     }
 
     /// Stores an entry in place of the one with the same name; whether there was none. One of the
@@ -340,20 +329,24 @@ impl<E: Entry> Dict<E> {
         true
     }
 
-    /// Splits the bucket whose turn it is; the new one comes last.
+    /// Splits the widest bucket; the upper half comes last.
     fn split(&mut self) {
-        let level = self.buckets.ilog2();
-        let low = self.buckets - (1 << level);
+        let (low, buckets) = (spiral::place(self.buckets), self.buckets + 1);
         let old = std::mem::take(self.bucket_mut(low));
         self.heap -= old.heap();
-        let entries: Vec<(u64, &[u8])> = old.iter().map(|e| (hash_of(E::name(e)), e)).collect();
-        let goes = |hash: u64| hash >> level & 1 == 1;
-        let half = |high: bool| {
-            let part = || entries.iter().filter(|e| goes(e.0) == high);
-            let used = part().map(|e| Bucket::bytes_of(e.1)).sum();
-            let mut bucket = Bucket::with_room(part().count(), used);
-            part().for_each(|(hash, entry)| bucket.push(tag_of(*hash), entry));
-            bucket
+        let mut entries = Vec::with_capacity(old.len());
+        let (mut counts, mut used) = ([0; 2], [0; 2]);
+        for (tag, entry) in old.tagged() {
+            let hash = hash_of(E::name(entry));
+            let goes = spiral::place(spiral::number(position(hash), buckets)) != low;
+            counts[usize::from(goes)] += 1;
+            used[usize::from(goes)] += Bucket::bytes_of(entry);
+            entries.push((goes, (tag, entry)));
+        }
+        let half = |goes: bool| {
+            let part = entries.iter().filter(|e| e.0 == goes).map(|e| e.1);
+            let number = usize::from(goes);
+            Bucket::filled(counts[number], used[number], part)
         };
         let (stays, moves) = (half(false), half(true));
         self.heap += stays.heap();
@@ -364,14 +357,12 @@ impl<E: Entry> Dict<E> {
     /// Merges the last bucket into the one that it was split from.
     fn merge(&mut self) {
         let high = self.pop_bucket();
-        let low = self.buckets - (1 << self.buckets.ilog2());
+        let low = spiral::place(self.buckets);
         let old = std::mem::take(self.bucket_mut(low));
         self.heap -= old.heap();
         let used = |bucket: &Bucket| bucket.iter().map(Bucket::bytes_of).sum::<usize>();
-        let mut merged = Bucket::with_room(old.len() + high.len(), used(&old) + used(&high));
-        for entry in old.iter().chain(high.iter()) {
-            merged.push(tag_of(hash_of(E::name(entry))), entry);
-        }
+        let entries = old.tagged().chain(high.tagged());
+        let merged = Bucket::filled(old.len() + high.len(), used(&old) + used(&high), entries);
         self.heap += merged.heap();
         *self.bucket_mut(low) = merged;
     }
@@ -387,11 +378,12 @@ impl<E: Entry> Dict<E> {
         let mut wanted = count.max(1);
         let mut buckets_left = 16 + wanted / 16;
         let mut from = cursor;
-        while from < CURSOR_END && wanted > 0 && buckets_left > 0 {
-            let index = self.bucket_of((from << CURSOR_SHIFT).reverse_bits());
-            let bucket = self.bucket(index);
-            let start = (index as u64).reverse_bits() >> CURSOR_SHIFT;
-            if from == start && bucket.len() <= wanted {
+        while from < POSITION_END && wanted > 0 && buckets_left > 0 {
+            let number = spiral::number(from, self.buckets);
+            let bucket = self.bucket(spiral::place(number));
+            // Only a cursor from outside may point into the middle of a bucket.
+            let is_start = from != cursor || cursor == 0;
+            if is_start && bucket.len() <= wanted {
                 bucket.iter().for_each(&mut *visit);
                 wanted -= bucket.len();
             } else {
@@ -406,15 +398,15 @@ impl<E: Entry> Dict<E> {
                     part.iter()
                         .take_while(|e| e.0 <= last)
                         .for_each(|e| visit(e.1));
-                    return (last + 1) % CURSOR_END;
+                    return (last + 1) % POSITION_END;
                 }
                 part.iter().for_each(|e| visit(e.1));
                 wanted -= part.len();
             }
-            from = start + (CURSOR_END >> self.bits_of(index));
+            from = spiral::end_of(number);
             buckets_left -= 1;
         }
-        if from < CURSOR_END { from } else { 0 }
+        if from < POSITION_END { from } else { 0 }
     }
 
     /// # Panics
@@ -436,10 +428,7 @@ impl<E: Entry> Dict<E> {
             let bucket = self.bucket(index);
             bucket.self_check(|entry| tag_of(hash_of(E::name(entry))));
             for entry in bucket.iter() {
-                let hash = hash_of(E::name(entry));
-                assert_eq!(self.bucket_of(hash), index, "bucket");
-                let mask = (1 << self.bits_of(index)) - 1;
-                assert_eq!(low_bits(hash) & mask, index, "bits of a bucket");
+                assert_eq!(self.bucket_of(hash_of(E::name(entry))), index, "bucket");
             }
         }
     }
@@ -485,9 +474,8 @@ fn hash_of(name: &[u8]) -> u64 {
 
 /// The bits that choose the bucket.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the low bits are wanted")]
-fn low_bits(hash: u64) -> usize {
-    hash as usize
+fn position(hash: u64) -> u64 {
+    hash & (POSITION_END - 1)
 }
 
 /// Bits of the hash that have no part in choosing the bucket.
@@ -496,11 +484,7 @@ fn tag_of(hash: u64) -> u8 {
     hash.to_be_bytes()[0]
 }
 
-/// The position as a cursor has it.
-#[inline]
-fn position(hash: u64) -> u64 {
-    hash.reverse_bits() >> CURSOR_SHIFT
-}
+const _: () = assert!(POSITION_BITS <= 56, "the tag has bits of its own");
 
 /// The next of a row of random numbers.
 #[inline]

@@ -17,6 +17,8 @@ use super::{Cursor, Encoding, PackLimits, scaled};
 use crate::db::Deadline;
 use crate::due::DueSet;
 use crate::memory::allocated;
+use crate::prefetch::prefetch;
+use crate::thin::ThinBox;
 use entry::{FieldEntry, join, split};
 use live::LiveFields;
 use moon_core::UnixMs;
@@ -34,14 +36,15 @@ pub struct Hash {
     form: Form,
 }
 
-// Small hashes are many: nothing that they do not need may lie in the hash itself.
-const _: () = assert!(size_of::<Hash>() == 32);
+// It lies in the value itself, beside the tag. Small hashes are many: what they have on the heap is
+// their fields and nothing else.
+const _: () = assert!(size_of::<Hash>() == 15 && align_of::<Hash>() == 1);
 
 #[derive(Clone, Debug)]
 enum Form {
     /// In one buffer, without deadlines.
     Small(Small),
-    Large(Box<Large>),
+    Large(ThinBox<Large>),
 }
 
 /// A hash with many fields, or with deadlines.
@@ -200,50 +203,37 @@ impl Hash {
 
     /// Stores a field whose deadline, if it is there, is this one already.
     fn put(&mut self, field: Field<'_>, limits: PackLimits) -> bool {
-        if field.name.len().max(field.value.len()) > limits.value_bytes {
-            self.use_table();
-        }
-        match self.fieldset_mut() {
-            FieldsetMut::Table(dict) => dict.put(&join(field)),
-            FieldsetMut::Small(small) => {
-                if let Some((at, old)) = small.find(field.name) {
-                    let old_len = old.value.len();
-                    small.replace(at, old_len, field);
-                    return false;
-                }
+        if let FieldsetMut::Small(small) = self.fieldset_mut()
+            && small.holds(field, limits)
+        {
+            if let Some((at, _)) = small.find(field.name) {
+                small.replace(at, field);
+                return false;
+            }
+            if small.admits(limits) {
                 small.push(field);
-                if small.len() > limits.entries {
-                    self.use_table();
-                }
-                true
+                return true;
             }
         }
+        self.use_table().put(&join(field))
     }
 
     /// Stores a field that is not there, which the caller has made sure of: without looking for
     /// it, which in the small form takes time in proportion to the fields.
     pub fn push(&mut self, field: Field<'_>, limits: PackLimits) {
-        if field.name.len().max(field.value.len()) > limits.value_bytes
-            || self.len() >= limits.entries
-        {
-            self.use_table();
-        }
         if let Some(at) = field.deadline {
             self.keep_deadlines().insert(at, field.name);
         }
-        match self.fieldset_mut() {
-            FieldsetMut::Table(dict) => {
-                let is_new = dict.put(&join(field));
-                debug_assert!(is_new, "the field is there already");
-            }
-            FieldsetMut::Small(small) => {
-                debug_assert!(
-                    small.find(field.name).is_none(),
-                    "the field is there already"
-                );
-                small.push(field);
-            }
+        if let FieldsetMut::Small(small) = self.fieldset_mut()
+            && small.holds(field, limits)
+            && small.admits(limits)
+        {
+            let is_new = small.find(field.name).is_none();
+            debug_assert!(is_new, "the field is there already");
+            return small.push(field);
         }
+        let is_new = self.use_table().put(&join(field));
+        debug_assert!(is_new, "the field is there already");
     }
 
     /// Sets or clears the deadline of a field; whether the field is there.
@@ -393,7 +383,26 @@ impl Hash {
         }
     }
 
-    /// Bytes of memory.
+    /// Starts loading what lies on the heap.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        match &self.form {
+            Form::Small(small) => small.prefetch(),
+            Form::Large(large) => prefetch(&**large),
+        }
+    }
+
+    /// Starts loading what a look-up of the field `name` touches.
+    #[inline]
+    pub(crate) fn prefetch_field(&self, name: &[u8]) {
+        if let Form::Large(large) = &self.form
+            && let Store::Table(dict) = &large.store
+        {
+            dict.prefetch(name);
+        }
+    }
+
+    /// Bytes on the heap.
     #[must_use]
     pub fn memory(&self) -> usize {
         let large = match &self.form {
@@ -404,7 +413,7 @@ impl Hash {
             Fieldset::Small(small) => small.memory(),
             Fieldset::Table(dict) => dict.memory(),
         };
-        size_of::<Hash>() + large + fields
+        large + fields
     }
 
     /// # Panics
@@ -426,7 +435,7 @@ impl Hash {
         if let Form::Small(small) = &self.form {
             let store = Store::Small(small.with_deadlines());
             let due = DueSet::default();
-            self.form = Form::Large(Box::new(Large { store, due }));
+            self.form = Form::Large(ThinBox::new(Large { store, due }));
         }
         match &mut self.form {
             Form::Large(large) => &mut large.due,
@@ -434,21 +443,25 @@ impl Hash {
         }
     }
 
-    fn use_table(&mut self) {
-        let Fieldset::Small(small) = self.fieldset() else {
-            return;
-        };
-        let mut dict = Dict::default();
-        for field in small.iter() {
-            dict.put(&join(field));
-        }
-        let store = Store::Table(dict);
-        match &mut self.form {
-            Form::Large(large) => large.store = store,
-            Form::Small(_) => {
-                let due = DueSet::default();
-                self.form = Form::Large(Box::new(Large { store, due }));
+    /// The table of fields, which they are moved to if they are in one buffer.
+    fn use_table(&mut self) -> &mut Dict<FieldEntry> {
+        if let Fieldset::Small(small) = self.fieldset() {
+            let mut dict = Dict::default();
+            for field in small.iter() {
+                dict.put(&join(field));
             }
+            let store = Store::Table(dict);
+            match &mut self.form {
+                Form::Large(large) => large.store = store,
+                Form::Small(_) => {
+                    let due = DueSet::default();
+                    self.form = Form::Large(ThinBox::new(Large { store, due }));
+                }
+            }
+        }
+        match self.fieldset_mut() {
+            FieldsetMut::Table(dict) => dict,
+            FieldsetMut::Small(_) => unreachable!("it was made a table"),
         }
     }
 }

@@ -25,6 +25,7 @@ pub mod zset;
 pub use dict::Dict;
 pub use hash::live::LiveFields;
 pub use hash::{Field, Hash};
+pub(crate) use list::OpenNode;
 pub use list::{End, List, NodeLimit};
 pub use pack::Pack;
 pub use set::{Member, Set, SetLimits};

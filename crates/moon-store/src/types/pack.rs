@@ -10,6 +10,8 @@
 
 mod middle;
 
+use crate::memory::allocated;
+
 const MARK_U16: u8 = 0xFE;
 const MARK_U32: u8 = 0xFF;
 const SHORT_MAX: usize = 0x7F;
@@ -56,10 +58,34 @@ impl Pack {
         self.buf.len() - self.start
     }
 
+    /// The entries as they lie in the buffer, for [`Pack::from_bytes`].
+    #[must_use]
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.buf[self.start..]
+    }
+
+    /// A pack of `count` entries that [`Pack::as_bytes`] gave.
+    #[must_use]
+    pub(super) fn from_bytes(buf: Vec<u8>, count: usize) -> Pack {
+        Pack {
+            buf,
+            start: 0,
+            count,
+        }
+    }
+
+    /// Bytes that the buffer has room for, which [`Pack::memory`] follows from.
+    #[inline]
+    #[must_use]
+    pub(super) fn capacity(&self) -> usize {
+        self.buf.capacity()
+    }
+
     /// Bytes on the heap.
+    #[inline]
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.buf.capacity()
+        allocated(self.buf.capacity())
     }
 
     /// Bytes that one entry of `len` bytes takes.
@@ -109,6 +135,7 @@ impl Pack {
     ///
     /// # Panics
     /// When an entry is longer than 4 GiB; the protocol's limits are far below.
+    #[inline]
     pub fn push_back(&mut self, entry: &[u8]) {
         self.buf.reserve(Pack::entry_bytes(entry.len()));
         write_entry(&mut self.buf, entry);
@@ -119,59 +146,52 @@ impl Pack {
     ///
     /// # Panics
     /// As [`Pack::push_back`].
+    #[inline]
     pub fn push_front(&mut self, entry: &[u8]) {
         let need = Pack::entry_bytes(entry.len());
         if self.start < need {
-            // Room as large as the content, so that pushing costs constant time on average.
-            let used = self.bytes();
-            let room = need + used;
-            let mut grown = Vec::with_capacity(room + used);
-            grown.resize(room, 0);
-            grown.extend_from_slice(&self.buf[self.start..]);
-            self.buf = grown;
-            self.start = room;
+            self.make_room_in_front(need);
         }
-        let mut encoded = Head::new(entry.len());
         let at = self.start - need;
-        self.buf[at..at + encoded.len].copy_from_slice(encoded.bytes());
-        self.buf[at + encoded.len..][..entry.len()].copy_from_slice(entry);
-        encoded.reverse();
-        self.buf[self.start - encoded.len..self.start].copy_from_slice(encoded.bytes());
+        place_entry(&mut self.buf[at..self.start], entry);
         self.start = at;
         self.count += 1;
     }
 
-    /// Removes the first entry, if there is one.
-    pub fn drop_front(&mut self) {
-        if let Some(first) = self.iter().next() {
-            self.start += Pack::entry_bytes(first.len());
-            self.count -= 1;
-            self.give_back();
-        }
+    /// Makes room for `need` bytes in front, and for as much as the content takes, so that pushing
+    /// costs constant time on average.
+    #[cold]
+    fn make_room_in_front(&mut self, need: usize) {
+        let used = self.bytes();
+        let room = need + used;
+        let mut grown = Vec::with_capacity(room + used);
+        grown.resize(room, 0);
+        grown.extend_from_slice(&self.buf[self.start..]);
+        self.buf = grown;
+        self.start = room;
     }
 
-    /// Removes the last entry, if there is one.
-    pub fn drop_back(&mut self) {
-        if let Some(last) = self.iter().next_back() {
-            let len = self.buf.len() - Pack::entry_bytes(last.len());
-            self.buf.truncate(len);
-            self.count -= 1;
-            self.give_back();
-        }
-    }
-
-    /// The first entry equal to `wanted` among those at 0, `stride`, 2 × `stride`, ...
-    #[must_use]
-    pub fn find(&self, wanted: &[u8], stride: usize) -> Option<Position> {
+    /// Removes the first entry, if there is one, and shows it before it goes.
+    #[inline]
+    pub fn pop_front<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> Option<R> {
         let mut walk = self.iter();
-        for index in 0..self.count {
-            let at = Position(self.buf.len() - walk.bytes.len());
-            let entry = walk.next()?;
-            if index % stride == 0 && entry == wanted {
-                return Some(at);
-            }
-        }
-        None
+        let result = look(walk.next()?);
+        self.start = self.buf.len() - walk.bytes.len();
+        self.count -= 1;
+        self.give_back();
+        Some(result)
+    }
+
+    /// Removes the last entry, if there is one, and shows it before it goes.
+    #[inline]
+    pub fn pop_back<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        let mut walk = self.iter();
+        let result = look(walk.next_back()?);
+        let end = self.start + walk.bytes.len();
+        self.buf.truncate(end);
+        self.count -= 1;
+        self.give_back();
+        Some(result)
     }
 
     /// The entry at `position`, and the position behind it.
@@ -227,8 +247,16 @@ impl Pack {
     }
 
     /// Gives memory back when most of it is unused. Costs no more than the changes that led here.
+    #[inline]
     fn give_back(&mut self) {
         let used = self.bytes();
+        if self.buf.capacity() / 4 > used || self.start > used {
+            self.give_back_unused(used);
+        }
+    }
+
+    #[cold]
+    fn give_back_unused(&mut self, used: usize) {
         if self.buf.capacity() > SMALL_CAPACITY && self.buf.capacity() / 4 > used {
             self.rebuild(used);
         } else if self.start > used && self.start > SMALL_CAPACITY {
@@ -336,12 +364,40 @@ impl Head {
     }
 }
 
+#[inline]
 fn write_entry(out: &mut Vec<u8>, entry: &[u8]) {
+    if entry.len() <= SHORT_MAX {
+        let len = entry.len().to_le_bytes()[0];
+        out.push(len);
+        out.extend_from_slice(entry);
+        out.push(len);
+        return;
+    }
     let mut head = Head::new(entry.len());
     out.extend_from_slice(head.bytes());
     out.extend_from_slice(entry);
     head.reverse();
     out.extend_from_slice(head.bytes());
+}
+
+/// Writes an entry into a place that has its size.
+#[inline]
+fn place_entry(place: &mut [u8], entry: &[u8]) {
+    let side = length_bytes(entry.len());
+    let end = place.len() - side;
+    place[side..end].copy_from_slice(entry);
+    // Most entries are short, and so is this way.
+    if side == 1 {
+        // At most `SHORT_MAX`.
+        let len = entry.len().to_le_bytes()[0];
+        place[0] = len;
+        place[end] = len;
+        return;
+    }
+    let mut head = Head::new(entry.len());
+    place[..side].copy_from_slice(head.bytes());
+    head.reverse();
+    place[end..].copy_from_slice(head.bytes());
 }
 
 #[cfg(test)]
@@ -397,14 +453,8 @@ mod tests {
                 pack.push_front(&e);
                 model.push_front(e);
             }
-            Step::DropBack => {
-                pack.drop_back();
-                model.pop_back();
-            }
-            Step::DropFront => {
-                pack.drop_front();
-                model.pop_front();
-            }
+            Step::DropBack => assert_eq!(pack.pop_back(<[u8]>::to_vec), model.pop_back()),
+            Step::DropFront => assert_eq!(pack.pop_front(<[u8]>::to_vec), model.pop_front()),
             Step::Remove(i) if !model.is_empty() => {
                 let i = i % model.len();
                 pack.remove(position(pack, i), 1);
@@ -436,7 +486,7 @@ mod tests {
                 prop_assert_eq!(pack.get(i), Some(entry.as_slice()));
             }
             pack.shrink();
-            prop_assert_eq!(pack.memory(), pack.bytes());
+            prop_assert_eq!(pack.memory(), allocated(pack.bytes()));
         }
     }
 
@@ -449,23 +499,12 @@ mod tests {
             }
             for _ in 0..999 {
                 if front {
-                    pack.drop_front();
+                    pack.pop_front(|_| ());
                 } else {
-                    pack.drop_back();
+                    pack.pop_back(|_| ());
                 }
-                assert!(pack.memory() <= 4 * pack.bytes() + SMALL_CAPACITY + 3);
+                assert!(pack.memory() <= allocated(4 * pack.bytes() + SMALL_CAPACITY + 3));
             }
         }
-    }
-
-    #[test]
-    fn find_looks_only_at_its_stride() {
-        let mut pack = Pack::default();
-        for entry in [b"a", b"b", b"b", b"c"] {
-            pack.push_back(entry);
-        }
-        let at = pack.find(b"b", 2).expect("it is at index 2");
-        assert_eq!(pack.at(pack.at(at).1).0, b"c");
-        assert_eq!(pack.find(b"c", 2), None);
     }
 }

@@ -1,12 +1,15 @@
 //! Sets: distinct members.
 
 mod ints;
+mod texts;
 
-use self::ints::Ints;
+use self::ints::{INTS_MAX, Ints};
+use self::texts::Texts;
 use super::dict::{self, Dict};
-use super::pack::{self, Pack};
 use super::{Cursor, Encoding, PackLimits, scaled};
 use crate::memory::allocated;
+use crate::prefetch::prefetch;
+use crate::thin::{COUNT_MAX, ThinBox};
 use crate::value::parse_int;
 
 /// Up to where a set stays in which form.
@@ -27,11 +30,14 @@ pub struct Set {
     form: Form,
 }
 
+// It lies in the value itself, beside the tag.
+const _: () = assert!(size_of::<Set>() == 15 && align_of::<Set>() == 1);
+
 #[derive(Clone, Debug)]
 enum Form {
     Ints(Ints),
-    Packed(Pack),
-    Table(Dict<Whole>),
+    Packed(Texts),
+    Table(ThinBox<Dict<Whole>>),
 }
 
 /// A member of a set.
@@ -76,9 +82,9 @@ impl Set {
         let form = if expected <= limits.intset_entries && parse_int(first).is_some() {
             Form::Ints(Ints::default())
         } else if expected <= limits.pack.entries {
-            Form::Packed(Pack::default())
+            Form::Packed(Texts::default())
         } else {
-            Form::Table(Dict::default())
+            Form::Table(ThinBox::new(Dict::default()))
         };
         Set { form }
     }
@@ -110,8 +116,16 @@ impl Set {
     pub fn contains(&self, member: &[u8]) -> bool {
         match &self.form {
             Form::Ints(ints) => parse_int(member).is_some_and(|number| ints.contains(number)),
-            Form::Packed(pack) => pack.find(member, 1).is_some(),
+            Form::Packed(pack) => pack.find(member).is_some(),
             Form::Table(dict) => dict.get(member).is_some(),
+        }
+    }
+
+    /// Starts loading what a look-up of `member` touches.
+    #[inline]
+    pub(crate) fn prefetch_member(&self, member: &[u8]) {
+        if let Form::Table(dict) = &self.form {
+            dict.prefetch(member);
         }
     }
 
@@ -136,7 +150,7 @@ impl Set {
 
     /// Keeps the members as integers if all of them are, and they are not too many.
     pub fn use_ints(&mut self, limits: SetLimits) {
-        if self.is_ints() || self.len() > limits.intset_entries {
+        if self.is_ints() || self.len() > limits.intset_entries.min(INTS_MAX) {
             return;
         }
         let mut ints = Ints::default();
@@ -154,11 +168,11 @@ impl Set {
         match &mut self.form {
             Form::Table(dict) => dict.add(member),
             Form::Packed(pack) => {
-                if pack.find(member, 1).is_some() {
+                if pack.find(member).is_some() {
                     return false;
                 }
-                if pack.len() < limits.pack.entries && member.len() <= limits.pack.value_bytes {
-                    pack.push_back(member);
+                if pack.admits(member, limits.pack) {
+                    pack.push(member);
                     return true;
                 }
                 self.use_table();
@@ -167,7 +181,7 @@ impl Set {
             Form::Ints(ints) => match parse_int(member) {
                 Some(number) => {
                     let is_new = ints.insert(number);
-                    if is_new && ints.len() > limits.intset_entries {
+                    if is_new && ints.len() > limits.intset_entries.min(INTS_MAX) {
                         self.use_table();
                     }
                     is_new
@@ -184,14 +198,10 @@ impl Set {
     /// it, which in one buffer takes time in proportion to the members.
     pub fn push(&mut self, member: &[u8], limits: SetLimits) {
         if let Form::Packed(pack) = &mut self.form
-            && pack.len() < limits.pack.entries
-            && member.len() <= limits.pack.value_bytes
+            && pack.admits(member, limits.pack)
         {
-            debug_assert!(
-                pack.find(member, 1).is_none(),
-                "the member is there already"
-            );
-            return pack.push_back(member);
+            debug_assert!(pack.find(member).is_none(), "the member is there already");
+            return pack.push(member);
         }
         let is_new = self.add(member, limits);
         debug_assert!(is_new, "the member is there already");
@@ -201,9 +211,9 @@ impl Set {
     pub fn remove(&mut self, member: &[u8]) -> bool {
         match &mut self.form {
             Form::Ints(ints) => parse_int(member).is_some_and(|number| ints.remove(number)),
-            Form::Packed(pack) => match pack.find(member, 1) {
+            Form::Packed(pack) => match pack.find(member) {
                 Some(at) => {
-                    pack.remove(at, 1);
+                    pack.remove(at);
                     true
                 }
                 None => false,
@@ -222,7 +232,7 @@ impl Set {
     pub fn random(&self, r: u64) -> Option<Member<'_>> {
         match &self.form {
             Form::Ints(ints) => ints.get(scaled(r, ints.len())).map(Member::Int),
-            Form::Packed(pack) => pack.get(scaled(r, pack.len())).map(Member::Bytes),
+            Form::Packed(pack) => pack.iter().nth(scaled(r, pack.len())).map(Member::Bytes),
             Form::Table(dict) => dict.random(r).map(Member::Bytes),
         }
     }
@@ -276,25 +286,36 @@ impl Set {
         }
     }
 
-    /// Bytes of memory.
+    /// Starts loading what lies on the heap.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        match &self.form {
+            Form::Ints(ints) => ints.prefetch(),
+            Form::Packed(pack) => pack.prefetch(),
+            Form::Table(dict) => prefetch(&**dict),
+        }
+    }
+
+    /// Bytes on the heap.
     #[must_use]
     pub fn memory(&self) -> usize {
-        allocated(size_of::<Set>())
-            + match &self.form {
-                Form::Ints(ints) => ints.memory(),
-                Form::Packed(pack) => allocated(pack.memory()),
-                Form::Table(dict) => dict.memory(),
-            }
+        match &self.form {
+            Form::Ints(ints) => ints.memory(),
+            Form::Packed(pack) => pack.memory(),
+            Form::Table(dict) => allocated(size_of::<Dict<Whole>>()) + dict.memory(),
+        }
     }
 
     /// `member`, which is no integer, is about to be added to integers.
     fn leave_ints(&mut self, member: &[u8], limits: PackLimits) {
         let text_len = |number: Member<'_>| number.with_bytes(<[u8]>::len);
         let longest = self.iter().map(text_len).max().unwrap_or(0);
-        if self.len() < limits.entries && longest.max(member.len()) <= limits.value_bytes {
-            let mut pack = Pack::default();
+        if self.len() < limits.entries.min(COUNT_MAX)
+            && longest.max(member.len()) <= limits.value_bytes
+        {
+            let mut pack = Texts::default();
             for number in self.iter() {
-                number.with_bytes(|text| pack.push_back(text));
+                number.with_bytes(|text| pack.push(text));
             }
             self.form = Form::Packed(pack);
         } else {
@@ -311,7 +332,7 @@ impl Set {
         for member in self.iter() {
             member.with_bytes(|bytes| dict.add(bytes));
         }
-        self.form = Form::Table(dict);
+        self.form = Form::Table(ThinBox::new(dict));
     }
 }
 
@@ -322,7 +343,7 @@ pub struct Iter<'a>(Walk<'a>);
 #[derive(Clone, Debug)]
 enum Walk<'a> {
     Ints(ints::Iter<'a>),
-    Packed(pack::Iter<'a>),
+    Packed(texts::Iter<'a>),
     Table(dict::Iter<'a>),
 }
 

@@ -14,14 +14,12 @@ mod tree;
 
 use super::{Encoding, PackLimits};
 use crate::memory::allocated;
+use crate::thin::BYTES_MAX;
 use run::{Cut, Run};
 use scores::Scores;
 use std::iter::FusedIterator;
 use std::ops::{Bound, Range};
 use tree::{Place, Tree, Walk};
-
-/// A run with more bytes than this is too long for the small form, whatever the thresholds say.
-const SMALL_BYTES_MAX: usize = 1 << 30;
 
 /// Distinct members with scores. A score is never NaN.
 #[derive(Clone, Debug)]
@@ -368,7 +366,7 @@ fn without_sign_of_zero(score: f64) -> f64 {
 
 /// Whether a run is still a small form with one member more.
 fn is_small(run: &Run, more: &[u8], limits: PackLimits) -> bool {
-    run.len() < limits.entries && more.len() <= limits.value_bytes && run.bytes() <= SMALL_BYTES_MAX
+    run.len() < limits.entries && more.len() <= limits.value_bytes && run.bytes() <= BYTES_MAX
 }
 
 /// Looks at one member after the other from one end, as Redis does: past those before the range,

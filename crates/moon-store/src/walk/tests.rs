@@ -44,7 +44,7 @@ fn plain(value: &Value) -> Plain {
         Value::Int(_) | Value::Str(_) => {
             Plain::String(value.as_bytes(&mut IntText::new()).unwrap().to_vec())
         }
-        Value::List(list) => Plain::List(list.iter().map(<[u8]>::to_vec).collect()),
+        Value::List(list) => Plain::List(list.to_vecs()),
         Value::Set(set) => {
             let mut members: Vec<_> = set.iter().map(|member| member.to_vec()).collect();
             members.sort();
@@ -194,7 +194,8 @@ fn grow(value: &mut Value, n: usize) {
         match value {
             Value::List(list) => {
                 let end = if i % 2 == 0 { End::Left } else { End::Right };
-                list.push(end, element.as_bytes(), NodeLimit::from_setting(5));
+                let nodes = NodeLimit::from_setting(5).with_compress_depth(i % 3);
+                list.push(end, element.as_bytes(), nodes);
             }
             Value::Set(set) => {
                 set.add(element.as_bytes(), SET);
@@ -253,13 +254,13 @@ fn set(n: usize) -> Value {
     if n > 20 {
         set.add(b"no number", SET);
     }
-    let mut value = Value::Set(Box::new(set));
+    let mut value = Value::Set(set);
     grow(&mut value, n);
     value
 }
 
 fn hash(n: usize) -> Value {
-    let mut value = Value::Hash(Box::default());
+    let mut value = Value::Hash(Hash::default());
     grow(&mut value, n);
     value
 }

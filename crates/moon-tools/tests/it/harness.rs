@@ -129,7 +129,7 @@ fn owned(value: &Value) -> RdbValue {
     match value {
         Value::Int(n) => RdbValue::String(n.to_string().into_bytes()),
         Value::Str(text) => RdbValue::String(text.as_bytes().to_vec()),
-        Value::List(list) => RdbValue::List(list.iter().map(<[u8]>::to_vec).collect()),
+        Value::List(list) => RdbValue::List(list.to_vecs()),
         Value::Set(set) => {
             let mut members: Vec<_> = set.iter().map(|member| member.to_vec()).collect();
             members.sort();

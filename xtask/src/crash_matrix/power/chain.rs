@@ -6,7 +6,7 @@ use crate::crash_matrix::cell::{READERS, WRITERS, millis, order_of};
 use crate::crash_matrix::judge::{Rule, judge};
 use anyhow::{Context as _, Result, bail};
 use moon_faultfs::{FaultFs, Image};
-use moon_harness::load::{Load, Writer};
+use moon_harness::load::{Load, Writer, wait_for_deadlines};
 use moon_harness::rewriter::Rewriter;
 use moon_harness::snapshot::read_state;
 use moon_harness::verify::Order;
@@ -64,7 +64,8 @@ pub(super) fn run_chain(
     // Declared after the disk, so that it is killed before the disk goes.
     let mut server = Server::start(config)?;
     let mut writers: Vec<Writer> = (0..WRITERS)
-        .map(|number| Writer::with_times(Generator::new(plan.workload, number, plan.seed)))
+        .map(|number| Generator::new(plan.workload, number, plan.seed).for_flavor(binary.flavor))
+        .map(Writer::with_times)
         .collect();
     for number in 0..plan.cuts {
         let outcome = chain.cycle(&mut server, &mut writers, order, number, report);
@@ -177,6 +178,7 @@ impl Chain<'_> {
         let begun = Instant::now();
         self.recover(server, report)?;
         report.recovery_ms_max = report.recovery_ms_max.max(millis(begun.elapsed()));
+        wait_for_deadlines(writers);
         let observed = read_state(&mut server.client()?, self.plan.workload.databases(WRITERS))?;
         let rule = (self.plan.rule)(self.plan.policy, moment);
         let verdict = judge(writers, self.plan.workload, order, rule, observed, seen);

@@ -164,7 +164,8 @@ fn run_cell(
     cuts: usize,
 ) -> Result<CellReport> {
     let begun = Instant::now();
-    let workloads = super::non_empty(&options.workload, &Workload::ALL);
+    let mut workloads = super::non_empty(&options.workload, &Workload::ALL);
+    workloads.retain(|workload| workload.is_for(binary.flavor));
     let mut report = CellReport::default();
     let mut done = 0;
     for chain in 0.. {

@@ -5,6 +5,8 @@ use crate::config::value::memory;
 use moon_commands::glob::{self, Case};
 use moon_commands::parse::{canonical_integer, integer};
 use moon_resp::{Args, Reply};
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
 use std::time::Duration;
 
 /// Longest pause that DEBUG SLEEP makes.
@@ -20,10 +22,10 @@ pub(super) fn answer(args: Args<'_>, reply: &mut Reply<'_>) -> Result<bool, Stri
     let subcommand = args.at(1).to_ascii_lowercase();
     match (subcommand.as_slice(), args.len()) {
         (b"sleep", 3) => {
-            sleep(args.at(2))?;
+            sleep(args.at(2));
             reply.ok();
         }
-        (b"panic", 2) => panic!("DEBUG PANIC"),
+        (b"panic", _) => panic!("DEBUG PANIC"),
         (b"log", 3) => {
             tracing::warn!("DEBUG LOG: {}", String::from_utf8_lossy(args.at(2)));
             reply.ok();
@@ -41,26 +43,47 @@ pub(super) fn answer(args: Args<'_>, reply: &mut Reply<'_>) -> Result<bool, Stri
             let matches = matches_len(args)?;
             reply.flag(matches);
         }
+        (b"stringmatch-test", 2) => {
+            match_at_random();
+            reply.simple("Apparently Redis did not crash: test passed");
+        }
         (b"help", 2) => help(reply),
         _ => return Ok(false),
     }
     Ok(true)
 }
 
-/// Clients' tests use this to make a shard busy, which is what blocking it does.
-fn sleep(arg: &[u8]) -> Result<(), String> {
-    let seconds: f64 = str::from_utf8(arg)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .ok_or_else(|| "ERR value is not a valid float".to_owned())?;
+/// Clients' tests use this to make a shard busy, which is what blocking it does. As in Redis, what
+/// stands behind a number does not count, and what is no number is none.
+fn sleep(arg: &[u8]) {
+    let is_number = |byte: &&u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'+');
+    let len = arg.iter().take_while(is_number).count();
+    let seconds = str::from_utf8(&arg[..len]).ok();
+    let seconds = seconds.and_then(|text| text.parse().ok()).unwrap_or(0.0);
     let pause = Duration::try_from_secs_f64(seconds).unwrap_or_default();
     std::thread::sleep(pause.min(SLEEP_MAX));
-    Ok(())
+}
+
+/// Patterns and texts without sense, to see that none of them leads a match astray.
+fn match_at_random() {
+    const ROUNDS: usize = 20_000;
+    const LEN_MAX: usize = 32;
+    const LETTERS: &[u8] = b"*?[]^-\\ab\0\xff";
+    let mut rng = SmallRng::seed_from_u64(1);
+    let mut below = |end: usize| rng.random_range(0..end);
+    for _ in 0..ROUNDS {
+        let mut word = || -> Vec<u8> {
+            let len = below(LEN_MAX);
+            (0..len).map(|_| LETTERS[below(LETTERS.len())]).collect()
+        };
+        let (pattern, text) = (word(), word());
+        std::hint::black_box(glob::matches(&pattern, &text, Case::Insensitive));
+    }
 }
 
 /// Lists have no nodes of one element here, so that the number is only checked.
 fn check_threshold(arg: &[u8]) -> Result<(), String> {
-    const MAX: u64 = (4 << 30) - 1;
+    const MAX: u64 = (4 << 30) - (1 << 20);
     let size = str::from_utf8(arg).ok();
     let size = size.and_then(|text| memory(text, 0, MAX).ok());
     size.map(drop).ok_or_else(|| {
@@ -132,6 +155,10 @@ const HELP: &[(&str, &str)] = &[
     (
         "STRINGMATCH-LEN <len> <pattern>",
         "Whether a pattern matches <len> times the letter a.",
+    ),
+    (
+        "STRINGMATCH-TEST",
+        "Match patterns at random, to see that none makes a fault.",
     ),
 ];
 

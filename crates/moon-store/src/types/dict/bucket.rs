@@ -10,6 +10,7 @@
 //! by one, in the same order, so that closing a gap never moves much.
 
 use crate::memory::allocated;
+use crate::prefetch::prefetch;
 
 /// The longest entry that lies in the buffer.
 pub(super) const SHORT_MAX: usize = 0x7F;
@@ -83,12 +84,46 @@ pub(super) struct At {
 }
 
 impl Bucket {
-    /// An empty bucket whose buffer fits what is about to be pushed: `count` entries, the short
-    /// ones with `used` bytes.
-    pub(super) fn with_room(count: usize, used: usize) -> Bucket {
-        Bucket {
-            buf: vec![0; allocated(2 * room(count) + used)].into_boxed_slice(),
+    /// A bucket of `count` entries with their tags, the short ones with `used` bytes, in a buffer
+    /// that fits.
+    pub(super) fn filled<'e>(
+        count: usize,
+        used: usize,
+        entries: impl Iterator<Item = (u8, &'e [u8])>,
+    ) -> Bucket {
+        let room = room(count);
+        let mut buf = vec![0; allocated(2 * room + used)].into_boxed_slice();
+        let mut long = Vec::new();
+        let mut at = 2 * room;
+        for (index, (tag, entry)) in entries.enumerate() {
+            let length = length_byte(entry);
+            buf[index] = tag;
+            buf[room + index] = length;
+            if length == LONG {
+                long.push(entry.into());
+            } else {
+                let end = at + entry.len();
+                buf[at..end].copy_from_slice(entry);
+                at = end;
+            }
+        }
+        debug_assert_eq!(at, 2 * room + used, "bytes of short entries");
+        let mut bucket = Bucket {
+            buf,
+            long: (!long.is_empty()).then(|| Box::new(Long(long))),
             ..Bucket::default()
+        };
+        bucket.set_len(count, used);
+        bucket
+    }
+
+    /// Starts loading what a look-up or a push touches.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        for at in [0, 2 * room(self.len()), 2 * room(self.len()) + self.used()] {
+            if let Some(byte) = self.buf.get(at) {
+                prefetch(byte);
+            }
         }
     }
 
@@ -157,6 +192,11 @@ impl Bucket {
             bytes: &self.buf[2 * room(self.len())..],
             long: self.long.as_ref().map_or(&[], |long| &long.0),
         }
+    }
+
+    /// The entries in order, with their tags.
+    pub(super) fn tagged(&self) -> impl Iterator<Item = (u8, &[u8])> {
+        self.buf[..self.len()].iter().copied().zip(self.iter())
     }
 
     /// Adds an entry at the end.

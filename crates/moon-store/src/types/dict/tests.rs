@@ -125,8 +125,8 @@ proptest! {
 #[test]
 fn a_cursor_of_somebody_else_does_no_harm() {
     let dict = of(0..500);
-    for cursor in [1, 12345, CURSOR_END - 1, CURSOR_END, u64::MAX] {
-        assert!(dict.scan(cursor, 10, &mut |_| ()) < CURSOR_END);
+    for cursor in [1, 12345, POSITION_END - 1, POSITION_END, u64::MAX] {
+        assert!(dict.scan(cursor, 10, &mut |_| ()) < POSITION_END);
     }
     assert_eq!(Dict::<TwoBytes>::default().scan(99, 10, &mut |_| ()), 0);
     assert_eq!(dict.scan(0, usize::MAX, &mut |_| ()), 0);

@@ -10,7 +10,8 @@
 //! byte besides its content.
 
 use super::Field;
-use crate::memory::allocated;
+use crate::thin::{BYTES_MAX, COUNT_MAX, ThinBuf};
+use crate::types::PackLimits;
 use moon_core::UnixMs;
 use std::ops::Range;
 
@@ -25,29 +26,68 @@ const DEADLINE_BYTES: usize = 8;
 /// What stands for no deadline.
 const NO_DEADLINE: i64 = i64::MIN;
 
-/// Buffers up to this capacity are not worth shrinking.
-const SMALL_CAPACITY: usize = 64;
+/// Whether fields have room for their deadlines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    Plain,
+    Deadlines,
+}
+
+impl Room {
+    /// Bytes that a deadline takes.
+    #[inline]
+    fn bytes(self) -> usize {
+        match self {
+            Room::Plain => 0,
+            Room::Deadlines => DEADLINE_BYTES,
+        }
+    }
+}
 
 /// Fields in the order in which they came.
 ///
 /// # Invariants
-/// `buf` is exactly `len` well-formed fields, with deadlines if `with_deadlines`.
-#[derive(Clone, Debug, Default)]
+/// `buf` is exactly as many well-formed fields as it counts, with deadlines if it has room for
+/// them.
+#[derive(Clone, Debug)]
 pub(super) struct Small {
-    buf: Vec<u8>,
-    len: u32,
-    with_deadlines: bool,
+    buf: ThinBuf<Room>,
+}
+
+impl Default for Small {
+    fn default() -> Self {
+        Small {
+            buf: ThinBuf::new(Room::Plain),
+        }
+    }
 }
 
 impl Small {
     /// Number of fields.
     pub(super) fn len(&self) -> usize {
-        self.len as usize
+        self.buf.count()
     }
 
     /// Bytes on the heap.
     pub(super) fn memory(&self) -> usize {
-        allocated(self.buf.capacity())
+        self.buf.memory()
+    }
+
+    /// Starts loading the fields.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        self.buf.prefetch();
+    }
+
+    /// Whether one more field leaves this a small form.
+    pub(super) fn admits(&self, limits: PackLimits) -> bool {
+        self.len() < limits.entries.min(COUNT_MAX)
+    }
+
+    /// Whether a field is short enough to be in here, in place of another one or beside them.
+    pub(super) fn holds(&self, field: Field<'_>, limits: PackLimits) -> bool {
+        let longest = field.name.len().max(field.value.len());
+        longest <= limits.value_bytes && longest <= BYTES_MAX && self.buf.len() <= BYTES_MAX
     }
 
     /// All fields.
@@ -55,64 +95,58 @@ impl Small {
         Iter {
             bytes: &self.buf,
             left: self.len(),
-            with_deadlines: self.with_deadlines,
+            room: self.buf.reading(),
         }
     }
 
     /// The field that begins at a byte, which is then moved to the next one; `None` at the end.
     pub(super) fn next_from(&self, at: &mut usize) -> Option<Field<'_>> {
         let bytes = self.buf.get(*at..).filter(|bytes| !bytes.is_empty())?;
-        let (field, rest) = split(bytes, self.with_deadlines);
+        let (field, rest) = split(bytes, self.buf.reading());
         *at += bytes.len() - rest.len();
         Some(field)
     }
 
     /// A field, and where it lies.
+    #[inline]
     pub(super) fn find(&self, name: &[u8]) -> Option<(Range<usize>, Field<'_>)> {
-        let mut fields = self.iter();
-        loop {
-            let start = self.buf.len() - fields.bytes.len();
-            let field = fields.next()?;
-            if field.name == name {
-                let end = self.buf.len() - fields.bytes.len();
-                return Some((start..end, field));
+        let (room, mut start) = (self.buf.reading(), 0);
+        while start < self.buf.len() {
+            let bytes = &self.buf[start..];
+            let head = Head::of(bytes);
+            let end = start + head.field_len(room);
+            // Names of one hash often begin alike, and less often end alike.
+            if head.name_len == name.len()
+                && head.name(bytes).last() == name.last()
+                && head.name(bytes) == name
+            {
+                return Some((start..end, split(bytes, room).0));
             }
+            start = end;
         }
+        None
     }
 
-    /// Adds a field that is not there.
+    /// Adds a field that is not there, for which there is room.
     ///
     /// # Panics
-    /// When a name or value is longer than 4 GiB; the protocol's limits are far below.
+    /// Where [`Small::admits`] and [`Small::holds`] were not asked.
     pub(super) fn push(&mut self, field: Field<'_>) {
-        self.reserve(encoded_len(field, self.with_deadlines));
-        encode(&mut self.buf, field, self.with_deadlines);
-        self.len += 1;
+        let room = self.buf.reading();
+        encode(self.buf.extend(encoded_len(field, room)), field, room);
+        self.buf.set_count(self.len() + 1);
     }
 
     /// Replaces the field that lies there by one of the same name.
-    pub(super) fn replace(&mut self, at: Range<usize>, old_value_len: usize, field: Field<'_>) {
-        if field.value.len() == old_value_len {
-            let behind = if self.with_deadlines {
-                DEADLINE_BYTES
-            } else {
-                0
-            };
-            let end = at.end - behind;
-            self.buf[end - old_value_len..end].copy_from_slice(field.value);
-            self.set_deadline(&at, field.deadline);
-            return;
-        }
-        let mut encoded = Vec::with_capacity(encoded_len(field, self.with_deadlines));
-        encode(&mut encoded, field, self.with_deadlines);
-        self.reserve(encoded.len().saturating_sub(at.len()));
-        self.buf.splice(at, encoded);
-        self.give_back();
+    pub(super) fn replace(&mut self, at: Range<usize>, field: Field<'_>) {
+        let room = self.buf.reading();
+        let bytes = self.buf.replace(at, encoded_len(field, room));
+        encode(bytes, field, room);
     }
 
     /// Sets or clears the deadline of the field that lies there; nothing without room for one.
     pub(super) fn set_deadline(&mut self, at: &Range<usize>, deadline: Option<UnixMs>) {
-        if self.with_deadlines {
+        if self.buf.reading() == Room::Deadlines {
             let number = deadline.map_or(NO_DEADLINE, |at| at.0);
             self.buf[at.end - DEADLINE_BYTES..at.end].copy_from_slice(&number.to_le_bytes());
         }
@@ -120,39 +154,29 @@ impl Small {
 
     /// Removes the field that lies there.
     pub(super) fn remove(&mut self, at: Range<usize>) {
-        self.buf.drain(at);
-        self.len -= 1;
-        self.give_back();
+        self.buf.replace(at, 0);
+        self.buf.set_count(self.len() - 1);
+    }
+
+    /// So many fields without name and value, as no hash has them.
+    #[cfg(test)]
+    pub(super) fn of_empty_fields(count: usize) -> Small {
+        let mut buf = ThinBuf::zeroed(Room::Plain, count);
+        buf.set_count(count);
+        Small { buf }
     }
 
     /// The same fields, with room for a deadline each.
     pub(super) fn with_deadlines(&self) -> Small {
-        let mut wider = Small {
-            with_deadlines: true,
-            ..Small::default()
-        };
-        let room = self.buf.len() + self.len() * DEADLINE_BYTES;
-        wider.buf.reserve_exact(allocated(room));
-        self.iter().for_each(|field| wider.push(field));
-        wider
-    }
-
-    /// Room for more bytes, and for an eighth as much beyond them: small hashes are many, and most
-    /// of them do not grow once they are filled.
-    fn reserve(&mut self, more: usize) {
-        let need = self.buf.len() + more;
-        if need > self.buf.capacity() {
-            let room = allocated(need + need / 8);
-            self.buf.reserve_exact(room - self.buf.len());
+        let room = Room::Deadlines;
+        let len = self.iter().map(|field| encoded_len(field, room)).sum();
+        let mut buf = ThinBuf::zeroed(room, len);
+        buf.set_count(self.len());
+        let mut rest = &mut *buf;
+        for field in self.iter() {
+            rest = encode(rest, field, room);
         }
-    }
-
-    /// Gives memory back when most of it is unused. Costs no more than the changes that led here.
-    fn give_back(&mut self) {
-        let used = self.buf.len();
-        if self.buf.capacity() > SMALL_CAPACITY && self.buf.capacity() / 2 > used {
-            self.buf.shrink_to(allocated(used + used / 8));
-        }
+        Small { buf }
     }
 }
 
@@ -161,7 +185,7 @@ impl Small {
 pub(super) struct Iter<'a> {
     bytes: &'a [u8],
     left: usize,
-    with_deadlines: bool,
+    room: Room,
 }
 
 impl<'a> Iterator for Iter<'a> {
@@ -170,7 +194,7 @@ impl<'a> Iterator for Iter<'a> {
     #[inline]
     fn next(&mut self) -> Option<Field<'a>> {
         self.left = self.left.checked_sub(1)?;
-        let (field, rest) = split(self.bytes, self.with_deadlines);
+        let (field, rest) = split(self.bytes, self.room);
         self.bytes = rest;
         Some(field)
     }
@@ -182,16 +206,71 @@ impl<'a> Iterator for Iter<'a> {
 
 impl ExactSizeIterator for Iter<'_> {}
 
+/// What stands in front of a field.
+#[derive(Clone, Copy)]
+struct Head {
+    /// Its own length.
+    len: usize,
+    name_len: usize,
+    value_len: usize,
+}
+
+impl Head {
+    /// The head at the beginning.
+    #[inline]
+    fn of(bytes: &[u8]) -> Head {
+        let (name, value) = (bytes[0] >> 4, bytes[0] & 0xF);
+        let mut head = Head {
+            len: 1,
+            name_len: usize::from(name),
+            value_len: usize::from(value),
+        };
+        if name.max(value) >= BYTE {
+            head.name_len = head.length(name, bytes);
+            head.value_len = head.length(value, bytes);
+        }
+        head
+    }
+
+    /// The length that the four bits stand for, and that the head then includes.
+    fn length(&mut self, nibble: u8, bytes: &[u8]) -> usize {
+        let more = &bytes[self.len..];
+        match nibble {
+            BYTE => {
+                self.len += 1;
+                usize::from(more[0])
+            }
+            FOUR_BYTES => {
+                self.len += 4;
+                u32::from_le_bytes([more[0], more[1], more[2], more[3]]) as usize
+            }
+            length => usize::from(length),
+        }
+    }
+
+    /// Bytes of the whole field.
+    #[inline]
+    fn field_len(self, room: Room) -> usize {
+        self.len + self.name_len + self.value_len + room.bytes()
+    }
+
+    /// The name in the bytes that begin with this head.
+    #[inline]
+    fn name(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.len..][..self.name_len]
+    }
+}
+
 /// The field at the beginning, and what is behind it.
 #[inline]
-fn split(bytes: &[u8], with_deadlines: bool) -> (Field<'_>, &[u8]) {
-    let lengths = bytes[0];
-    let (name_len, rest) = split_length(lengths >> 4, &bytes[1..]);
-    let (value_len, rest) = split_length(lengths & 0xF, rest);
-    let (name, rest) = rest.split_at(name_len);
-    let (value, mut rest) = rest.split_at(value_len);
+fn split(bytes: &[u8], room: Room) -> (Field<'_>, &[u8]) {
+    let head = Head::of(bytes);
+    let (name, rest) = bytes[head.len..].split_at(head.name_len);
+    let (value, mut rest) = rest.split_at(head.value_len);
     let mut deadline = None;
-    if with_deadlines && let Some((number, behind)) = rest.split_first_chunk::<DEADLINE_BYTES>() {
+    if room == Room::Deadlines
+        && let Some((number, behind)) = rest.split_first_chunk::<DEADLINE_BYTES>()
+    {
         let number = i64::from_le_bytes(*number);
         deadline = (number != NO_DEADLINE).then_some(UnixMs(number));
         rest = behind;
@@ -204,18 +283,6 @@ fn split(bytes: &[u8], with_deadlines: bool) -> (Field<'_>, &[u8]) {
     (field, rest)
 }
 
-#[inline]
-fn split_length(nibble: u8, bytes: &[u8]) -> (usize, &[u8]) {
-    match nibble {
-        BYTE => (usize::from(bytes[0]), &bytes[1..]),
-        FOUR_BYTES => {
-            let number = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-            (number as usize, &bytes[4..])
-        }
-        length => (usize::from(length), bytes),
-    }
-}
-
 /// The four bits for a length, and how many bytes follow for it.
 fn nibble(len: usize) -> (u8, usize) {
     match u8::try_from(len) {
@@ -225,27 +292,35 @@ fn nibble(len: usize) -> (u8, usize) {
     }
 }
 
-fn encoded_len(field: Field<'_>, with_deadlines: bool) -> usize {
+fn encoded_len(field: Field<'_>, room: Room) -> usize {
     let lengths = 1 + nibble(field.name.len()).1 + nibble(field.value.len()).1;
-    let deadline = if with_deadlines { DEADLINE_BYTES } else { 0 };
-    lengths + field.name.len() + field.value.len() + deadline
+    lengths + field.name.len() + field.value.len() + room.bytes()
 }
 
-fn encode(out: &mut Vec<u8>, field: Field<'_>, with_deadlines: bool) {
+/// Writes a field to the beginning of `out`; returns what is behind it.
+#[inline]
+fn encode<'o>(out: &'o mut [u8], field: Field<'_>, room: Room) -> &'o mut [u8] {
     let (name, name_more) = nibble(field.name.len());
     let (value, value_more) = nibble(field.value.len());
-    out.push(name << 4 | value);
+    let mut out = put(out, &[name << 4 | value]);
     for (len, more) in [
         (field.name.len(), name_more),
         (field.value.len(), value_more),
     ] {
-        let len = u32::try_from(len).expect("a string is shorter than 4 GiB");
-        out.extend_from_slice(&len.to_le_bytes()[..more]);
+        out = put(out, &len.to_le_bytes()[..more]);
     }
-    out.extend_from_slice(field.name);
-    out.extend_from_slice(field.value);
-    if with_deadlines {
+    out = put(out, field.name);
+    out = put(out, field.value);
+    if room == Room::Deadlines {
         let number = field.deadline.map_or(NO_DEADLINE, |at| at.0);
-        out.extend_from_slice(&number.to_le_bytes());
+        out = put(out, &number.to_le_bytes());
     }
+    out
+}
+
+#[inline]
+fn put<'o>(out: &'o mut [u8], bytes: &[u8]) -> &'o mut [u8] {
+    let (here, behind) = out.split_at_mut(bytes.len());
+    here.copy_from_slice(bytes);
+    behind
 }

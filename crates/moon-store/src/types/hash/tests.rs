@@ -1,6 +1,7 @@
 //! Hashes against a map.
 
 use super::*;
+use crate::thin::COUNT_MAX;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -237,7 +238,7 @@ fn a_walk_by_cursor_sees_every_field_that_stays() {
 }
 
 #[test]
-fn ten_small_fields_take_little_more_than_their_bytes() {
+fn ten_small_fields_take_one_byte_each_beside_their_content() {
     let mut hash = Hash::default();
     let mut content = 0;
     for field in 0..10 {
@@ -245,11 +246,30 @@ fn ten_small_fields_take_little_more_than_their_bytes() {
         content += name.len() + value.len();
         hash.set(name.as_bytes(), value.as_bytes(), LIMITS_OF_REDIS);
     }
-    // 32 bytes for the hash itself, one for each field, a sixteenth to an eighth of room.
-    assert_eq!((content, hash.memory()), (130, 32 + 160));
+    assert_eq!((content, hash.memory()), (130, allocated(130 + 10)));
     hash.set(b"field3", b"a value that is longer", LIMITS_OF_REDIS);
     hash.remove(b"field7");
-    assert!(hash.memory() <= 32 + 176, "{}", hash.memory());
+    assert_eq!(hash.memory(), allocated(130 + 10 + 15 - 14));
+    for field in 0..9 {
+        hash.remove(format!("field{field}").as_bytes());
+    }
+    assert_eq!(hash.memory(), 16, "one field of 14 bytes with its head");
+}
+
+#[test]
+fn a_hash_of_more_fields_than_the_small_form_counts_is_a_table() {
+    let limits = PackLimits {
+        entries: usize::MAX,
+        value_bytes: usize::MAX,
+    };
+    for more in [false, true] {
+        let small = Small::of_empty_fields(COUNT_MAX - 1 + usize::from(more));
+        let form = Form::Small(small);
+        let mut hash = Hash { form };
+        hash.set(b"one more", b"v", limits);
+        assert_eq!(hash.encoding() == Encoding::Hashtable, more);
+        assert_eq!(hash.get(b"one more"), Some(b"v".as_slice()));
+    }
 }
 
 /// Lengths around those that the small form keeps in four bits, one byte and four.

@@ -4,9 +4,11 @@
 //! the bytes of a node or two, and a move of what stands for half the nodes at most. Removing by
 //! value joins neighbours that became small together.
 
+use super::node::Node;
 use super::{End, List, NodeLimit};
 use crate::types::pack::Pack;
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// So many nodes that became empty are taken out one by one; more than that, in one pass.
 const SINGLE_NODES_MAX: usize = 8;
@@ -20,29 +22,47 @@ impl List {
         let Some((node, offset)) = self.locate(index) else {
             return self.push(End::Right, element, limit);
         };
-        if limit.admits(&self.nodes[node], element) {
+        let add_back = |pack: &mut Pack| pack.push_back(element);
+        let add_front = |pack: &mut Pack| pack.push_front(element);
+        if self.admits(node, element, limit) {
             self.edit(node, |pack| pack.insert(pack.position(offset), element));
         } else if offset == 0 {
             // Between two nodes: the end of the one before, or a node for itself.
-            if limit.admits(&self.nodes[node - 1], element) {
-                self.edit(node - 1, |pack| pack.push_back(element));
+            if self.admits(node - 1, element, limit) {
+                self.edit(node - 1, add_back);
             } else {
                 self.insert_node(node, element);
             }
         } else {
-            let tail = self.edit(node, |pack| pack.split_off(offset));
+            let tail = Node::Plain(self.edit(node, |pack| pack.split_off(offset)));
             self.node_bytes += tail.memory();
             self.nodes.insert(node + 1, tail);
-            if limit.admits(&self.nodes[node], element) {
-                self.edit(node, |pack| pack.push_back(element));
-            } else if limit.admits(&self.nodes[node + 1], element) {
-                self.edit(node + 1, |pack| pack.push_front(element));
+            if self.admits(node, element, limit) {
+                self.edit(node, add_back);
+            } else if self.admits(node + 1, element, limit) {
+                self.edit(node + 1, add_front);
             } else {
                 self.insert_node(node + 1, element);
             }
         }
         self.len += 1;
         self.chained |= self.nodes.len() > 1 || !limit.covers(&self.nodes[0]);
+        self.close(node.saturating_sub(1)..node + 3, limit);
+    }
+
+    fn admits(&self, node: usize, element: &[u8], limit: NodeLimit) -> bool {
+        let (more, node) = (Pack::entry_bytes(element.len()), &self.nodes[node]);
+        limit.covers_with(node, 1, more)
+    }
+
+    /// Compresses what was opened to be changed, where it lies deep enough.
+    fn close(&mut self, nodes: Range<usize>, limit: NodeLimit) {
+        if limit.plain_nodes > 0 || self.saved > 0 {
+            self.compress_ends(limit);
+            for at in nodes.start..nodes.end.min(self.nodes.len()) {
+                self.compress(at, limit);
+            }
+        }
     }
 
     /// Replaces the element at `index`; whether there is one.
@@ -50,16 +70,24 @@ impl List {
         let Some((node, offset)) = self.locate(index) else {
             return false;
         };
-        let pack = &self.nodes[node];
         // As in Redis, a list that would not have room for one more changes its form.
-        self.chained |= !limit.covers_with(pack, 1, element.len());
-        let old_len = pack.get(offset).map_or(0, <[u8]>::len);
-        let bytes = pack.bytes() - Pack::entry_bytes(old_len) + Pack::entry_bytes(element.len());
-        if pack.len() == 1 || element.len() <= old_len || bytes <= limit.bytes {
-            self.edit(node, |pack| pack.replace(pack.position(offset), element));
+        self.chained |= !limit.covers_with(&self.nodes[node], 1, element.len());
+        let is_replaced = self.edit(node, |pack| {
+            let old_len = pack.get(offset).map_or(0, <[u8]>::len);
+            let bytes =
+                pack.bytes() - Pack::entry_bytes(old_len) + Pack::entry_bytes(element.len());
+            let fits = pack.len() == 1 || element.len() <= old_len || bytes <= limit.bytes;
+            let at = pack.position(offset);
+            match fits {
+                true => pack.replace(at, element),
+                false => pack.remove(at, 1),
+            }
+            fits
+        });
+        if is_replaced {
             self.shrunk(limit);
+            self.close(node..node + 1, limit);
         } else {
-            self.edit(node, |pack| pack.remove(pack.position(offset), 1));
             self.len -= 1;
             self.insert(index, element, limit);
         }
@@ -74,6 +102,7 @@ impl List {
         self.drop_many(End::Left, start);
         self.give_back();
         self.shrunk(limit);
+        self.compress_ends(limit);
     }
 
     /// Removes at most `count` elements from an end.
@@ -95,11 +124,7 @@ impl List {
                 return;
             }
             left -= in_node;
-            let gone = match end {
-                End::Left => self.nodes.pop_front(),
-                End::Right => self.nodes.pop_back(),
-            };
-            self.node_bytes -= gone.map_or(0, |pack| pack.memory());
+            self.remove_node(at);
         }
     }
 
@@ -119,7 +144,8 @@ impl List {
                 End::Left => step,
                 End::Right => self.nodes.len() - 1 - step,
             };
-            let equal = self.nodes[at].iter().filter(|e| *e == wanted).count();
+            let node = self.nodes[at].open();
+            let equal = node.iter().filter(|e| *e == wanted).count();
             let removing = equal.min(most - removed);
             if removing > 0 {
                 let spared = match end {
@@ -138,6 +164,8 @@ impl List {
                 touched += 1;
                 if self.nodes[at].is_empty() {
                     empty.push(at);
+                } else {
+                    self.compress(at, limit);
                 }
             }
             if removed == most {
@@ -151,47 +179,47 @@ impl List {
         } else {
             empty.sort_unstable();
             for at in empty.into_iter().rev() {
-                let gone = self.nodes.remove(at);
-                self.node_bytes -= gone.map_or(0, |pack| pack.memory());
+                self.remove_node(at);
             }
             self.give_back();
         }
         self.shrunk(limit);
+        self.compress_ends(limit);
         removed
     }
 
     /// Takes empty nodes out and joins neighbours that fit half a node together.
     fn join_small(&mut self, limit: NodeLimit) {
         let half = limit.half();
-        let mut joined: VecDeque<Pack> = VecDeque::new();
+        let mut joined: VecDeque<Node> = VecDeque::new();
         for node in std::mem::take(&mut self.nodes) {
             match joined.back_mut() {
                 _ if node.is_empty() => {}
                 Some(last) if half.covers_with(last, node.len(), node.bytes()) => {
-                    last.append(&node);
+                    last.open_mut().append(&node.open());
                 }
                 _ => joined.push_back(node),
             }
         }
-        self.node_bytes = joined.iter().map(Pack::memory).sum();
+        self.node_bytes = joined.iter().map(Node::memory).sum();
+        self.saved = joined.iter().map(Node::saved).sum();
         self.nodes = joined;
+        self.close(0..self.nodes.len(), limit);
     }
 
     /// Puts an element into a node of its own at `at`.
-    fn insert_node(&mut self, at: usize, element: &[u8]) {
-        let mut own = Pack::default();
-        own.push_back(element);
+    pub(super) fn insert_node(&mut self, at: usize, element: &[u8]) {
+        let own = Node::of(element);
         self.node_bytes += own.memory();
         self.nodes.insert(at, own);
     }
 
-    /// Changes a node.
-    fn edit<R>(&mut self, node: usize, change: impl FnOnce(&mut Pack) -> R) -> R {
-        let pack = &mut self.nodes[node];
-        self.node_bytes -= pack.memory();
-        let result = change(pack);
-        self.node_bytes += pack.memory();
-        result
+    /// Takes a node out.
+    fn remove_node(&mut self, at: usize) {
+        if let Some(gone) = self.nodes.remove(at) {
+            self.node_bytes -= gone.memory();
+            self.saved -= gone.saved();
+        }
     }
 }
 
@@ -205,6 +233,7 @@ mod tests {
         prop_oneof![
             (0..3_u8).prop_map(|byte| vec![byte]),
             (0..3_u8, 0..300_usize).prop_map(|(byte, len)| vec![byte; len]),
+            proptest::collection::vec(any::<u8>(), 0..60),
             Just(vec![7; 9000]),
         ]
     }
@@ -221,12 +250,14 @@ mod tests {
         #[test]
         fn changes_in_the_middle_are_those_of_a_vector(
             setting in prop_oneof![Just(-2), Just(0), 1..10_i64],
+            depths in proptest::collection::vec(0..4_usize, 1..3),
             mut model in proptest::collection::vec(element(), 0..60),
             steps in proptest::collection::vec((0..8_u8, 0..70_usize, 0..70_usize, element()), 0..60),
         ) {
             let limit = NodeLimit::from_setting(setting);
             let mut list = list_of(&model, limit);
-            for (what, at, count, element) in steps {
+            for (number, (what, at, count, element)) in steps.into_iter().enumerate() {
+                let limit = limit.with_compress_depth(depths[number * depths.len() / 60]);
                 match what {
                     0..=3 => {
                         list.insert(at, &element, limit);
@@ -265,9 +296,8 @@ mod tests {
                 }
                 list.self_check();
                 prop_assert_eq!(list.len(), model.len());
-                prop_assert!(list.iter().eq(model.iter().map(Vec::as_slice)));
+                prop_assert_eq!(&list.to_vecs(), &model);
             }
-            prop_assert!(list.iter().rev().eq(model.iter().rev().map(Vec::as_slice)));
         }
     }
 

@@ -1,7 +1,7 @@
 //! Changes in the middle of a pack. Each costs at most the bytes of the pack, so a structure of
 //! many entries keeps its packs short.
 
-use super::{Head, Pack, Position};
+use super::{Pack, Position, place_entry};
 
 impl Pack {
     /// Where the entry at `index` begins, walked to from the nearer end; for `len` and above, the
@@ -28,12 +28,7 @@ impl Pack {
         let end = self.buf.len();
         self.buf.resize(end + need, 0);
         self.buf.copy_within(at..end, at + need);
-        let mut side = Head::new(entry.len());
-        let bytes = at + side.len;
-        self.buf[at..bytes].copy_from_slice(side.bytes());
-        self.buf[bytes..bytes + entry.len()].copy_from_slice(entry);
-        side.reverse();
-        self.buf[bytes + entry.len()..at + need].copy_from_slice(side.bytes());
+        place_entry(&mut self.buf[at..at + need], entry);
         self.count += 1;
     }
 

@@ -1,9 +1,9 @@
 //! Sorted integers in as few bytes as the widest of them needs.
 
-use crate::memory::allocated;
+use crate::thin::{BYTES_MAX, ThinBuf};
 
-/// Buffers up to this capacity are not worth shrinking.
-const SMALL_CAPACITY: usize = 64;
+/// Most numbers, whatever the thresholds say.
+pub(super) const INTS_MAX: usize = BYTES_MAX / Width::Eight.bytes();
 
 /// Bytes that each number takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,30 +34,50 @@ impl Width {
 /// number that does not fit and never shrinks again.
 ///
 /// # Invariants
-/// `bytes` is a whole number of integers of `width`, little-endian, ascending, without repetition.
-#[derive(Clone, Debug, Default)]
+/// `bytes` is a whole number of integers of the width that it says, little-endian, ascending,
+/// without repetition. It does not count them.
+#[derive(Clone, Debug)]
 pub(super) struct Ints {
-    bytes: Vec<u8>,
-    width: Width,
+    bytes: ThinBuf<Width>,
+}
+
+impl Default for Ints {
+    fn default() -> Self {
+        Ints {
+            bytes: ThinBuf::new(Width::default()),
+        }
+    }
 }
 
 impl Ints {
     #[inline]
+    fn width(&self) -> Width {
+        self.bytes.reading()
+    }
+
+    #[inline]
     pub(super) fn len(&self) -> usize {
-        self.bytes.len() / self.width.bytes()
+        // A shift, where a division would take long: there is a search in everything.
+        self.bytes.len() >> self.width().bytes().trailing_zeros()
+    }
+
+    /// Starts loading the numbers.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        self.bytes.prefetch();
     }
 
     /// Bytes on the heap.
     pub(super) fn memory(&self) -> usize {
-        allocated(self.bytes.capacity())
+        self.bytes.memory()
     }
 
     /// The number at `index` in ascending order.
     #[inline]
     pub(super) fn get(&self, index: usize) -> Option<i64> {
-        let at = index.checked_mul(self.width.bytes())?;
+        let at = index.checked_mul(self.width().bytes())?;
         let bytes = self.bytes.get(at..)?;
-        Some(match self.width {
+        Some(match self.width() {
             Width::Two => i16::from_le_bytes(*bytes.first_chunk()?).into(),
             Width::Four => i32::from_le_bytes(*bytes.first_chunk()?).into(),
             Width::Eight => i64::from_le_bytes(*bytes.first_chunk()?),
@@ -79,7 +99,7 @@ impl Ints {
     }
 
     pub(super) fn contains(&self, number: i64) -> bool {
-        Width::of(number) <= self.width && self.search(number).is_ok()
+        Width::of(number) <= self.width() && self.search(number).is_ok()
     }
 
     /// Adds a number; whether it is new.
@@ -88,20 +108,10 @@ impl Ints {
             return false;
         };
         self.widen(Width::of(number));
-        let len = self.bytes.len();
-        if len + self.width.bytes() > self.bytes.capacity() {
-            let room = allocated(len + self.width.bytes()) - len;
-            self.bytes.reserve_exact(room);
-        }
-        let at = at * self.width.bytes();
-        let bytes = number.to_le_bytes();
+        let width = self.width().bytes();
         // The lower bytes are the number: it fits into the width.
-        let bytes = &bytes[..self.width.bytes()];
-        if at == len {
-            self.bytes.extend_from_slice(bytes);
-        } else {
-            self.bytes.splice(at..at, bytes.iter().copied());
-        }
+        let place = self.bytes.replace(at * width..at * width, width);
+        place.copy_from_slice(&number.to_le_bytes()[..width]);
         true
     }
 
@@ -110,25 +120,20 @@ impl Ints {
         let Ok(index) = self.search(number) else {
             return false;
         };
-        let at = index * self.width.bytes();
-        self.bytes.drain(at..at + self.width.bytes());
-        let (used, capacity) = (self.bytes.len(), self.bytes.capacity());
-        if capacity > SMALL_CAPACITY && used < capacity / 2 {
-            self.bytes.shrink_to(allocated(used + used / 4));
-        }
+        let width = self.width().bytes();
+        self.bytes.replace(index * width..(index + 1) * width, 0);
         true
     }
 
     fn widen(&mut self, width: Width) {
-        if width <= self.width {
+        if width <= self.width() {
             return;
         }
-        let len = self.len() * width.bytes();
-        let mut bytes = Vec::with_capacity(allocated(len + width.bytes()));
-        for number in self.iter() {
-            bytes.extend_from_slice(&number.to_le_bytes()[..width.bytes()]);
+        let mut bytes = ThinBuf::zeroed(width, self.len() * width.bytes());
+        for (place, number) in bytes.chunks_exact_mut(width.bytes()).zip(self.iter()) {
+            place.copy_from_slice(&number.to_le_bytes()[..width.bytes()]);
         }
-        *self = Ints { bytes, width };
+        *self = Ints { bytes };
     }
 
     /// All numbers in ascending order.
@@ -215,7 +220,7 @@ mod tests {
         for number in 5..500 {
             ints.remove(number);
         }
-        assert!(ints.memory() <= 2 * SMALL_CAPACITY, "{}", ints.memory());
+        assert_eq!(ints.memory(), 8 * 8, "7 numbers");
         assert_eq!(
             ints.iter().collect::<Vec<_>>(),
             [0, 1, 2, 3, 4, 40_000, 1 << 40]

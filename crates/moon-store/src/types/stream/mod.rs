@@ -7,6 +7,7 @@
 //! * [`block`]: entries in one buffer.
 //! * [`group`]: consumer groups, consumers, what is pending.
 //! * [`range`]: walking through entries in both directions.
+//! * [`trim`]: the oldest entries go.
 //! * [`progress`]: how far a group is behind.
 //! * [`load`]: from an RDB file, everything checked.
 //! * [`image`]: to an RDB file, in pieces.
@@ -17,6 +18,7 @@ mod image;
 mod load;
 mod progress;
 mod range;
+mod trim;
 
 pub use block::Entry;
 pub use group::{Consumer, ConsumerId, Group, Pending};
@@ -25,6 +27,7 @@ pub use load::StreamFault;
 pub use moon_rdb::StreamId;
 pub use progress::Position;
 pub use range::{Entries, EntriesBack};
+pub use trim::{Keep, Precision};
 
 use block::Block;
 use std::collections::BTreeMap;
@@ -40,24 +43,6 @@ pub struct BlockLimits {
 
 /// No block gets larger than this, whatever the limits, unless by a single entry.
 pub const BLOCK_BYTES_MAX: usize = 1 << 30;
-
-/// What trimming leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
-    /// At most this many entries, the newest ones.
-    Newest(u64),
-    /// Entries from this id on.
-    From(StreamId),
-}
-
-/// How exactly entries are trimmed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Precision {
-    /// To the entry.
-    Exact,
-    /// Whole blocks only, and no block beyond this many removed entries if it is `Some`.
-    Blocks(Option<u64>),
-}
 
 /// Share of a block in a node of the map, computed for blocks added at the end: nodes have eleven
 /// places and are a bit more than half full.
@@ -266,64 +251,6 @@ impl Stream {
     fn find_first(&mut self) {
         let first = self.range(StreamId::MIN, StreamId::MAX).next();
         self.first_id = first.map_or(StreamId::MIN, |entry| entry.id);
-    }
-
-    /// Removes the oldest entries; how many.
-    pub fn trim(&mut self, keep: Keep, precision: Precision) -> u64 {
-        let mut removed = 0;
-        while let Some((base, block)) = self.blocks.first_key_value() {
-            let base = *base;
-            let Some(head) = block.head() else {
-                break;
-            };
-            let is_whole = match keep {
-                Keep::Newest(max) if self.len <= max => break,
-                Keep::Newest(max) => self.len - head.live >= max,
-                Keep::From(min) if self.first_id >= min => break,
-                Keep::From(min) => {
-                    let mut back = block.places_back(base, &head);
-                    back.find(|place| !place.is_deleted)
-                        .is_some_and(|last| last.id < min)
-                }
-            };
-            if is_whole {
-                if let Precision::Blocks(Some(limit)) = precision
-                    && removed + head.live > limit
-                {
-                    break;
-                }
-                if let Some((_, block)) = self.blocks.pop_first() {
-                    self.block_bytes -= block.memory();
-                }
-                self.len -= head.live;
-                removed += head.live;
-                if matches!(keep, Keep::From(_)) {
-                    self.find_first();
-                }
-                continue;
-            }
-            if precision != Precision::Exact {
-                break;
-            }
-            let mut left = self.len;
-            let part = self.change_block(base, |block| {
-                block.delete_while(base, |id| match keep {
-                    Keep::Newest(max) => {
-                        let is_doomed = left > max;
-                        left -= u64::from(is_doomed);
-                        is_doomed
-                    }
-                    Keep::From(min) => id < min,
-                })
-            });
-            self.len -= part;
-            removed += part;
-            break;
-        }
-        if removed > 0 {
-            self.find_first();
-        }
-        removed
     }
 
     /// Says what the stream's history is: the largest id ever added, and if given, how many entries

@@ -87,17 +87,24 @@ fn apply(stream: &mut Stream, model: &mut BTreeMap<StreamId, Fields>, step: Step
             while model.len() as u64 > max {
                 model.pop_first();
             }
+            let doomed = stream.trimmable(Keep::Newest(max), Precision::Exact, |_| true);
             let removed = stream.trim(Keep::Newest(max), Precision::Exact);
+            assert_eq!(doomed.len() as u64, removed);
             assert_eq!(removed, (before - model.len()) as u64);
         }
         Step::TrimFrom(ms) => {
             let before = model.len();
             model.retain(|at, _| *at >= id(ms));
+            let doomed = stream.trimmable(Keep::From(id(ms)), Precision::Exact, |_| true);
             let removed = stream.trim(Keep::From(id(ms)), Precision::Exact);
+            assert_eq!(doomed.len() as u64, removed);
             assert_eq!(removed, (before - model.len()) as u64);
         }
         Step::TrimBlocks(max, limit) => {
+            let doomed = stream.trimmable(Keep::Newest(max), Precision::Blocks(limit), |_| true);
             let removed = stream.trim(Keep::Newest(max), Precision::Blocks(limit));
+            assert!(doomed.iter().eq(model.keys().take(doomed.len())));
+            assert_eq!(doomed.len() as u64, removed);
             assert!(limit.is_none_or(|limit| removed <= limit));
             (0..removed).for_each(|_| drop(model.pop_first()));
             assert!(removed == 0 || model.len() as u64 >= max);
