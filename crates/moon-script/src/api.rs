@@ -5,7 +5,7 @@ use crate::functions::register_function;
 use crate::host::{AclAnswer, LogLevel, with_host};
 use crate::raised::{ErrorReply, Raised, error_plain};
 use crate::sandbox::number_text;
-use crate::state::{CallBuffers, Shared};
+use crate::state::{CallBuffers, Shared, check_memory, without_limit};
 use mlua::{Function, Lua, MultiValue, Table, Value};
 use moon_resp::{Args, Protocol, Span, format_double};
 
@@ -132,7 +132,12 @@ fn call(lua: &Lua, shared: &Shared, args: MultiValue) -> mlua::Result<FromReply>
     let protocol = shared.protocol.get();
     let outcome = with_host(|host| host.call(Args::new(args, spans), protocol, reply));
     match outcome {
-        Some(Ok(())) => read_reply(lua, reply),
+        Some(Ok(())) => {
+            let limit = shared.bytes_max;
+            let value = without_limit(lua, limit, || read_reply(lua, reply))?;
+            check_memory(lua, limit)?;
+            Ok(value)
+        }
         Some(Err(stop)) => Err(Raised::Stop(stop).into()),
         None => Err(error_plain("commands run only inside of a script")),
     }

@@ -7,7 +7,7 @@ use crate::maths::UNSEEDED;
 use crate::raised::{Raised, raised_by};
 use crate::sandbox::Sandbox;
 use crate::shebang::{Flags, ShebangError, library_name, script_flags};
-use crate::state::{Mode, Shared, State, Uncaught};
+use crate::state::{Mode, Shared, State, Uncaught, without_limit};
 use crate::to_reply::{Fields, ReplyWriter};
 use mlua::{HookTriggers, Lua, LuaOptions, StdLib, Table, Value, VmState};
 use moon_resp::{Protocol, Reply};
@@ -306,7 +306,8 @@ impl Engine {
         if !self.scripts.contains_key(sha) {
             return Err(RunError::NotFound);
         }
-        let prepared = self.prepare_script(sha, keys, args);
+        let limit = self.limits.memory_bytes;
+        let prepared = without_limit(&self.lua, limit, || self.prepare_script(sha, keys, args));
         let outcome = prepared.and_then(|function| {
             let run = || self.sandbox.run.call((function, Value::Nil, Value::Nil));
             self.execute(Mode::Script, host, run, reply)
@@ -414,12 +415,10 @@ impl Engine {
 
     /// Gives all garbage back. The collector itself needs a little room, so it runs without limit.
     fn collect(&mut self) {
-        let unlimited = self.lua.set_memory_limit(0);
-        // Only a finalizer could fail now, and scripts have none.
-        let _no_error = self.lua.gc_collect();
-        if unlimited.is_ok() {
-            let _as_before = self.lua.set_memory_limit(self.limits.memory_bytes);
-        }
+        without_limit(&self.lua, self.limits.memory_bytes, || {
+            // Only a finalizer could fail now, and scripts have none.
+            let _no_error = self.lua.gc_collect();
+        });
     }
 
     // Functions
@@ -574,7 +573,9 @@ impl Engine {
         if self.libraries.function(name).is_none() {
             return Err(RunError::NotFound);
         }
-        let prepared = self.prepare_function(name, keys, args);
+        let limit = self.limits.memory_bytes;
+        let prepare = || self.prepare_function(name, keys, args);
+        let prepared = without_limit(&self.lua, limit, prepare);
         let outcome = prepared.and_then(|prepared| {
             let run = || self.sandbox.run.call(prepared);
             self.execute(Mode::Function, host, run, reply)

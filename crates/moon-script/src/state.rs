@@ -2,6 +2,8 @@
 
 use crate::functions::Registered;
 use crate::json::JsonConfig;
+use crate::raised::error_plain;
+use mlua::Lua;
 use moon_resp::{Protocol, Span};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -53,6 +55,26 @@ pub(crate) struct Uncaught {
     pub(crate) counted: bool,
     /// The host ended the script.
     pub(crate) stop: Option<crate::host::Stop>,
+}
+
+/// Does `work` without the limit of memory, for values whose size does not depend on the script
+/// alone: the binding then takes the direct way, where it would guard every single allocation
+/// otherwise. What is too much is found afterwards, by [`check_memory`] or by the next allocation.
+pub(crate) fn without_limit<R>(lua: &Lua, bytes_max: usize, work: impl FnOnce() -> R) -> R {
+    let lifted = lua.set_memory_limit(0);
+    let result = work();
+    if lifted.is_ok() {
+        let _as_before = lua.set_memory_limit(bytes_max);
+    }
+    result
+}
+
+/// Whether the state is within its limit.
+pub(crate) fn check_memory(lua: &Lua, bytes_max: usize) -> mlua::Result<()> {
+    match lua.used_memory() <= bytes_max {
+        true => Ok(()),
+        false => Err(error_plain("not enough memory")),
+    }
 }
 
 /// See [`State::call`].
