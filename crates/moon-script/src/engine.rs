@@ -346,7 +346,9 @@ impl Engine {
         let mut write = |value: &Value| {
             let chosen = self.shared.protocol.get();
             let bytes_max = self.limits.memory_bytes;
-            ReplyWriter::new(reply, chosen, bytes_max, &self.fields).write(value)
+            let mut writer = ReplyWriter::new(reply, chosen, bytes_max, &self.fields);
+            // Reading tables makes nothing new in Lua.
+            without_limit(&self.lua, bytes_max, || writer.write(value))
         };
         // The host is asked while a large value is written, too.
         let run_and_write = || {

@@ -5,13 +5,16 @@ mod encode;
 
 use crate::raised::bad_argument;
 use crate::sandbox::{integer_argument, string_argument};
-use crate::state::Shared;
+use crate::state::{Shared, check_memory, without_limit};
 use mlua::{Lua, MultiValue, Table, Value};
 use std::cell::RefCell;
 use std::rc::Rc;
 
 /// Tables inside one another, whatever the settings say: the stack is finite.
 const DEPTH_MAX: usize = 1500;
+
+/// Texts up to this length are decoded before memory is checked: what they become is small.
+const UNGUARDED_BYTES: usize = 64 << 10;
 
 /// Where the metatable is kept that marks arrays.
 const ARRAY_METATABLE: &str = "moon.json_array";
@@ -124,14 +127,23 @@ fn copy_of_library(lua: &Lua, config: &Config, bytes_max: usize) -> mlua::Result
     let settings = config.clone();
     let encode = move |lua: &Lua, args: MultiValue| {
         let value = only_argument(lua, &args)?;
-        lua.create_string(encode::encode(lua, &settings.copy(), bytes_max, value)?)
+        // Reading tables makes nothing new in Lua.
+        let encode = || encode::encode(lua, &settings.copy(), bytes_max, value);
+        lua.create_string(without_limit(lua, bytes_max, encode)?)
     };
     table.raw_set("encode", lua.create_function(encode)?)?;
     let settings = config.clone();
     let decode = move |lua: &Lua, args: MultiValue| {
         only_argument(lua, &args)?;
         let text = string_argument(lua, &args, 1)?;
-        decode::decode(lua, &settings.copy(), &text.as_bytes())
+        let text = text.as_bytes();
+        let decode = || decode::decode(lua, &settings.copy(), &text);
+        if text.len() > UNGUARDED_BYTES {
+            return decode();
+        }
+        let value = without_limit(lua, bytes_max, decode)?;
+        check_memory(lua, bytes_max)?;
+        Ok(value)
     };
     table.raw_set("decode", lua.create_function(decode)?)?;
     for (name, args_max, setting) in SETTINGS {
