@@ -541,3 +541,28 @@ fn memory_answers_what_redis_answers() {
         "{usages:?}"
     );
 }
+
+/// Whether the kernel may give a process huge pages; `None` if it does not say.
+fn may_have_huge_pages(pid: u32) -> Option<bool> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("THP_enabled:"))?;
+    Some(line.trim() == "1")
+}
+
+#[test]
+fn a_small_server_does_without_huge_pages_and_a_large_one_has_them() {
+    let before = may_have_huge_pages(std::process::id());
+    if is_other_server() || before != Some(true) {
+        return;
+    }
+    let server = start(2, FsyncPolicy::No);
+    let mut client = server.client().unwrap();
+    fill(&mut client, "small", 100, 1000, "");
+    assert_eq!(may_have_huge_pages(server.pid()), Some(false));
+    fill(&mut client, "large", 80, 1_000_000, "");
+    eventually("there is enough data", || {
+        may_have_huge_pages(server.pid()) == Some(true)
+    });
+}

@@ -11,6 +11,7 @@
 use crate::clients::Clients;
 use crate::config::{Config, RuntimeConfig};
 use crate::connection::measure_clients;
+use crate::huge_pages::HugePages;
 use crate::listener::{Door, ListenError, Listeners};
 use crate::loading::{Progress as Loading, WaitingRoom};
 use crate::observer::StatsObserver;
@@ -137,6 +138,8 @@ pub fn run(config: Arc<RuntimeConfig>, default_shards: ShardCount) -> Result<(),
 
 async fn serve(config: Arc<RuntimeConfig>, default_shards: ShardCount) -> Result<(), BootError> {
     let startup_memory = moon_alloc::allocated();
+    let mut huge_pages = HugePages::hold_back();
+    let mut sampling = tokio::time::interval(Duration::from_millis(100));
     let listeners = Listeners::bind(&config.snapshot())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -164,6 +167,7 @@ async fn serve(config: Arc<RuntimeConfig>, default_shards: ShardCount) -> Result
     let recovered = loop {
         tokio::select! {
             result = &mut recovery => break result,
+            _ = sampling.tick() => huge_pages.follow(moon_alloc::allocated()),
             _ = progress.tick() => tracing::info!("Loading the log: {}", loading.percent()),
             // Nothing is served yet, and recovery changes nothing that the next one cannot redo.
             _ = terminate.recv() => return stopped_while_loading(),
@@ -179,11 +183,11 @@ async fn serve(config: Arc<RuntimeConfig>, default_shards: ShardCount) -> Result
     door.open(Arc::clone(&running.server));
     log_ready(&config.snapshot(), &running.server);
 
-    let mut sampling = tokio::time::interval(Duration::from_millis(100));
     loop {
         let request = tokio::select! {
             _ = sampling.tick() => {
                 running.server.sample();
+                huge_pages.follow(moon_alloc::allocated());
                 continue;
             }
             _ = terminate.recv() => {

@@ -11,6 +11,7 @@ pub mod config;
 pub mod connection;
 pub mod cores;
 pub mod histogram;
+pub mod huge_pages;
 pub mod info;
 pub mod listener;
 pub mod loading;

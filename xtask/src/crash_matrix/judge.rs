@@ -316,4 +316,47 @@ mod tests {
         assert_eq!(faults(|_| Rule::Acknowledged, &[0]), [Fault::Lost]);
         assert_eq!(faults(|_| Rule::Acknowledged, &[0, 1]), []);
     }
+
+    /// What a connection that wrote fields with deadlines was found to hold: `change` makes it of
+    /// what it wrote and of the time by which all brief deadlines have passed.
+    fn faults_of_fields(change: fn(&mut State, u64)) -> Vec<Fault> {
+        let mut generator = Generator::new(Workload::Fields, 0, 3);
+        generator.set_time(1_700_000_000_000);
+        let mut writer = Writer::new(generator);
+        for _ in 0..300 {
+            let op = writer.generator.next_op();
+            op.apply(&mut writer.state);
+        }
+        let mut observed = writer.state.clone();
+        change(&mut observed, writer.generator.last_deadline_ms());
+        let order = Order {
+            shards: ShardCount::new(2).expect("two"),
+            pipeline: PipelineOrder::Relaxed,
+        };
+        let writers = &mut [writer];
+        let seen = Seen::default();
+        let verdict = judge(
+            writers,
+            Workload::Fields,
+            order,
+            Rule::Acknowledged,
+            observed,
+            seen,
+        );
+        verdict.violations.iter().map(|(_, v)| v.fault).collect()
+    }
+
+    #[test]
+    fn fields_are_gone_after_their_deadline_and_not_before() {
+        assert_eq!(faults_of_fields(expire), []);
+        let comes_back = faults_of_fields(|_, _| {});
+        assert!(!comes_back.is_empty(), "fields are there after their time");
+        let forgotten = faults_of_fields(|state, now_ms| {
+            expire(state, now_ms);
+            let mut entries = state.values_mut();
+            let with_deadline = entries.find(|entry| !entry.deadlines.is_empty());
+            with_deadline.expect("some are far").deadlines.pop_first();
+        });
+        assert!(!forgotten.is_empty(), "a deadline is lost");
+    }
 }

@@ -5,6 +5,8 @@
 //! collected into one message per shard; a command over several shards waits until everything
 //! before it is executed, borrows the data, and everything after it waits in turn.
 
+mod holdings;
+
 use super::commands;
 use super::read_buffer::Unfinished;
 use super::session::{ReplyMode, SessionState};
@@ -73,21 +75,10 @@ pub(super) struct Connection {
     key_positions: Vec<usize>,
     outgoing: Vec<Outgoing>,
     /// What the client's handle says of these buffers.
-    shown: Option<OwnBuffers>,
+    shown: Option<holdings::OwnBuffers>,
     /// What the client held when it was last seen to be within the limit on clients.
     within_limit: u64,
 }
-
-/// Bytes of what a connection keeps from one read to the next.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct OwnBuffers {
-    unfinished: usize,
-    room: usize,
-    tables: usize,
-}
-
-/// A client that has grown by this is looked at at once, not when all are.
-const GROWTH_CHECKED: u64 = 1 << 20;
 
 /// How often a connection that waits for a mark of the clock looks at it: first, and then less and
 /// less often. Only CONFIG SET and MIGRATE wait so.
@@ -210,47 +201,6 @@ impl Connection {
                 }
             }
         }
-    }
-
-    /// Tells the client's handle what this connection keeps, if that has changed.
-    fn show_buffers(&mut self) {
-        let tables = self.spans.capacity() * size_of::<Span>()
-            + self.requests.capacity() * size_of::<Request>()
-            + self.key_positions.capacity() * size_of::<usize>()
-            + self.outgoing.capacity() * size_of::<Outgoing>();
-        let (unfinished, room) = self.unfinished.sizes();
-        let now = OwnBuffers {
-            unfinished,
-            room,
-            tables,
-        };
-        if self.shown == Some(now) {
-            return;
-        }
-        self.shown = Some(now);
-        self.client.qbuf.store(unfinished as u64, Relaxed);
-        self.client.qbuf_free.store(room as u64, Relaxed);
-        self.client.argv_mem.store(tables as u64, Relaxed);
-        self.check_growth();
-    }
-
-    /// The client's handle has changed: if that made it much larger, it may be too large.
-    pub(super) fn check_growth(&mut self) {
-        let total = self.client.note_total();
-        if total > self.within_limit.saturating_add(GROWTH_CHECKED) {
-            self.server.evict_clients();
-            self.within_limit = total;
-        }
-        self.within_limit = self.within_limit.min(total);
-    }
-
-    /// While a request runs that may ask for it, the handle shows the buffer that the request lies
-    /// in, as Redis does.
-    fn show_request(&mut self, buffer: &BytesMut) {
-        self.shown = None;
-        let room = buffer.capacity() - buffer.len();
-        self.client.qbuf.store(buffer.len() as u64, Relaxed);
-        self.client.qbuf_free.store(room as u64, Relaxed);
     }
 
     /// Finds and executes the requests of `buffer`, and leaves in it what is no whole request.
