@@ -21,6 +21,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("moon-repl", 2),
     ("moon-store", 2),
     ("moon-commands", 3),
+    ("moon-script", 3),
     ("moon-aof", 3),
     ("moon-shard", 4),
     ("moon-import", 4),

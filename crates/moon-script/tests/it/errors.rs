@@ -1,0 +1,1 @@
+//! Error texts, where they come from, and who can catch them.
