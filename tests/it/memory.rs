@@ -89,15 +89,11 @@ fn evictions_keep_the_limit_and_the_rest_survives_sigkill() {
         set_limit(&mut client, policy, limit);
         let replies = fill(&mut client, "key", 60_000, 1000, "");
         assert!(replies.iter().all(Reply::is_ok), "{policy}");
-        let counted = counted(&mut client);
-        assert!(
-            counted <= limit + limit / 50,
-            "{policy}: {counted} of {limit}"
-        );
-        assert!(
-            counted > limit - limit / 5,
-            "{policy}: {counted} of {limit}"
-        );
+        eventually("within 2 % over the limit", || {
+            counted(&mut client) <= limit + limit / 50
+        });
+        let left = counted(&mut client);
+        assert!(left > limit - limit / 5, "{policy}: {left} of {limit}");
         // Nothing goes any more while this counts.
         set_limit(&mut client, policy, 0);
         let keys = run(&server, "DBSIZE").int().unwrap().cast_unsigned();
@@ -451,7 +447,6 @@ fn memory_usage_is_within_a_tenth_of_the_truth() {
         for chunk in lines.chunks(500) {
             client.pipeline(chunk).unwrap();
         }
-        let truth = used(&mut client) - before;
         let names = client.run("KEYS *").unwrap();
         let mut sum = 0;
         for chunk in names.items().unwrap().chunks(500) {
@@ -465,10 +460,20 @@ fn memory_usage_is_within_a_tenth_of_the_truth() {
                 .map(|r| r.int().unwrap().cast_unsigned())
                 .sum::<u64>();
         }
-        let off = sum.abs_diff(truth) as f64 / truth as f64;
-        eprintln!("{kind}: {sum} of {truth}, off by {:.1} %", off * 100.0);
-        if off >= 0.1 {
-            wrong.push(format!("{kind}: {sum} said, {truth} counted"));
+        // What requests and replies needed is given back a moment after them.
+        let begun = Instant::now();
+        loop {
+            let truth = used(&mut client) - before;
+            let off = sum.abs_diff(truth) as f64 / truth as f64;
+            if off < 0.1 {
+                eprintln!("{kind}: {sum} of {truth}, off by {:.1} %", off * 100.0);
+                break;
+            }
+            if begun.elapsed() > Duration::from_secs(5) {
+                wrong.push(format!("{kind}: {sum} said, {truth} counted"));
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
     assert!(wrong.is_empty(), "{wrong:?}");
