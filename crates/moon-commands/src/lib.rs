@@ -6,6 +6,7 @@
 //! * [`context`]: [`Cx`], what a command's code may use: keys, reply, effects.
 //! * [`shard_set`]: [`ShardSet`], the data of one shard or of several that were borrowed.
 //! * [`effects`]: [`Effects`], the bytes that repeat a write elsewhere.
+//! * [`notify`]: keyspace notifications: what clients are told about keys.
 //! * [`execute`](mod@execute): [`execute::execute`], the one way a command runs, live or in replay.
 //! * [`error`]: [`CommandError`] and the texts that clients see.
 //! * [`parse`]: numbers and options out of arguments; [`long_double`], [`glob`].
@@ -42,6 +43,7 @@ pub mod lists;
 pub mod load;
 pub mod long_double;
 mod memory;
+pub mod notify;
 pub mod parse;
 pub mod replay;
 pub mod requests;
