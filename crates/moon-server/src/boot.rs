@@ -15,6 +15,7 @@ use crate::listener::{Door, ListenError, Listeners};
 use crate::loading::{Progress as Loading, WaitingRoom};
 use crate::observer::StatsObserver;
 use crate::persistence::{self, LogInUse, Persistence};
+use crate::pubsub::Hub;
 use crate::recover::{Recovered, RecoveredLog, recover};
 use crate::server::{Parts, Server, ShutdownRequest, limits_of};
 use crate::stats::ServerStats;
@@ -364,6 +365,7 @@ impl Running {
                 None => Box::new(MemoryLog::new(Lane::new(Arc::clone(&clock), id))),
             };
             let stats = Arc::clone(&server.stats);
+            let (registry, mailboxes) = (Arc::clone(&server.pubsub), shared.directory.clone());
             let inflight = snapshot.inflight_max_bytes;
             let seed = ShardSeed {
                 config: ShardConfig {
@@ -376,7 +378,10 @@ impl Running {
                 log,
                 limits: Arc::clone(&limits),
                 seed: random_seed()?,
-                observer: Box::new(move || Rc::new(StatsObserver::new(stats, id))),
+                observer: Box::new(move || {
+                    let hub = Hub::install(id, registry, mailboxes, Arc::clone(&stats));
+                    Rc::new(StatsObserver::new(stats, id, hub))
+                }),
             };
             let server = Arc::clone(&server);
             let service = Box::new(move |shard| Box::pin(watch_over(shard, server)) as _);
@@ -438,6 +443,7 @@ const CHECKS_PER_SECOND: u32 = 10;
 
 /// What a shard does besides its connections, until the server stops.
 async fn watch_over(shard: Rc<Shard>, server: Arc<Server>) {
+    tokio::task::spawn_local(Hub::of_this_thread().run(Rc::clone(&shard)));
     let mut interval = tokio::time::interval(CLIENT_CHECK);
     let mut checks: u32 = 0;
     let ended = server.shards_ended();

@@ -19,6 +19,7 @@ pub mod logging;
 pub mod metrics;
 pub mod observer;
 pub mod persistence;
+pub mod pubsub;
 pub mod recover;
 pub mod report;
 pub mod server;

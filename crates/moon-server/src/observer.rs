@@ -1,24 +1,28 @@
 //! A shard's statistics: what its thread tells, put where INFO and metrics read it.
 
+use crate::pubsub::Hub;
 use crate::stats::ServerStats;
 use moon_commands::CommandId;
 use moon_commands::context::Counts;
 use moon_core::{Lsn, ShardId};
 use moon_shard::Observer;
 use moon_store::{MemoryParts, ShardData};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Writes the block of one shard in [`ServerStats`].
 pub struct StatsObserver {
     stats: Arc<ServerStats>,
     shard: ShardId,
+    /// Keeps what depends on the turn.
+    hub: Rc<Hub>,
 }
 
 impl StatsObserver {
     /// The observer of `shard`.
     #[must_use]
-    pub fn new(stats: Arc<ServerStats>, shard: ShardId) -> StatsObserver {
-        StatsObserver { stats, shard }
+    pub fn new(stats: Arc<ServerStats>, shard: ShardId, hub: Rc<Hub>) -> StatsObserver {
+        StatsObserver { stats, shard, hub }
     }
 }
 
@@ -54,7 +58,8 @@ impl Observer for StatsObserver {
         stats.changes.add(counts.changes);
     }
 
-    fn frame(&self, payload_bytes: usize, _end: Lsn) {
+    fn frame(&self, payload_bytes: usize, end: Lsn) {
+        self.hub.frame_ended(end);
         let stats = self.stats.shard(self.shard.index());
         stats.turn_bytes.record(payload_bytes as u64, 1);
         stats.frames.add(1);

@@ -1,8 +1,9 @@
 //! What all threads of one server share.
 
-use crate::clients::{ClientHandle, Clients};
+use crate::clients::{ClientHandle, Clients, Flags as ClientFlags};
 use crate::config::{Config, RuntimeConfig, Settings};
 use crate::persistence::Persistence;
+use crate::pubsub::Registry;
 use crate::report::Lag;
 use crate::stats::ServerStats;
 use moon_aof::{AofHandle, FsyncPolicy};
@@ -51,6 +52,8 @@ pub struct Server {
     pub failing_logs: Arc<FailingLogs>,
     /// What is known about memory.
     pub memory: Arc<Memory>,
+    /// Who has subscribed to what.
+    pub pubsub: Arc<Registry>,
     /// The id of the history, as replicas know it.
     pub replication_id: String,
     databases: u16,
@@ -103,6 +106,7 @@ impl Server {
             persistence: parts.persistence,
             failing_logs: parts.failing_logs,
             memory: parts.memory,
+            pubsub: Arc::default(),
             replication_id: parts.replication_id,
             databases: u16::try_from(databases).unwrap_or(u16::MAX),
             shutdown: Mutex::new(None),
@@ -252,7 +256,8 @@ impl Server {
         }
         let now = self.clients.now_ms();
         for client in self.clients.all() {
-            if client.idle_ms(now) > timeout_ms {
+            // Subscribers listen; they need not speak.
+            if client.idle_ms(now) > timeout_ms && !client.has_flag(ClientFlags::PubSub) {
                 client.kill();
             }
         }

@@ -76,7 +76,8 @@ impl ShardMask {
         self.0 == 0
     }
 
-    fn iter(self) -> impl Iterator<Item = ShardId> {
+    /// The shards in it, in their order.
+    pub fn iter(self) -> impl Iterator<Item = ShardId> {
         (0..ShardCount::MAX)
             .map(ShardId)
             .filter(move |shard| self.contains(*shard))

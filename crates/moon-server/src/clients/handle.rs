@@ -87,6 +87,8 @@ pub struct ClientHandle {
     pub argv_mem: AtomicU64,
     pub multi_mem: AtomicU64,
     pub watch_mem: AtomicU64,
+    /// Bytes of its subscriptions.
+    pub sub_mem: AtomicU64,
     /// Size of the reply buffer and its highest use lately.
     pub rbs: AtomicU64,
     pub rbp: AtomicU64,
@@ -149,6 +151,7 @@ impl ClientHandle {
             argv_mem: AtomicU64::new(0),
             multi_mem: AtomicU64::new(0),
             watch_mem: AtomicU64::new(0),
+            sub_mem: AtomicU64::new(0),
             rbs: AtomicU64::new(0),
             rbp: AtomicU64::new(0),
             obl: AtomicU64::new(0),
@@ -280,6 +283,7 @@ impl ClientHandle {
             &self.argv_mem,
             &self.multi_mem,
             &self.watch_mem,
+            &self.sub_mem,
             &self.rbs,
             &self.omem,
         ];
@@ -421,7 +425,8 @@ mod tests {
         c.qbuf.store(10, Relaxed);
         c.qbuf_free.store(20, Relaxed);
         c.multi_mem.store(100, Relaxed);
-        c.watch_mem.store(1000, Relaxed);
+        c.watch_mem.store(800, Relaxed);
+        c.sub_mem.store(200, Relaxed);
         let total = c.note_gate(GateSizes {
             open_capacity: 2000,
             open: 7,

@@ -13,6 +13,7 @@ use super::session::{ReplyMode, SessionState};
 use super::socket::{Outlet, ReadHalf, Socket};
 use super::transaction;
 use crate::clients::{CMD_NONE, ClientHandle, Registration};
+use crate::pubsub::Hub;
 use crate::server::Server;
 use bytes::{Buf, Bytes, BytesMut};
 use moon_commands::evict::OUT_OF_MEMORY;
@@ -66,6 +67,7 @@ pub(super) struct Connection {
     pub(super) shard: Rc<Shard>,
     pub(super) server: Arc<Server>,
     pub(super) client: Arc<ClientHandle>,
+    pub(super) hub: Rc<Hub>,
     pub(super) state: SessionState,
     read: ReadHalf,
     parser: RequestParser,
@@ -114,6 +116,8 @@ pub async fn serve(
     let outlet = Rc::new(outlet);
     let session: Rc<dyn Session> = Rc::clone(&outlet) as Rc<dyn Session>;
     shard.add_session(Rc::clone(&session));
+    let hub = Hub::of_this_thread();
+    hub.enter(Rc::clone(&session), Arc::clone(&client));
     let stats = Arc::clone(&server.stats);
     let connections = &stats.shard(shard.id().index()).connections;
     connections.add(1);
@@ -124,6 +128,7 @@ pub async fn serve(
         shard: Rc::clone(&shard),
         server,
         client,
+        hub: Rc::clone(&hub),
         state,
         read,
         parser: RequestParser::new(),
@@ -137,6 +142,7 @@ pub async fn serve(
     };
     connection.run().await;
     transaction::unwatch(&mut connection);
+    hub.leave(session.id());
     connection.outlet.close();
     shard.remove_session(&*session);
     connections.sub(1);
@@ -427,6 +433,7 @@ impl Connection {
             && self.state.transaction.is_none()
             && self.state.reply_mode == ReplyMode::On
             && matches!(spec.run, Run::Data(_))
+            && !self.state.only_listens()
             && spec.accepts(args.len());
         if plain {
             self.route_data(spec, args)

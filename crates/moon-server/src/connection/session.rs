@@ -76,6 +76,8 @@ pub(super) struct SessionState {
     pub watches: Vec<Watch>,
     /// What must be durable before the reply of the present command is written.
     pub durable_first: Lsn,
+    /// How many subscriptions it has, of all kinds.
+    pub subscriptions: usize,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
     /// The connection closes when its replies have left.
@@ -93,8 +95,16 @@ impl SessionState {
             transaction: None,
             watches: Vec::new(),
             durable_first: Lsn::ZERO,
+            subscriptions: 0,
             reply_mode: ReplyMode::On,
             closing: false,
         }
+    }
+
+    /// Whether it may only change its subscriptions: in RESP2 its client could not tell replies
+    /// from messages.
+    #[inline]
+    pub(super) fn only_listens(&self) -> bool {
+        self.subscriptions > 0 && self.protocol == Protocol::Resp2
     }
 }
