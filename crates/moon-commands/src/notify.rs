@@ -140,6 +140,12 @@ impl Events {
         self.classes = classes.in_force();
     }
 
+    /// The classes of events that are kept.
+    #[must_use]
+    pub fn classes(&self) -> Class {
+        self.classes
+    }
+
     /// Whether events of a class are kept.
     #[inline]
     #[must_use]

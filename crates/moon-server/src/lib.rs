@@ -17,6 +17,7 @@ pub mod loading;
 pub mod lock;
 pub mod logging;
 pub mod metrics;
+mod notify;
 pub mod observer;
 pub mod persistence;
 pub mod pubsub;

@@ -1,9 +1,11 @@
 //! A shard's statistics: what its thread tells, put where INFO and metrics read it.
 
+use crate::notify;
 use crate::pubsub::Hub;
 use crate::stats::ServerStats;
 use moon_commands::CommandId;
 use moon_commands::context::Counts;
+use moon_commands::notify::{Class, Event};
 use moon_core::{Lsn, ShardId};
 use moon_shard::Observer;
 use moon_store::{MemoryParts, ShardData};
@@ -77,6 +79,10 @@ impl Observer for StatsObserver {
         let stats = self.stats.shard(self.shard.index());
         stats.evicted_keys.add(keys);
         stats.changes.add(keys);
+    }
+
+    fn events(&self, classes: Class, events: Vec<Event>, depends_on: Lsn) {
+        notify::publish(&self.hub, classes, &events, depends_on);
     }
 
     fn data(&self, data: &ShardData) {

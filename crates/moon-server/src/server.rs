@@ -344,6 +344,7 @@ pub fn limits_of(config: &Config) -> Limits {
         lfu_log_factor: config.lfu_log_factor,
         lfu_decay_time: config.lfu_decay_time,
         hll_sparse_max_bytes: size(config.hll_sparse_max_bytes),
+        notify_keyspace_events: config.notify_keyspace_events,
     }
 }
 

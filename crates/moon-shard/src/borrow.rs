@@ -12,7 +12,7 @@
 //! and boxes travel on lanes that always move.
 
 use crate::mailbox::{ControlMessage, Directory};
-use crate::running::Meter;
+use crate::running::{Meter, tell_events};
 use crate::shard::{Shard, unix_now};
 use bytes::Bytes;
 use moon_commands::context::{Counts, Origin};
@@ -185,6 +185,8 @@ impl Shard {
             limits,
             now: unix_now(),
         };
+        let classes = borrowed.limits.notify_keyspace_events;
+        borrowed.effects.events.set_classes(classes);
         borrowed.effects.begin_unit();
         for (shard, answer) in answers {
             let mut lent = answer
@@ -255,11 +257,12 @@ impl Borrowed {
         let outcome = execute(&mut cx, spec, args);
         let (depends_on, counts) = (cx.depends_on, cx.counts);
         meter.ran(id, outcome, counts, &replies[reply_start..]);
-        if self.effects.len() == before {
-            depends_on
-        } else {
-            THIS_TURN
-        }
+        let depends_on = match self.effects.len() == before {
+            true => depends_on,
+            false => THIS_TURN,
+        };
+        tell_events(&*self.shard.observer, &mut self.effects, depends_on);
+        depends_on
     }
 
     /// The data of one shard in hand.

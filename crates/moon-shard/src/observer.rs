@@ -2,6 +2,7 @@
 
 use moon_commands::CommandId;
 use moon_commands::context::Counts;
+use moon_commands::notify::{Class, Event};
 use moon_core::Lsn;
 use moon_store::ShardData;
 
@@ -19,6 +20,12 @@ pub trait Observer {
     fn expired(&self, keys: u64, fields: u64);
     /// Keys were removed because memory had run out.
     fn evicted(&self, keys: u64);
+    /// What happened to keys, of the `classes` that are told of. Whoever is told must not be before
+    /// `depends_on` is committed: [`moon_store::THIS_TURN`] for the frame that the turn in progress,
+    /// or the transaction, becomes. Called while commands run.
+    fn events(&self, classes: Class, events: Vec<Event>, depends_on: Lsn) {
+        let _nobody_is_told = (classes, events, depends_on);
+    }
     /// The data after a batch of commands, for the counts of keys.
     fn data(&self, data: &ShardData);
 }

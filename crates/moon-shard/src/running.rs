@@ -7,7 +7,7 @@ use moon_commands::context::{Counts, Origin};
 use moon_commands::evict::OUT_OF_MEMORY;
 use moon_commands::execute::Outcome;
 use moon_commands::subcommands::row_of;
-use moon_commands::{CommandId, CommandSpec, Cx, Flags, Scope, ShardSet, by_id, execute};
+use moon_commands::{CommandId, CommandSpec, Cx, Effects, Flags, Scope, ShardSet, by_id, execute};
 use moon_core::{Lsn, UnixMs};
 use moon_resp::{Args, Protocol, Reply};
 use moon_store::{DbIndex, Key, ShardData, THIS_TURN};
@@ -193,6 +193,7 @@ impl<'a> Running<'a> {
         if clean && !effects.is_empty() {
             self.shard.open_turn();
         }
+        tell_events(&*self.shard.observer, effects, depends_on);
         self.meter.ran(id, outcome, counts, &replies[reply_start..]);
         depends_on
     }
@@ -289,6 +290,15 @@ impl<'a> Running<'a> {
     pub fn finish(mut self) {
         let observer = Rc::clone(&self.shard.observer);
         observer.data(self.data());
+    }
+}
+
+/// Hands on what was told of keys, which depends on `depends_on`.
+#[inline]
+pub(crate) fn tell_events(observer: &dyn Observer, effects: &mut Effects, depends_on: Lsn) {
+    let events = &mut effects.events;
+    if !events.is_empty() {
+        observer.events(events.classes(), events.take(), depends_on);
     }
 }
 
