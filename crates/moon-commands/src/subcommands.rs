@@ -461,6 +461,7 @@ pub fn of(container: &str) -> &'static [CommandSpec] {
         "config" => CONFIG_SUBCOMMANDS,
         "memory" => MEMORY_SUBCOMMANDS,
         "object" => OBJECT_SUBCOMMANDS,
+        "pubsub" => crate::pubsub::SUBCOMMANDS,
         "xgroup" => XGROUP_SUBCOMMANDS,
         "xinfo" => XINFO_SUBCOMMANDS,
         _ => &[],
@@ -511,6 +512,18 @@ pub fn resolve(container: &str, args: Args<'_>) -> Result<&'static CommandSpec, 
         return Err(crate::parse::wrong_arity(spec.name));
     }
     Ok(spec)
+}
+
+/// The error for a subcommand with arguments that it does not take, where more than their number
+/// decides about that.
+#[must_use]
+pub fn wrong_arguments(args: Args<'_>, container: &str) -> CommandError {
+    let name = args.get(1).unwrap_or_default();
+    let name = String::from_utf8_lossy(&name[..name.len().min(NAME_SHOWN_BYTES_MAX)]);
+    let text = format!(
+        "ERR unknown subcommand or wrong number of arguments for '{name}'. Try {container} HELP."
+    );
+    CommandError::Detailed(text.into_boxed_str())
 }
 
 /// An unknown name is quoted up to here.

@@ -1,6 +1,6 @@
 //! XGROUP: consumer groups and their consumers.
 
-use super::{ids, no_group_of_key, now_ms, subcommand_syntax};
+use super::{ids, no_group_of_key, now_ms};
 use crate::collection::write;
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
@@ -38,7 +38,7 @@ impl Options {
                     ));
                 }
             } else {
-                return Err(subcommand_syntax(args, "XGROUP"));
+                return Err(subcommands::wrong_arguments(args, "XGROUP"));
             }
         }
         Ok(options)
@@ -71,7 +71,7 @@ pub(crate) fn create(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         return Err(NO_KEY);
     }
     if args.len() > 8 {
-        return Err(subcommand_syntax(args, "XGROUP"));
+        return Err(subcommands::wrong_arguments(args, "XGROUP"));
     }
     let id = match args.at(4) {
         b"$" => stream.as_ref().map_or(StreamId::MIN, |s| s.last_id()),
@@ -110,7 +110,7 @@ pub(crate) fn set_id(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let (key, group) = (Key::new(args.at(2)), args.at(3));
     let stream = stream_with_group(cx, key, group)?;
     if !matches!(args.len(), 5 | 7) {
-        return Err(subcommand_syntax(args, "XGROUP"));
+        return Err(subcommands::wrong_arguments(args, "XGROUP"));
     }
     let id = match args.at(4) {
         b"$" => stream.last_id(),

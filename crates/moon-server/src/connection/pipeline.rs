@@ -619,6 +619,15 @@ impl Connection {
         }
     }
 
+    /// Writes what is no reply in its place: CLIENT REPLY does not hold it back.
+    pub(super) fn write_unasked(&mut self, bytes: &[u8]) {
+        let mut gate = self.outlet.gate().borrow_mut();
+        let tail = gate.tail();
+        let start = tail.len();
+        tail.extend_from_slice(bytes);
+        gate.settle(start, Lsn::ZERO);
+    }
+
     /// Runs one request that is not plain.
     async fn execute_alone(
         &mut self,

@@ -248,14 +248,13 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
         }
     }
     let own = ShardMask::default().with(connection.shard.id());
-    let depends_on = if mask.is_empty() || mask == own {
+    let (reply, mut depends_on) = if mask.is_empty() || mask == own {
         // The barrier may have let another executor borrow the data.
         connection.shard.ready().await;
         exec_here(connection, &transaction)
     } else {
         exec_borrowed(connection, &transaction, mask).await
     };
-    let (reply, mut depends_on) = depends_on;
     unwatch(connection);
     if connection.state.durable_first > Lsn::ZERO {
         // The turn may end while this waits, so the reply takes its LSN before.
@@ -328,6 +327,7 @@ fn exec_here(connection: &mut Connection, transaction: &Transaction) -> (Vec<u8>
     let mut replies = Vec::new();
     Reply::new(&mut replies, connection.state.protocol).array(transaction.queue.len());
     running.begin_transaction();
+    connection.hub.begin_unit();
     for queued in &transaction.queue {
         let args = queued.args.as_args();
         let dependency = match commands::data_spec(queued.id, args) {
@@ -341,6 +341,7 @@ fn exec_here(connection: &mut Connection, transaction: &Transaction) -> (Vec<u8>
     }
     running.end_transaction();
     running.finish();
+    connection.hub.end_unit(depends_on);
     (replies, depends_on)
 }
 
@@ -365,6 +366,7 @@ async fn exec_borrowed(
     let mut replies = Vec::new();
     Reply::new(&mut replies, connection.state.protocol).array(transaction.queue.len());
     borrowed.begin_transaction();
+    connection.hub.begin_unit();
     for queued in &transaction.queue {
         let args = queued.args.as_args();
         let dependency = match commands::data_spec(queued.id, args) {
@@ -377,12 +379,9 @@ async fn exec_borrowed(
         depends_on = depends_on.max(dependency);
     }
     let end = borrowed.commit();
-    (
-        replies,
-        if depends_on == THIS_TURN {
-            end
-        } else {
-            depends_on
-        },
-    )
+    if depends_on == THIS_TURN {
+        depends_on = end;
+    }
+    connection.hub.end_unit(depends_on);
+    (replies, depends_on)
 }
