@@ -57,6 +57,9 @@ pub struct Limits {
     /// `notify-keyspace-events`: which events clients are told of. In force is what
     /// [`crate::notify::Events::set_classes`] was told.
     pub notify_keyspace_events: Class,
+    /// `tracking-table-max-keys`: keys of which clients keep copies, of the whole instance; 0 for
+    /// no bound.
+    pub tracking_table_max_keys: usize,
 }
 
 impl Limits {
@@ -115,6 +118,7 @@ impl Default for Limits {
             stream_node_max_bytes: 4096,
             stream_node_max_entries: 100,
             notify_keyspace_events: Class::empty(),
+            tracking_table_max_keys: 1_000_000,
         }
     }
 }

@@ -98,9 +98,22 @@ pub(crate) static CONTAINERS: &[CommandSpec] = &[
 
 static CLIENT_SUBCOMMANDS: &[CommandSpec] = &[
     CommandSpec {
+        name: "client|caching",
+        arity: 3,
+        since: "6.0.0",
+        summary: "Has the keys that the next command reads remembered, or not.",
+        ..CLIENT
+    },
+    CommandSpec {
         name: "client|getname",
         since: "2.6.9",
         summary: "Answers the name of this connection.",
+        ..CLIENT
+    },
+    CommandSpec {
+        name: "client|getredir",
+        since: "6.0.0",
+        summary: "Answers which client is told of stale copies in the place of this one.",
         ..CLIENT
     },
     CommandSpec {
@@ -169,6 +182,19 @@ static CLIENT_SUBCOMMANDS: &[CommandSpec] = &[
         arity: 3,
         since: "2.6.9",
         summary: "Names this connection.",
+        ..CLIENT
+    },
+    CommandSpec {
+        name: "client|tracking",
+        arity: -3,
+        since: "6.0.0",
+        summary: "Tells this connection when what it has read changes, or ends that.",
+        ..CLIENT
+    },
+    CommandSpec {
+        name: "client|trackinginfo",
+        since: "6.2.0",
+        summary: "Describes how this connection is told of changes.",
         ..CLIENT
     },
 ];

@@ -19,6 +19,7 @@ use crate::pubsub::Hub;
 use crate::recover::{Recovered, RecoveredLog, recover};
 use crate::server::{Parts, Server, ShutdownRequest, limits_of};
 use crate::stats::ServerStats;
+use crate::tracking::Tracking;
 use moon_aof::{MigrateError, RecoverError, ShutdownError};
 use moon_commands::load::LoadError;
 use moon_core::{Lsn, ShardCount, ShardId};
@@ -358,7 +359,7 @@ impl Running {
         let limits = Arc::new(limits_of(&snapshot));
         let mut lent = lent.into_iter();
         let mut threads = Vec::new();
-        for data in data {
+        for mut data in data {
             let id = data.id;
             let log: Box<dyn CommitLog + Send> = match lent.next() {
                 Some(log) => Box::new(log),
@@ -366,6 +367,8 @@ impl Running {
             };
             let stats = Arc::clone(&server.stats);
             let (registry, mailboxes) = (Arc::clone(&server.pubsub), shared.directory.clone());
+            let (tracked, clients) = (Arc::clone(&server.tracking), Arc::clone(&server.clients));
+            data.tracking.share_broadcast(tracked.broadcast());
             let inflight = snapshot.inflight_max_bytes;
             let seed = ShardSeed {
                 config: ShardConfig {
@@ -379,8 +382,11 @@ impl Running {
                 limits: Arc::clone(&limits),
                 seed: random_seed()?,
                 observer: Box::new(move || {
+                    let directory = mailboxes.clone();
                     let hub = Hub::install(id, registry, mailboxes, Arc::clone(&stats));
-                    Rc::new(StatsObserver::new(stats, id, hub))
+                    let for_tracking = Rc::clone(&hub);
+                    let tracking = Tracking::install(id, for_tracking, tracked, clients, directory);
+                    Rc::new(StatsObserver::new(stats, id, hub, tracking))
                 }),
             };
             let server = Arc::clone(&server);

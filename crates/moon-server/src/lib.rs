@@ -27,3 +27,4 @@ pub mod server;
 pub mod startup;
 pub mod stats;
 pub mod tools;
+pub mod tracking;

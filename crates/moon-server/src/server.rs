@@ -6,6 +6,7 @@ use crate::persistence::Persistence;
 use crate::pubsub::Registry;
 use crate::report::Lag;
 use crate::stats::ServerStats;
+use crate::tracking::Shared as Tracked;
 use moon_aof::{AofHandle, FsyncPolicy};
 use moon_commands::{CommandId, Limits};
 use moon_core::{Lsn, ShardCount};
@@ -54,6 +55,8 @@ pub struct Server {
     pub memory: Arc<Memory>,
     /// Who has subscribed to what.
     pub pubsub: Arc<Registry>,
+    /// Who keeps copies of keys.
+    pub tracking: Arc<Tracked>,
     /// The id of the history, as replicas know it.
     pub replication_id: String,
     databases: u16,
@@ -107,6 +110,7 @@ impl Server {
             failing_logs: parts.failing_logs,
             memory: parts.memory,
             pubsub: Arc::default(),
+            tracking: Tracked::new(parts.shards),
             replication_id: parts.replication_id,
             databases: u16::try_from(databases).unwrap_or(u16::MAX),
             shutdown: Mutex::new(None),
@@ -345,6 +349,7 @@ pub fn limits_of(config: &Config) -> Limits {
         lfu_decay_time: config.lfu_decay_time,
         hll_sparse_max_bytes: size(config.hll_sparse_max_bytes),
         notify_keyspace_events: config.notify_keyspace_events,
+        tracking_table_max_keys: size(config.tracking_table_max_keys),
     }
 }
 

@@ -11,6 +11,7 @@
 //! is first everywhere, gets every box, and gives them back without waiting for anyone: replies
 //! and boxes travel on lanes that always move.
 
+use crate::caller::Caller;
 use crate::mailbox::{ControlMessage, Directory};
 use crate::running::{Meter, tell_events};
 use crate::shard::{Shard, unix_now};
@@ -139,6 +140,7 @@ pub struct Borrowed {
     rng: SmallRng,
     limits: Arc<Limits>,
     now: UnixMs,
+    caller: Caller,
 }
 
 impl Shard {
@@ -184,6 +186,7 @@ impl Shard {
             rng: SmallRng::seed_from_u64(seed),
             limits,
             now: unix_now(),
+            caller: Caller::default(),
         };
         let classes = borrowed.limits.notify_keyspace_events;
         borrowed.effects.events.set_classes(classes);
@@ -262,7 +265,38 @@ impl Borrowed {
             false => THIS_TURN,
         };
         tell_events(&*self.shard.observer, &mut self.effects, depends_on);
+        if self.caller.keeps(spec) {
+            let keys_max = self.limits.tracking_table_max_keys;
+            let count = self.shard.config.count;
+            let shards = ShardSet::Many {
+                count,
+                shards: &mut self.boxes,
+            };
+            (self.caller).remember(spec, args, keys_max, shards, count);
+        }
+        drop(meter);
+        self.tell_stale(depends_on);
         depends_on
+    }
+
+    /// What is executed from here on is for this client.
+    pub fn set_caller(&mut self, caller: Caller) {
+        self.caller = caller;
+    }
+
+    /// Has the clients told whose copies of keys are stale.
+    fn tell_stale(&mut self, depends_on: Lsn) {
+        let in_hand = self.boxes.iter_mut().flatten();
+        let stale = in_hand
+            .filter(|data| data.tracking.has_stale())
+            .map(|data| data.tracking.take_stale())
+            .reduce(|mut all, more| {
+                all.join(more);
+                all
+            });
+        if let Some(stale) = stale {
+            (self.shard.observer).stale(stale, self.caller.client, depends_on);
+        }
     }
 
     /// The data of one shard in hand.
@@ -298,6 +332,11 @@ impl Borrowed {
         let mut end = Lsn::ZERO;
         if in_hand {
             self.effects.end_unit();
+            // What was changed by other means than a command.
+            self.tell_stale(match self.effects.is_empty() {
+                true => Lsn::ZERO,
+                false => THIS_TURN,
+            });
             if !self.effects.is_empty() {
                 let payload = Bytes::from(self.effects.take());
                 let mut core = self.shard.core.borrow_mut();

@@ -4,7 +4,9 @@ use moon_commands::CommandId;
 use moon_commands::context::Counts;
 use moon_commands::notify::{Class, Event};
 use moon_core::Lsn;
-use moon_store::ShardData;
+use moon_store::{ShardData, StaleKeys};
+
+use crate::shard::SessionId;
 
 /// Receives what happens on one shard, on its thread.
 pub trait Observer {
@@ -25,6 +27,11 @@ pub trait Observer {
     /// or the transaction, becomes. Called while commands run.
     fn events(&self, classes: Class, events: Vec<Event>, depends_on: Lsn) {
         let _nobody_is_told = (classes, events, depends_on);
+    }
+    /// Copies that clients keep of keys are stale, by what the client `by` did, or 0. The clients
+    /// are to be told when `depends_on` is committed, which is as for [`Observer::events`].
+    fn stale(&self, keys: StaleKeys, by: SessionId, depends_on: Lsn) {
+        let _nobody_is_told = (keys, by, depends_on);
     }
     /// The data after a batch of commands, for the counts of keys.
     fn data(&self, data: &ShardData);

@@ -1,5 +1,6 @@
 //! A stretch of execution on one shard, and the clock that times its commands.
 
+use crate::caller::Caller;
 use crate::misconf::Misconf;
 use crate::observer::Observer;
 use crate::shard::{Core, Shard};
@@ -28,6 +29,7 @@ pub struct Running<'a> {
     /// Between BEGIN and END of a transaction nothing is evicted.
     pub(crate) in_transaction: bool,
     refuses_writes: Option<Misconf>,
+    caller: Caller,
     meter: Meter<'a>,
 }
 
@@ -113,6 +115,7 @@ impl<'a> Running<'a> {
             now,
             in_transaction: false,
             refuses_writes,
+            caller: Caller::default(),
             meter,
         }
     }
@@ -194,8 +197,22 @@ impl<'a> Running<'a> {
             self.shard.open_turn();
         }
         tell_events(&*self.shard.observer, effects, depends_on);
+        if self.caller.keeps(spec) {
+            let (count, keys_max) = (self.shard.config.count, limits.tracking_table_max_keys);
+            (self.caller).remember(spec, args, keys_max, ShardSet::One(data), count);
+        }
+        if data.tracking.has_stale() {
+            let stale = data.tracking.take_stale();
+            (self.shard.observer).stale(stale, self.caller.client, depends_on);
+        }
         self.meter.ran(id, outcome, counts, &replies[reply_start..]);
         depends_on
+    }
+
+    /// What is executed from here on is for this client.
+    #[inline]
+    pub fn set_caller(&mut self, caller: Caller) {
+        self.caller = caller;
     }
 
     /// Whether a command must wait until a walk has encoded a huge value that it changes.

@@ -408,6 +408,11 @@ impl Shard {
                 self.last_end.get()
             } else {
                 let payload = core.take_payload();
+                // What was changed by other means than a command: keys that expired, say.
+                if let Some(data) = core.data.as_mut().filter(|data| data.tracking.has_stale()) {
+                    self.observer
+                        .stale(data.tracking.take_stale(), 0, THIS_TURN);
+                }
                 let end = self.append(&mut core, FrameKind::Own, payload);
                 let data = core
                     .data
@@ -554,6 +559,7 @@ impl Shard {
         let mut running = self
             .begin()
             .expect("the mailbox runs batches with the data at home");
+        running.set_caller(batch.caller());
         running.warm(
             batch.db,
             batch.commands.iter().map(|c| (c.id, batch.args(c))),
@@ -576,6 +582,7 @@ impl Shard {
                 drop(running);
                 resolve(&mut runs, self.end_turn());
                 running = self.begin().expect("ending a turn does not lend the data");
+                running.set_caller(batch.caller());
             }
         }
         drop(running);

@@ -273,6 +273,8 @@ pub struct Config {
     pub lfu_decay_time: u32,
     /// Which events on keys clients are told of.
     pub notify_keyspace_events: Class,
+    /// Keys of which clients keep copies; 0 means no limit.
+    pub tracking_table_max_keys: u64,
     /// Accepted: evicted values are always freed lazily if they are large.
     pub lazyfree_lazy_eviction: bool,
     /// Accepted, as above: expired values.
@@ -361,6 +363,7 @@ impl Default for Config {
             lfu_log_factor: 10,
             lfu_decay_time: 1,
             notify_keyspace_events: Class::empty(),
+            tracking_table_max_keys: 1_000_000,
             lazyfree_lazy_eviction: false,
             lazyfree_lazy_expire: false,
             lazyfree_lazy_server_del: false,

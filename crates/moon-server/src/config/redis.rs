@@ -109,11 +109,6 @@ static RULES: &[(&str, &str, Rule)] = &[
             OUTPUT_LIMIT,
         ),
     ),
-    (
-        "tracking-table-max-keys",
-        "",
-        Ignored("there is no client-side caching yet"),
-    ),
     // Replication.
     (
         "replicaof",

@@ -2,7 +2,9 @@
 
 use super::pipeline::{Close, Connection};
 use super::session::{ReplyMode, SessionState};
-use super::{client_command, debug, memory_command, migrate, pubsub_command, transaction};
+use super::{
+    client_command, debug, memory_command, migrate, pubsub_command, tracking_command, transaction,
+};
 use crate::clients::{Flags as ClientFlags, filter};
 use crate::info;
 use crate::server::ShutdownRequest;
@@ -392,6 +394,7 @@ fn reset(connection: &mut Connection) {
     connection.state.transaction = None;
     transaction::unwatch(connection);
     connection.hub.unsubscribe_all(connection.client.id);
+    tracking_command::end(connection);
     connection.state = SessionState::new(!connection.server.requires_password());
     connection.client.reset();
 }

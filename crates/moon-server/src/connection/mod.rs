@@ -22,6 +22,7 @@ mod pubsub_command;
 mod read_buffer;
 mod session;
 mod socket;
+mod tracking_command;
 mod transaction;
 
 pub use client_command::measure_clients;

@@ -334,6 +334,7 @@ fn exec_here(connection: &mut Connection, transaction: &Transaction) -> (Vec<u8>
             None => commands::run_in_transaction(connection, queued.id, args, &mut replies),
             Some(spec) => {
                 let (db, protocol) = (connection.state.db, connection.state.protocol);
+                running.set_caller(connection.caller());
                 running.execute_as(spec, queued.id, args, db, protocol, &mut replies)
             }
         };
@@ -373,6 +374,7 @@ async fn exec_borrowed(
             None => commands::run_in_transaction(connection, queued.id, args, &mut replies),
             Some(spec) => {
                 let (db, protocol) = (connection.state.db, connection.state.protocol);
+                borrowed.set_caller(connection.caller());
                 borrowed.execute_as(spec, queued.id, args, db, protocol, &mut replies)
             }
         };
