@@ -1,6 +1,6 @@
 //! What COMMAND and its subcommands answer, written from the table.
 
-use crate::command_keys::{KeyPlace, KeySpec, flags_in_request, key_specs};
+use crate::command_keys::{self, KeyPlace, KeySpec, flags_in_request, key_specs};
 use crate::error::CommandError;
 use crate::glob::{self, Case};
 use crate::spec::{CommandSpec, Flags, Keys};
@@ -311,7 +311,7 @@ fn write_keys(
         spec = subcommands::lookup(container.name, subcommand);
     }
     let spec = spec.ok_or(CommandError::Text("ERR Invalid command specified"))?;
-    if matches!(spec.keys, Keys::None) {
+    if matches!(spec.keys, Keys::None) || command_keys::are_no_keys(spec) {
         return Err(CommandError::Text("ERR The command has no key arguments"));
     }
     if !spec.accepts(request.len()) {

@@ -5,8 +5,8 @@
 
 use crate::spec::{CommandId, CommandSpec};
 use crate::{
-    bitmaps, dump, geo, hashes, hyperloglog, keys, keyspace, lists, server_commands, sets, sort,
-    streams, strings, subcommands, zsets,
+    bitmaps, dump, geo, hashes, hyperloglog, keys, keyspace, lists, pubsub, server_commands, sets,
+    sort, streams, strings, subcommands, zsets,
 };
 use std::sync::LazyLock;
 
@@ -26,6 +26,7 @@ static FAMILIES: &[&[CommandSpec]] = &[
     streams::COMMANDS,
     subcommands::CONTAINERS,
     server_commands::COMMANDS,
+    pubsub::COMMANDS,
 ];
 
 static TABLE: LazyLock<Table> = LazyLock::new(Table::build);

@@ -106,6 +106,7 @@ impl Server {
             connections_received: stats.connections_received(),
             rejected_connections: stats.rejected_connections(),
             evicted_clients: stats.evicted_clients(),
+            tracking: self.tracking.numbers(),
             turns: stats.merged(|s| &s.turn_bytes).count(),
             frames: stats.sum(|s| &s.frames),
             replid: self.replication_id.clone(),

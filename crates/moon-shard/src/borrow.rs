@@ -11,8 +11,9 @@
 //! is first everywhere, gets every box, and gives them back without waiting for anyone: replies
 //! and boxes travel on lanes that always move.
 
+use crate::caller::Caller;
 use crate::mailbox::{ControlMessage, Directory};
-use crate::running::Meter;
+use crate::running::{Meter, tell_events};
 use crate::shard::{Shard, unix_now};
 use bytes::Bytes;
 use moon_commands::context::{Counts, Origin};
@@ -76,7 +77,8 @@ impl ShardMask {
         self.0 == 0
     }
 
-    fn iter(self) -> impl Iterator<Item = ShardId> {
+    /// The shards in it, in their order.
+    pub fn iter(self) -> impl Iterator<Item = ShardId> {
         (0..ShardCount::MAX)
             .map(ShardId)
             .filter(move |shard| self.contains(*shard))
@@ -138,6 +140,7 @@ pub struct Borrowed {
     rng: SmallRng,
     limits: Arc<Limits>,
     now: UnixMs,
+    caller: Caller,
 }
 
 impl Shard {
@@ -183,7 +186,10 @@ impl Shard {
             rng: SmallRng::seed_from_u64(seed),
             limits,
             now: unix_now(),
+            caller: Caller::default(),
         };
+        let classes = borrowed.limits.notify_keyspace_events;
+        borrowed.effects.events.set_classes(classes);
         borrowed.effects.begin_unit();
         for (shard, answer) in answers {
             let mut lent = answer
@@ -254,10 +260,42 @@ impl Borrowed {
         let outcome = execute(&mut cx, spec, args);
         let (depends_on, counts) = (cx.depends_on, cx.counts);
         meter.ran(id, outcome, counts, &replies[reply_start..]);
-        if self.effects.len() == before {
-            depends_on
-        } else {
-            THIS_TURN
+        let depends_on = match self.effects.len() == before {
+            true => depends_on,
+            false => THIS_TURN,
+        };
+        tell_events(&*self.shard.observer, &mut self.effects, depends_on);
+        if self.caller.keeps(spec) {
+            let keys_max = self.limits.tracking_table_max_keys;
+            let count = self.shard.config.count;
+            let shards = ShardSet::Many {
+                count,
+                shards: &mut self.boxes,
+            };
+            (self.caller).remember(spec, args, keys_max, shards, count);
+        }
+        drop(meter);
+        self.tell_stale(depends_on);
+        depends_on
+    }
+
+    /// What is executed from here on is for this client.
+    pub fn set_caller(&mut self, caller: Caller) {
+        self.caller = caller;
+    }
+
+    /// Has the clients told whose copies of keys are stale.
+    fn tell_stale(&mut self, depends_on: Lsn) {
+        let in_hand = self.boxes.iter_mut().flatten();
+        let stale = in_hand
+            .filter(|data| data.tracking.has_stale())
+            .map(|data| data.tracking.take_stale())
+            .reduce(|mut all, more| {
+                all.join(more);
+                all
+            });
+        if let Some(stale) = stale {
+            (self.shard.observer).stale(stale, self.caller.client, depends_on);
         }
     }
 
@@ -294,6 +332,11 @@ impl Borrowed {
         let mut end = Lsn::ZERO;
         if in_hand {
             self.effects.end_unit();
+            // What was changed by other means than a command.
+            self.tell_stale(match self.effects.is_empty() {
+                true => Lsn::ZERO,
+                false => THIS_TURN,
+            });
             if !self.effects.is_empty() {
                 let payload = Bytes::from(self.effects.take());
                 let mut core = self.shard.core.borrow_mut();

@@ -12,6 +12,7 @@
 //! * [`db`]: [`Db`], one numbered database: keys, deadlines, the expiry cycle, scan.
 //! * [`dirty`]: which keys hold effects that are not committed yet, for the gate.
 //! * [`watch`]: versions of watched keys, for WATCH.
+//! * [`tracking`]: which clients keep copies of which keys, for CLIENT TRACKING.
 //! * [`evict`]: which key goes when memory runs out.
 //! * [`garbage`]: large values that were removed, dropped elsewhere.
 //! * [`shard`]: [`ShardData`], everything that execution touches and that a borrow moves.
@@ -34,6 +35,7 @@ pub mod shard;
 pub mod string;
 mod table;
 mod thin;
+pub mod tracking;
 pub mod types;
 pub mod value;
 pub mod walk;
@@ -50,6 +52,7 @@ pub use long_str::STRING_LEN_MAX;
 pub use memory::MemoryParts;
 pub use shard::{DbIndex, ShardData};
 pub use string::Str;
+pub use tracking::{Reader, StaleKey, StaleKeys, TrackTable};
 pub use types::stream;
 pub use types::{
     Direction, Encoding, End, Field, Hash, List, LiveFields, Member, NodeLimit, PackLimits, Set,

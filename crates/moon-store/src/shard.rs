@@ -6,6 +6,7 @@ use crate::dirty::DirtyKeys;
 use crate::evict::EvictionPool;
 use crate::garbage::Garbage;
 use crate::key::Key;
+use crate::tracking::TrackTable;
 use crate::walk::ShardWalk;
 use crate::watch::WatchTable;
 use moon_core::ShardId;
@@ -25,6 +26,8 @@ pub struct ShardData {
     pub dirty: DirtyKeys,
     /// Watched keys.
     pub watches: WatchTable,
+    /// Keys of which clients keep copies.
+    pub tracking: TrackTable,
     /// The walk through all databases, while their image is being written.
     pub(crate) walk: Option<Box<ShardWalk>>,
     /// Databases that were emptied and are dropped elsewhere; `None` if nobody takes them.
@@ -42,6 +45,7 @@ impl ShardData {
             dbs: (0..databases).map(|_| Db::default()).collect(),
             dirty: DirtyKeys::new(gated),
             watches: WatchTable::default(),
+            tracking: TrackTable::default(),
             walk: None,
             garbage: None,
             eviction: EvictionPool::default(),
@@ -70,6 +74,7 @@ impl ShardData {
     pub fn changed(&mut self, db: DbIndex, key: Key<'_>) {
         self.dirty.mark(db, key.hash);
         self.watches.changed(db, key.bytes);
+        self.tracking.changed(key);
     }
 
     /// Exchanges two databases (SWAPDB), which the caller has checked.
@@ -79,6 +84,7 @@ impl ShardData {
         }
         self.dirty.mark_whole(a);
         self.dirty.mark_whole(b);
+        self.tracking.all_changed();
         let [db_a, db_b] = [&self.dbs[usize::from(a)], &self.dbs[usize::from(b)]];
         let is_in_either = |key: &[u8]| {
             let key = Key::new(key);
@@ -122,6 +128,7 @@ impl ShardData {
     /// Empties a database and returns what it held and no walk needs.
     pub(crate) fn take_all(&mut self, index: DbIndex) -> Db {
         self.dirty.mark_whole(index);
+        self.tracking.all_changed();
         let db = &mut self.dbs[usize::from(index)];
         self.watches
             .changed_where(index, |key| db.contains(Key::new(key)));

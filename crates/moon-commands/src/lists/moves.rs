@@ -1,9 +1,10 @@
 //! What takes from one list and gives elsewhere: LMOVE, RPOPLPUSH, LMPOP.
 
-use super::{node_limit, take};
+use super::{node_limit, pop_event, push_event, take};
 use crate::collection::{shrink, write};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse::{at_least, is, next_option, option_value};
 use moon_resp::{Args, Reply};
 use moon_store::{End, Key, List, Value};
@@ -53,6 +54,8 @@ fn move_element(cx: &mut Cx<'_>, args: Args<'_>, from: End, to: End) -> CommandR
         shrink(cx, source, |list: &mut List| list.pop(from, limit, |_| ()))?;
     }
     cx.changed_as_sent(&[source, destination], args);
+    cx.notify(Class::LIST, push_event(to), destination);
+    cx.notify_shrunk(Class::LIST, pop_event(from), source);
     cx.reply.bulk(&element);
     Ok(())
 }
@@ -85,6 +88,7 @@ pub(super) fn lmpop(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         };
         let mut text = itoa::Buffer::new();
         cx.changed(&[key], &[name, key.bytes, text.format(taken).as_bytes()]);
+        cx.notify_shrunk(Class::LIST, pop_event(from), key);
         return Ok(());
     }
     cx.reply.null_array();

@@ -4,6 +4,7 @@ use super::range::remove_ranks;
 use crate::collection::{pop_count, write};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse::{at_least, is, next_option, option_value};
 use moon_resp::{Args, Protocol, Reply};
 use moon_store::types::zset::Direction;
@@ -24,6 +25,13 @@ enum Layout {
     Flat,
     /// Pairs.
     Nested,
+}
+
+fn pop_event(from: Direction) -> &'static str {
+    match from {
+        Direction::Up => "zpopmin",
+        Direction::Down => "zpopmax",
+    }
 }
 
 /// Takes up to `count` members off one end. `None` if there is no such set.
@@ -88,6 +96,7 @@ fn pop_one_set(cx: &mut Cx<'_>, args: Args<'_>, from: Direction) -> CommandResul
     };
     if popped.count > 0 {
         cx.changed_as_sent(&[key], args);
+        cx.notify_shrunk(Class::ZSET, pop_event(from), key);
     }
     cx.reply.array(match layout {
         Layout::Flat => popped.count * 2,
@@ -127,6 +136,7 @@ pub(super) fn zmpop(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         let mut text = itoa::Buffer::new();
         let count = text.format(popped.count).as_bytes();
         cx.changed(&[key], &[name, key.bytes, count]);
+        cx.notify_shrunk(Class::ZSET, pop_event(from), key);
         return Ok(());
     }
     cx.reply.null_array();

@@ -8,6 +8,7 @@
 //! * [`transaction`]: MULTI, EXEC, WATCH.
 //! * [`commands`]: the commands that the server itself runs: CONFIG, INFO, HELLO and the like.
 //! * [`client_command`]: CLIENT and its subcommands; [`memory_command`]: MEMORY.
+//! * [`pubsub_command`]: SUBSCRIBE and its kin, PUBLISH, PUBSUB.
 //! * [`debug`]: DEBUG and its subcommands.
 //! * [`migrate`]: MIGRATE, and the servers it talks to.
 
@@ -17,9 +18,11 @@ mod debug;
 mod memory_command;
 mod migrate;
 mod pipeline;
+mod pubsub_command;
 mod read_buffer;
 mod session;
 mod socket;
+mod tracking_command;
 mod transaction;
 
 pub use client_command::measure_clients;

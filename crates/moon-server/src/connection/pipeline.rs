@@ -13,14 +13,16 @@ use super::session::{ReplyMode, SessionState};
 use super::socket::{Outlet, ReadHalf, Socket};
 use super::transaction;
 use crate::clients::{CMD_NONE, ClientHandle, Registration};
+use crate::pubsub::Hub;
 use crate::server::Server;
+use crate::tracking::Tracking;
 use bytes::{Buf, Bytes, BytesMut};
 use moon_commands::evict::OUT_OF_MEMORY;
 use moon_commands::{CommandId, CommandSpec, Flags, Run, Scope, by_id, lookup};
 use moon_core::{Lsn, ShardId};
 use moon_resp::{Args, OwnedArgs, Parsed, Reply, RequestParser, Span};
 use moon_shard::mailbox::DataMessage;
-use moon_shard::{Batch, BatchCommand, Running, Session, Shard, ShardMask};
+use moon_shard::{Batch, BatchCommand, Caller, Running, Session, Shard, ShardMask};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -66,6 +68,7 @@ pub(super) struct Connection {
     pub(super) shard: Rc<Shard>,
     pub(super) server: Arc<Server>,
     pub(super) client: Arc<ClientHandle>,
+    pub(super) hub: Rc<Hub>,
     pub(super) state: SessionState,
     read: ReadHalf,
     parser: RequestParser,
@@ -114,6 +117,9 @@ pub async fn serve(
     let outlet = Rc::new(outlet);
     let session: Rc<dyn Session> = Rc::clone(&outlet) as Rc<dyn Session>;
     shard.add_session(Rc::clone(&session));
+    let hub = Hub::of_this_thread();
+    hub.enter(Rc::clone(&session), Arc::clone(&client));
+    client.shard.store(shard.id().0, Relaxed);
     let stats = Arc::clone(&server.stats);
     let connections = &stats.shard(shard.id().index()).connections;
     connections.add(1);
@@ -124,6 +130,7 @@ pub async fn serve(
         shard: Rc::clone(&shard),
         server,
         client,
+        hub: Rc::clone(&hub),
         state,
         read,
         parser: RequestParser::new(),
@@ -137,6 +144,8 @@ pub async fn serve(
     };
     connection.run().await;
     transaction::unwatch(&mut connection);
+    hub.leave(session.id());
+    Tracking::of_this_thread().end(session.id());
     connection.outlet.close();
     shard.remove_session(&*session);
     connections.sub(1);
@@ -376,6 +385,7 @@ impl Connection {
         let Some(mut running) = shard.begin() else {
             return next;
         };
+        running.set_caller(self.caller());
         running.warm(
             self.state.db,
             requests[next..].iter().filter_map(|request| {
@@ -410,6 +420,7 @@ impl Connection {
                     return next;
                 }
                 running = shard.begin().expect("ending a turn does not lend the data");
+                running.set_caller(self.caller());
             }
         }
         self.finish(running, next)
@@ -427,6 +438,8 @@ impl Connection {
             && self.state.transaction.is_none()
             && self.state.reply_mode == ReplyMode::On
             && matches!(spec.run, Run::Data(_))
+            && !self.state.only_listens()
+            && !self.state.is_caching()
             && spec.accepts(args.len());
         if plain {
             self.route_data(spec, args)
@@ -474,6 +487,16 @@ impl Connection {
         }
     }
 
+    /// Whom this connection runs commands for.
+    #[inline]
+    pub(super) fn caller(&self) -> Caller {
+        Caller {
+            client: self.client.id,
+            shard: self.shard.id(),
+            remembers: (self.state.tracking.as_ref()).is_some_and(|it| it.remembers()),
+        }
+    }
+
     #[inline]
     fn execute_here(&mut self, running: &mut Running<'_>, id: CommandId, args: Args<'_>) {
         let mut gate = self.outlet.gate().borrow_mut();
@@ -516,6 +539,7 @@ impl Connection {
 
     /// Sends what was collected, joins the turn, lets out what may leave.
     pub(super) fn flush(&mut self) {
+        let remembers = self.caller().remembers;
         for (index, outgoing) in self.outgoing.iter_mut().enumerate() {
             if outgoing.commands.is_empty() {
                 continue;
@@ -525,6 +549,7 @@ impl Connection {
                 session: self.outlet.id(),
                 db: self.state.db,
                 protocol: self.state.protocol,
+                remembers,
                 buf: Bytes::from(std::mem::take(&mut outgoing.buf)),
                 spans: std::mem::take(&mut outgoing.spans),
                 commands: std::mem::take(&mut outgoing.commands),
@@ -612,6 +637,15 @@ impl Connection {
         }
     }
 
+    /// Writes what is no reply in its place: CLIENT REPLY does not hold it back.
+    pub(super) fn write_unasked(&mut self, bytes: &[u8]) {
+        let mut gate = self.outlet.gate().borrow_mut();
+        let tail = gate.tail();
+        let start = tail.len();
+        tail.extend_from_slice(bytes);
+        gate.settle(start, Lsn::ZERO);
+    }
+
     /// Runs one request that is not plain.
     async fn execute_alone(
         &mut self,
@@ -628,6 +662,14 @@ impl Connection {
         let result = self.execute_checked(command, args).await;
         if self.state.reply_mode == ReplyMode::Skip {
             self.state.reply_mode = ReplyMode::On;
+        }
+        // What CLIENT CACHING says is for one command, or one transaction.
+        if self.state.is_caching()
+            && self.state.transaction.is_none()
+            && command.is_none_or(|id| by_id(id).name != "client")
+            && let Some(tracked) = &self.state.tracking
+        {
+            tracked.caching.set(false);
         }
         result?;
         if self.state.closing {
@@ -677,6 +719,7 @@ impl Connection {
         let mut running = shard
             .begin()
             .expect("the data was home and nothing awaited since");
+        running.set_caller(self.caller());
         let mut reply = Vec::new();
         let (db, protocol) = (self.state.db, self.state.protocol);
         let depends_on = running.execute_as(spec, id, args, db, protocol, &mut reply);
@@ -706,6 +749,7 @@ impl Connection {
             return Ok(());
         }
         let mut borrowed = self.shard.borrow(mask).await;
+        borrowed.set_caller(self.caller());
         let mut reply = Vec::new();
         let (db, protocol) = (self.state.db, self.state.protocol);
         let depends_on = borrowed.execute_as(spec, id, args, db, protocol, &mut reply);

@@ -248,14 +248,13 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
         }
     }
     let own = ShardMask::default().with(connection.shard.id());
-    let depends_on = if mask.is_empty() || mask == own {
+    let (reply, mut depends_on) = if mask.is_empty() || mask == own {
         // The barrier may have let another executor borrow the data.
         connection.shard.ready().await;
         exec_here(connection, &transaction)
     } else {
         exec_borrowed(connection, &transaction, mask).await
     };
-    let (reply, mut depends_on) = depends_on;
     unwatch(connection);
     if connection.state.durable_first > Lsn::ZERO {
         // The turn may end while this waits, so the reply takes its LSN before.
@@ -328,12 +327,14 @@ fn exec_here(connection: &mut Connection, transaction: &Transaction) -> (Vec<u8>
     let mut replies = Vec::new();
     Reply::new(&mut replies, connection.state.protocol).array(transaction.queue.len());
     running.begin_transaction();
+    connection.hub.begin_unit();
     for queued in &transaction.queue {
         let args = queued.args.as_args();
         let dependency = match commands::data_spec(queued.id, args) {
             None => commands::run_in_transaction(connection, queued.id, args, &mut replies),
             Some(spec) => {
                 let (db, protocol) = (connection.state.db, connection.state.protocol);
+                running.set_caller(connection.caller());
                 running.execute_as(spec, queued.id, args, db, protocol, &mut replies)
             }
         };
@@ -341,6 +342,7 @@ fn exec_here(connection: &mut Connection, transaction: &Transaction) -> (Vec<u8>
     }
     running.end_transaction();
     running.finish();
+    connection.hub.end_unit(depends_on);
     (replies, depends_on)
 }
 
@@ -365,24 +367,23 @@ async fn exec_borrowed(
     let mut replies = Vec::new();
     Reply::new(&mut replies, connection.state.protocol).array(transaction.queue.len());
     borrowed.begin_transaction();
+    connection.hub.begin_unit();
     for queued in &transaction.queue {
         let args = queued.args.as_args();
         let dependency = match commands::data_spec(queued.id, args) {
             None => commands::run_in_transaction(connection, queued.id, args, &mut replies),
             Some(spec) => {
                 let (db, protocol) = (connection.state.db, connection.state.protocol);
+                borrowed.set_caller(connection.caller());
                 borrowed.execute_as(spec, queued.id, args, db, protocol, &mut replies)
             }
         };
         depends_on = depends_on.max(dependency);
     }
     let end = borrowed.commit();
-    (
-        replies,
-        if depends_on == THIS_TURN {
-            end
-        } else {
-            depends_on
-        },
-    )
+    if depends_on == THIS_TURN {
+        depends_on = end;
+    }
+    connection.hub.end_unit(depends_on);
+    (replies, depends_on)
 }
