@@ -1,5 +1,6 @@
 //! The bytes that repeat a write elsewhere: in the log, on a replica.
 
+use crate::blocking::Wait;
 use moon_resp::{Args, write_args, write_request};
 use moon_store::DbIndex;
 
@@ -25,6 +26,8 @@ pub struct Effects {
     in_transaction: bool,
     /// Keys that reads of the unit in progress found past their deadline.
     lapsed: Vec<(DbIndex, Box<[u8]>)>,
+    /// What the command that ran would wait for.
+    wait: Option<Box<Wait>>,
 }
 
 impl Default for Effects {
@@ -38,6 +41,7 @@ impl Default for Effects {
             recording: true,
             in_transaction: false,
             lapsed: Vec::new(),
+            wait: None,
         }
     }
 }
@@ -110,6 +114,21 @@ impl Effects {
     /// The keys to remove.
     pub(crate) fn take_lapsed(&mut self) -> Vec<(DbIndex, Box<[u8]>)> {
         std::mem::take(&mut self.lapsed)
+    }
+
+    /// The command that runs found nothing and would wait.
+    pub(crate) fn wait(&mut self, wait: Wait) {
+        self.wait = Some(Box::new(wait));
+    }
+
+    /// Whether the command that ran would wait.
+    pub(crate) fn has_wait(&self) -> bool {
+        self.wait.is_some()
+    }
+
+    /// What the command that ran would wait for; for who can wait.
+    pub fn take_wait(&mut self) -> Option<Box<Wait>> {
+        self.wait.take()
     }
 
     /// Begins a unit: a command, or a transaction around several.

@@ -14,16 +14,20 @@
 use crate::mailbox::{ControlMessage, Directory};
 use crate::running::Meter;
 use crate::shard::{Shard, unix_now};
+use crate::waiting::{self, Hands};
 use bytes::Bytes;
+use moon_commands::blocking::Wait;
 use moon_commands::context::{Counts, Origin};
+use moon_commands::execute::Outcome;
 use moon_commands::subcommands::row_of;
 use moon_commands::{CommandId, CommandSpec, Cx, Effects, Limits, ShardSet, by_id, execute};
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
 use moon_repl::{CommitLog, FrameKind};
 use moon_resp::{Args, Protocol, Reply};
-use moon_store::{DbIndex, ShardData, THIS_TURN};
+use moon_store::{DbIndex, DbKey, ShardData, THIS_TURN};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -138,6 +142,8 @@ pub struct Borrowed {
     rng: SmallRng,
     limits: Arc<Limits>,
     now: UnixMs,
+    /// Keys that somebody waits for, in the order in which they were changed.
+    ready: VecDeque<DbKey>,
 }
 
 impl Shard {
@@ -183,6 +189,7 @@ impl Shard {
             rng: SmallRng::seed_from_u64(seed),
             limits,
             now: unix_now(),
+            ready: VecDeque::new(),
         };
         borrowed.effects.begin_unit();
         for (shard, answer) in answers {
@@ -231,6 +238,20 @@ impl Borrowed {
         protocol: Protocol,
         replies: &mut Vec<u8>,
     ) -> Lsn {
+        self.attempt(spec, id, args, db, protocol, replies).1
+    }
+
+    /// As [`Borrowed::execute_as`], for who can wait: says how the command ended, too. If it would
+    /// wait, [`Borrowed::take_wait`] tells for what.
+    pub fn attempt(
+        &mut self,
+        spec: &CommandSpec,
+        id: CommandId,
+        args: Args<'_>,
+        db: DbIndex,
+        protocol: Protocol,
+        replies: &mut Vec<u8>,
+    ) -> (Outcome, Lsn) {
         let mut meter = Meter::new(&*self.shard.observer);
         let reply_start = replies.len();
         let before = self.effects.len();
@@ -254,11 +275,40 @@ impl Borrowed {
         let outcome = execute(&mut cx, spec, args);
         let (depends_on, counts) = (cx.depends_on, cx.counts);
         meter.ran(id, outcome, counts, &replies[reply_start..]);
+        let mut shards = ShardSet::Many {
+            count: self.shard.config.count,
+            shards: &mut self.boxes,
+        };
+        waiting::collect_ready(&mut shards, &mut self.ready);
         if self.effects.len() == before {
-            depends_on
+            (outcome, depends_on)
         } else {
-            THIS_TURN
+            (outcome, THIS_TURN)
         }
+    }
+
+    /// What the command would wait for that was attempted last.
+    pub fn take_wait(&mut self) -> Option<Box<Wait>> {
+        self.effects.take_wait()
+    }
+
+    /// Serves those who wait for keys that have changed, behind everything that was executed.
+    fn serve_waiting(&mut self) -> Vec<waiting::ServedReply> {
+        self.effects.set_in_transaction(false);
+        let mut hands = Hands {
+            shards: ShardSet::Many {
+                count: self.shard.config.count,
+                shards: &mut self.boxes,
+            },
+            count: self.shard.config.count,
+            now: self.now,
+            effects: &mut self.effects,
+            rng: &mut self.rng,
+            limits: &self.limits,
+            keep_expired: self.shard.log_fails(),
+            observer: &*self.shard.observer,
+        };
+        waiting::serve(&mut hands, std::mem::take(&mut self.ready))
     }
 
     /// The data of one shard in hand.
@@ -292,14 +342,17 @@ impl Borrowed {
     fn issue_and_return(&mut self) -> Lsn {
         let in_hand = self.boxes[self.shard.config.id.index()].is_some();
         let mut end = Lsn::ZERO;
+        let mut served = Vec::new();
         if in_hand {
             self.effects.end_unit();
+            served = self.serve_waiting();
             if !self.effects.is_empty() {
                 let payload = Bytes::from(self.effects.take());
                 let mut core = self.shard.core.borrow_mut();
                 end = self.shard.append(&mut core, FrameKind::Cross, payload);
             }
         }
+        self.shard.answer_borrowed(served, end);
         for data in self.boxes.iter_mut().filter_map(Option::take) {
             let mut data = data;
             if end > Lsn::ZERO {

@@ -11,6 +11,7 @@
 //! * [`shard`]: [`Shard`], one shard on its thread: execution, turns, commit.
 //! * [`running`]: [`Running`], a stretch of execution there.
 //! * [`borrow`]: [`Borrowed`], the data of several shards in one executor's hands.
+//! * [`waiting`]: clients that wait for keys, and how they are served.
 //! * [`batch`]: commands that run on another shard than their connection's.
 //! * [`lazy_free`]: the thread that drops what is large.
 //! * [`memory`]: the memory limit, and evictions.
@@ -34,6 +35,7 @@ pub mod running;
 pub mod shard;
 pub mod snapshot;
 pub mod thread;
+pub mod waiting;
 
 pub use batch::{Batch, BatchCommand, BatchReply};
 pub use borrow::{AtLend, Borrowed, ShardMask};
@@ -48,3 +50,4 @@ pub use running::Running;
 pub use shard::{Session, SessionId, Shard, ShardConfig};
 pub use snapshot::{Image, SnapshotProgress};
 pub use thread::{ShardSeed, spawn};
+pub use waiting::{Ending, WaitState, Waiter, WaitingRequest};

@@ -3,6 +3,8 @@
 use crate::misconf::Misconf;
 use crate::observer::Observer;
 use crate::shard::{Core, Shard};
+use crate::waiting::{self, Hands};
+use moon_commands::blocking::Wait;
 use moon_commands::context::{Counts, Origin};
 use moon_commands::evict::OUT_OF_MEMORY;
 use moon_commands::execute::Outcome;
@@ -12,6 +14,7 @@ use moon_core::{Lsn, UnixMs};
 use moon_resp::{Args, Protocol, Reply};
 use moon_store::{DbIndex, Key, ShardData, THIS_TURN};
 use std::cell::RefMut;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -142,6 +145,21 @@ impl<'a> Running<'a> {
         protocol: Protocol,
         replies: &mut Vec<u8>,
     ) -> Lsn {
+        self.attempt(spec, id, args, db, protocol, replies).1
+    }
+
+    /// As [`Running::execute_as`], for who can wait: says how the command ended, too. If it would
+    /// wait, [`Running::take_wait`] tells for what.
+    #[inline]
+    pub fn attempt(
+        &mut self,
+        spec: &CommandSpec,
+        id: CommandId,
+        args: Args<'_>,
+        db: DbIndex,
+        protocol: Protocol,
+        replies: &mut Vec<u8>,
+    ) -> (Outcome, Lsn) {
         let reply_start = replies.len();
         let misconf = self
             .refuses_writes
@@ -193,8 +211,48 @@ impl<'a> Running<'a> {
         if clean && !effects.is_empty() {
             self.shard.open_turn();
         }
+        let has_ready = data.waits.has_ready();
         self.meter.ran(id, outcome, counts, &replies[reply_start..]);
-        depends_on
+        if has_ready && !self.in_transaction {
+            self.serve_waiting();
+        }
+        (outcome, depends_on)
+    }
+
+    /// What the command would wait for that was attempted last.
+    pub fn take_wait(&mut self) -> Option<Box<Wait>> {
+        self.core.effects.take_wait()
+    }
+
+    /// Serves those who wait for keys that have changed.
+    #[cold]
+    pub(crate) fn serve_waiting(&mut self) {
+        let shard = self.shard;
+        let Core {
+            data,
+            effects,
+            rng,
+            limits,
+            ..
+        } = &mut *self.core;
+        let data = data
+            .as_mut()
+            .expect("the data is at home while commands run");
+        let mut hands = Hands {
+            shards: ShardSet::One(data),
+            count: shard.config.count,
+            now: self.now,
+            effects,
+            rng,
+            limits,
+            keep_expired: shard.log_fails(),
+            observer: &*shard.observer,
+        };
+        let served = waiting::serve(&mut hands, VecDeque::new());
+        if !effects.is_empty() {
+            shard.open_turn();
+        }
+        shard.answer(served);
     }
 
     /// Whether a command must wait until a walk has encoded a huge value that it changes.
@@ -220,6 +278,9 @@ impl<'a> Running<'a> {
         self.core.effects.set_in_transaction(false);
         self.core.effects.end_unit();
         self.in_transaction = false;
+        if self.data().waits.has_ready() {
+            self.serve_waiting();
+        }
     }
 
     /// Touches the memory that `commands` will look up first, so that their cache misses overlap.

@@ -6,6 +6,7 @@ use crate::dirty::DirtyKeys;
 use crate::evict::EvictionPool;
 use crate::garbage::Garbage;
 use crate::key::Key;
+use crate::waits::Waits;
 use crate::walk::ShardWalk;
 use crate::watch::WatchTable;
 use moon_core::ShardId;
@@ -25,6 +26,8 @@ pub struct ShardData {
     pub dirty: DirtyKeys,
     /// Watched keys.
     pub watches: WatchTable,
+    /// Those who wait for keys.
+    pub waits: Waits,
     /// The walk through all databases, while their image is being written.
     pub(crate) walk: Option<Box<ShardWalk>>,
     /// Databases that were emptied and are dropped elsewhere; `None` if nobody takes them.
@@ -42,6 +45,7 @@ impl ShardData {
             dbs: (0..databases).map(|_| Db::default()).collect(),
             dirty: DirtyKeys::new(gated),
             watches: WatchTable::default(),
+            waits: Waits::default(),
             walk: None,
             garbage: None,
             eviction: EvictionPool::default(),
@@ -65,11 +69,13 @@ impl ShardData {
     }
 
     /// A key was created, changed or removed: replies that show it must wait for the turn, and
-    /// transactions that watch it must fail. Every effect names its keys through here.
+    /// transactions that watch it must fail, and those who wait for it get a chance. Every effect
+    /// names its keys through here.
     #[inline]
     pub fn changed(&mut self, db: DbIndex, key: Key<'_>) {
         self.dirty.mark(db, key.hash);
         self.watches.changed(db, key.bytes);
+        self.waits.changed(db, key.bytes);
     }
 
     /// Exchanges two databases (SWAPDB), which the caller has checked.
@@ -86,6 +92,8 @@ impl ShardData {
         };
         self.watches.changed_where(a, is_in_either);
         self.watches.changed_where(b, is_in_either);
+        self.waits.changed_where(a, is_in_either);
+        self.waits.changed_where(b, is_in_either);
         self.dbs.swap(usize::from(a), usize::from(b));
     }
 
@@ -124,6 +132,8 @@ impl ShardData {
         self.dirty.mark_whole(index);
         let db = &mut self.dbs[usize::from(index)];
         self.watches
+            .changed_where(index, |key| db.contains(Key::new(key)));
+        self.waits
             .changed_where(index, |key| db.contains(Key::new(key)));
         let old = db.clear();
         match &mut self.walk {
