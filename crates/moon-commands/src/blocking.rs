@@ -192,12 +192,7 @@ fn group_name(args: Args<'_>) -> Option<&[u8]> {
     None
 }
 
-fn live_value<'d>(
-    data: &'d ShardData,
-    db: DbIndex,
-    key: &[u8],
-    now: UnixMs,
-) -> Option<&'d Value> {
+fn live_value<'d>(data: &'d ShardData, db: DbIndex, key: &[u8], now: UnixMs) -> Option<&'d Value> {
     let (value, deadline) = data.dbs[usize::from(db)].get(Key::new(key))?;
     (!has_expired(value, deadline, now)).then_some(value)
 }
@@ -216,9 +211,8 @@ const OUT_OF_RANGE: CommandError = CommandError::Text("ERR timeout is out of ran
 /// # Errors
 /// When it is no number, negative, or so long that its end would be no time.
 pub fn seconds(arg: &[u8], now: UnixMs) -> Result<u64, CommandError> {
-    let seconds = parse::double(arg).map_err(|_| {
-        CommandError::Text("ERR timeout is not a float or out of range")
-    })?;
+    let seconds = parse::double(arg)
+        .map_err(|_| CommandError::Text("ERR timeout is not a float or out of range"))?;
     let millis = (seconds * 1000.0).ceil();
     if millis < 0.0 {
         return Err(NEGATIVE);

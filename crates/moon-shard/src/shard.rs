@@ -607,9 +607,11 @@ impl Shard {
     /// Serves those who wait for keys that have changed other than by a command here. Does
     /// nothing while the data is away: whoever has it serves them.
     pub(crate) fn serve_waiting(&self) {
-        if let Some(mut running) = self.begin()
-            && running.data().waits.has_ready()
-        {
+        let core = self.core.borrow();
+        let data = core.data.as_ref();
+        let has_ready = data.is_some_and(|data| data.waits.has_ready());
+        drop(core);
+        if has_ready && let Some(mut running) = self.begin() {
             running.serve_waiting();
         }
     }

@@ -16,7 +16,11 @@ fn a_request_that_is_served_from_one_key_names_that_alone() {
         ("BLPOP a 5", "a", None),
         ("BLPOP a a 5", "a", Some("BLPOP a 5")),
         ("BZPOPMAX a b 0", "a", Some("BZPOPMAX a 0")),
-        ("BLMPOP 0 2 a b LEFT COUNT 3", "b", Some("BLMPOP 0 1 b LEFT COUNT 3")),
+        (
+            "BLMPOP 0 2 a b LEFT COUNT 3",
+            "b",
+            Some("BLMPOP 0 1 b LEFT COUNT 3"),
+        ),
         ("BZMPOP 0 2 a b MIN", "a", Some("BZMPOP 0 1 a MIN")),
         ("BLMOVE a b LEFT RIGHT 0", "a", None),
         (
@@ -95,7 +99,11 @@ fn no_timeout_is_beyond_what_can_be_counted() {
         ("", Err("ERR timeout is not a float or out of range")),
     ] {
         let found = seconds(text.as_bytes(), now);
-        assert_eq!(found.as_ref().map_err(CommandError::text), expected.as_ref().map_err(|text| *text), "{text}");
+        assert_eq!(
+            found.as_ref().map_err(CommandError::text),
+            expected.as_ref().map_err(|text| *text),
+            "{text}"
+        );
     }
     for (text, expected) in [
         ("250", Ok(250)),
@@ -104,6 +112,10 @@ fn no_timeout_is_beyond_what_can_be_counted() {
         ("9223372036854775807", Err("ERR timeout is out of range")),
     ] {
         let found = milliseconds(text.as_bytes(), now);
-        assert_eq!(found.as_ref().map_err(CommandError::text), expected.as_ref().map_err(|text| *text), "{text}");
+        assert_eq!(
+            found.as_ref().map_err(CommandError::text),
+            expected.as_ref().map_err(|text| *text),
+            "{text}"
+        );
     }
 }
