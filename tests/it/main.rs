@@ -11,6 +11,7 @@
 
 mod support;
 
+mod blocking;
 mod client_memory;
 mod clients;
 mod deadlines;

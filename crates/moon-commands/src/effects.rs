@@ -1,5 +1,6 @@
 //! The bytes that repeat a write elsewhere: in the log, on a replica.
 
+use crate::blocking::Wait;
 use crate::notify::Events;
 use moon_resp::{Args, write_args, write_request};
 use moon_store::DbIndex;
@@ -31,6 +32,8 @@ pub struct Effects {
     lapsed: Vec<(DbIndex, Box<[u8]>)>,
     /// The same keys, to find them.
     lapsed_names: HashSet<(DbIndex, Box<[u8]>)>,
+    /// What the command that ran would wait for.
+    wait: Option<Box<Wait>>,
 }
 
 impl Default for Effects {
@@ -46,6 +49,7 @@ impl Default for Effects {
             in_transaction: false,
             lapsed: Vec::new(),
             lapsed_names: HashSet::new(),
+            wait: None,
         }
     }
 }
@@ -124,6 +128,21 @@ impl Effects {
     pub(crate) fn take_lapsed(&mut self) -> Vec<(DbIndex, Box<[u8]>)> {
         self.lapsed_names.clear();
         std::mem::take(&mut self.lapsed)
+    }
+
+    /// The command that runs found nothing and would wait.
+    pub(crate) fn wait(&mut self, wait: Wait) {
+        self.wait = Some(Box::new(wait));
+    }
+
+    /// Whether the command that ran would wait.
+    pub(crate) fn has_wait(&self) -> bool {
+        self.wait.is_some()
+    }
+
+    /// What the command that ran would wait for; for who can wait.
+    pub fn take_wait(&mut self) -> Option<Box<Wait>> {
+        self.wait.take()
     }
 
     /// Begins a unit: a command, or a transaction around several.

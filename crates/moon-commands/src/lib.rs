@@ -14,6 +14,7 @@
 //! * [`docs`]: what COMMAND answers; [`syntax`]: the arguments of every command.
 //! * the commands, one module per family: [`strings`], [`keys`], [`keyspace`] with [`scan`],
 //!   [`hashes`], [`lists`], [`sets`], [`zsets`], [`streams`], [`dump`], `memory`.
+//! * [`blocking`]: what commands that wait have in common.
 //! * [`debug`]: what DEBUG does with data.
 //! * [`requests`]: the requests in a payload and whose data they touch.
 //! * [`mod@replay`]: a payload applied again; [`expire`]: keys that expire unasked; [`evict`]: keys
@@ -21,6 +22,7 @@
 //!   [`load`]: the keys of an RDB file.
 
 pub mod bitmaps;
+pub mod blocking;
 mod collection;
 mod command_keys;
 pub mod context;

@@ -197,6 +197,13 @@ static CLIENT_SUBCOMMANDS: &[CommandSpec] = &[
         summary: "Describes how this connection is told of changes.",
         ..CLIENT
     },
+    CommandSpec {
+        name: "client|unblock",
+        arity: -3,
+        summary: "Ends the waiting of another connection, as if its time were over or with an error.",
+        complexity: "O(log N) for N connections.",
+        ..CLIENT_ADMIN
+    },
 ];
 
 static COMMAND_SUBCOMMANDS: &[CommandSpec] = &[

@@ -15,16 +15,20 @@ use crate::caller::Caller;
 use crate::mailbox::{ControlMessage, Directory};
 use crate::running::{Meter, tell_events};
 use crate::shard::{Shard, unix_now};
+use crate::waiting::{self, Hands};
 use bytes::Bytes;
+use moon_commands::blocking::Wait;
 use moon_commands::context::{Counts, Origin};
+use moon_commands::execute::Outcome;
 use moon_commands::subcommands::row_of;
 use moon_commands::{CommandId, CommandSpec, Cx, Effects, Limits, ShardSet, by_id, execute};
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
 use moon_repl::{CommitLog, FrameKind};
 use moon_resp::{Args, Protocol, Reply};
-use moon_store::{DbIndex, ShardData, THIS_TURN};
+use moon_store::{DbIndex, DbKey, ShardData, THIS_TURN};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -141,6 +145,8 @@ pub struct Borrowed {
     limits: Arc<Limits>,
     now: UnixMs,
     caller: Caller,
+    /// Keys that somebody waits for, in the order in which they were changed.
+    ready: VecDeque<DbKey>,
 }
 
 impl Shard {
@@ -187,6 +193,7 @@ impl Shard {
             limits,
             now: unix_now(),
             caller: Caller::default(),
+            ready: VecDeque::new(),
         };
         let classes = borrowed.limits.notify_keyspace_events;
         borrowed.effects.events.set_classes(classes);
@@ -237,6 +244,20 @@ impl Borrowed {
         protocol: Protocol,
         replies: &mut Vec<u8>,
     ) -> Lsn {
+        self.attempt(spec, id, args, db, protocol, replies).1
+    }
+
+    /// As [`Borrowed::execute_as`], for who can wait: says how the command ended, too. If it would
+    /// wait, [`Borrowed::take_wait`] tells for what.
+    pub fn attempt(
+        &mut self,
+        spec: &CommandSpec,
+        id: CommandId,
+        args: Args<'_>,
+        db: DbIndex,
+        protocol: Protocol,
+        replies: &mut Vec<u8>,
+    ) -> (Outcome, Lsn) {
         let mut meter = Meter::new(&*self.shard.observer);
         let reply_start = replies.len();
         let before = self.effects.len();
@@ -276,7 +297,12 @@ impl Borrowed {
         }
         drop(meter);
         self.tell_stale(depends_on);
-        depends_on
+        let mut shards = ShardSet::Many {
+            count: self.shard.config.count,
+            shards: &mut self.boxes,
+        };
+        waiting::collect_ready(&mut shards, &mut self.ready);
+        (outcome, depends_on)
     }
 
     /// What is executed from here on is for this client.
@@ -297,6 +323,30 @@ impl Borrowed {
         if let Some(stale) = stale {
             (self.shard.observer).stale(stale, self.caller.client, depends_on);
         }
+    }
+
+    /// What the command would wait for that was attempted last.
+    pub fn take_wait(&mut self) -> Option<Box<Wait>> {
+        self.effects.take_wait()
+    }
+
+    /// Serves those who wait for keys that have changed, behind everything that was executed.
+    fn serve_waiting(&mut self) -> Vec<waiting::ServedReply> {
+        self.effects.set_in_transaction(false);
+        let mut hands = Hands {
+            shards: ShardSet::Many {
+                count: self.shard.config.count,
+                shards: &mut self.boxes,
+            },
+            count: self.shard.config.count,
+            now: self.now,
+            effects: &mut self.effects,
+            rng: &mut self.rng,
+            limits: &self.limits,
+            keep_expired: self.shard.log_fails(),
+            observer: &*self.shard.observer,
+        };
+        waiting::serve(&mut hands, std::mem::take(&mut self.ready))
     }
 
     /// The data of one shard in hand.
@@ -330,6 +380,7 @@ impl Borrowed {
     fn issue_and_return(&mut self) -> Lsn {
         let in_hand = self.boxes[self.shard.config.id.index()].is_some();
         let mut end = Lsn::ZERO;
+        let mut served = Vec::new();
         if in_hand {
             self.effects.end_unit();
             // What was changed by other means than a command.
@@ -337,12 +388,16 @@ impl Borrowed {
                 true => Lsn::ZERO,
                 false => THIS_TURN,
             });
+            served = self.serve_waiting();
+            self.caller = Caller::default();
+            self.tell_stale(THIS_TURN);
             if !self.effects.is_empty() {
                 let payload = Bytes::from(self.effects.take());
                 let mut core = self.shard.core.borrow_mut();
                 end = self.shard.append(&mut core, FrameKind::Cross, payload);
             }
         }
+        self.shard.answer_borrowed(served, end);
         for data in self.boxes.iter_mut().filter_map(Option::take) {
             let mut data = data;
             if end > Lsn::ZERO {

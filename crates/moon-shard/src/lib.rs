@@ -12,6 +12,7 @@
 //! * [`running`]: [`Running`], a stretch of execution there.
 //! * [`caller`]: [`Caller`], the client that commands run for.
 //! * [`borrow`]: [`Borrowed`], the data of several shards in one executor's hands.
+//! * [`waiting`]: clients that wait for keys, and how they are served.
 //! * [`batch`]: commands that run on another shard than their connection's.
 //! * [`lazy_free`]: the thread that drops what is large.
 //! * [`memory`]: the memory limit, and evictions.
@@ -36,6 +37,7 @@ pub mod running;
 pub mod shard;
 pub mod snapshot;
 pub mod thread;
+pub mod waiting;
 
 pub use batch::{Batch, BatchCommand, BatchReply};
 pub use borrow::{AtLend, Borrowed, ShardMask};
@@ -51,3 +53,4 @@ pub use running::Running;
 pub use shard::{Session, SessionId, Shard, ShardConfig};
 pub use snapshot::{Image, SnapshotProgress};
 pub use thread::{ShardSeed, spawn};
+pub use waiting::{Ending, WaitState, Waiter, WaitingRequest};

@@ -288,6 +288,9 @@ impl Shard {
         };
         let time = time_for(running.core.limits.maxmemory_eviction_tenacity);
         let is_more = running.evict_to(target, time) == Evicted::OutOfTime;
+        if running.data().waits.has_ready() {
+            running.serve_waiting();
+        }
         if !is_more {
             self.budget.owes.set(false);
         }

@@ -11,6 +11,7 @@ use crate::memory::{Budget, Memory, inflight_bytes_max};
 use crate::misconf::{FailingLogs, Misconf};
 use crate::observer::Observer;
 use crate::running::{Meter, Running, tell_events};
+use crate::waiting::ServedReply;
 use bytes::{Bytes, BytesMut};
 use foldhash::fast::FixedState;
 use moon_commands::{Effects, Limits, expire_cycle};
@@ -593,19 +594,44 @@ impl Shard {
             bytes: replies.into(),
             runs,
         };
-        let turn_reply = TurnReply {
-            to: batch.from,
-            reply,
-        };
-        if turn_reply
-            .reply
-            .runs
-            .iter()
-            .any(|run| run.depends_on == THIS_TURN)
-        {
+        let to = batch.from;
+        self.reply_after_turn(TurnReply { to, reply });
+    }
+
+    /// Sends a reply when what it shows has its LSN.
+    fn reply_after_turn(&self, turn_reply: TurnReply) {
+        let runs = &turn_reply.reply.runs;
+        if runs.iter().any(|run| run.depends_on == THIS_TURN) {
             self.turn_replies.borrow_mut().push(turn_reply);
         } else {
             send_reply(&self.shared.directory, turn_reply, Lsn::ZERO);
+        }
+    }
+
+    /// Answers those who waited and were served in the turn in progress.
+    pub(crate) fn answer(&self, served: Vec<ServedReply>) {
+        for ServedReply { to, reply } in served {
+            self.reply_after_turn(TurnReply { to, reply });
+        }
+    }
+
+    /// Serves those who wait for keys that have changed other than by a command here. Does
+    /// nothing while the data is away: whoever has it serves them.
+    pub(crate) fn serve_waiting(&self) {
+        let core = self.core.borrow();
+        let data = core.data.as_ref();
+        let has_ready = data.is_some_and(|data| data.waits.has_ready());
+        drop(core);
+        if has_ready && let Some(mut running) = self.begin() {
+            running.serve_waiting();
+        }
+    }
+
+    /// Answers those who waited and were served while data was borrowed: what they wrote is in a
+    /// frame that ends at `end`.
+    pub(crate) fn answer_borrowed(&self, served: Vec<ServedReply>, end: Lsn) {
+        for ServedReply { to, reply } in served {
+            send_reply(&self.shared.directory, TurnReply { to, reply }, end);
         }
     }
 
@@ -663,6 +689,7 @@ impl Shard {
         if stats.expired + stats.expired_fields > 0 {
             self.observer.expired(stats.expired, stats.expired_fields);
             self.open_turn();
+            self.serve_waiting();
         }
         stats.out_of_time
     }

@@ -11,6 +11,7 @@
 //! * `position`, `table`: the order of keys, and the segmented table that keeps it.
 //! * [`db`]: [`Db`], one numbered database: keys, deadlines, the expiry cycle, scan.
 //! * [`dirty`]: which keys hold effects that are not committed yet, for the gate.
+//! * [`waits`]: keys that clients wait for, for BLPOP and its kin.
 //! * [`watch`]: versions of watched keys, for WATCH.
 //! * [`tracking`]: which clients keep copies of which keys, for CLIENT TRACKING.
 //! * [`evict`]: which key goes when memory runs out.
@@ -38,6 +39,7 @@ mod thin;
 pub mod tracking;
 pub mod types;
 pub mod value;
+pub mod waits;
 pub mod walk;
 pub mod watch;
 
@@ -59,5 +61,6 @@ pub use types::{
     SetLimits, Stream, StreamId, ZSet,
 };
 pub use value::{IntText, Kind, Value, parse_int};
+pub use waits::{DbKey, WaitOrder, Waiting, Waits};
 pub use walk::{CHUNK_BYTES, HUGE_BYTES, WalkProgress};
 pub use watch::{WatchTable, WatchVersion};

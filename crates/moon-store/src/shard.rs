@@ -7,6 +7,7 @@ use crate::evict::EvictionPool;
 use crate::garbage::Garbage;
 use crate::key::Key;
 use crate::tracking::TrackTable;
+use crate::waits::Waits;
 use crate::walk::ShardWalk;
 use crate::watch::WatchTable;
 use moon_core::ShardId;
@@ -28,6 +29,8 @@ pub struct ShardData {
     pub watches: WatchTable,
     /// Keys of which clients keep copies.
     pub tracking: TrackTable,
+    /// Those who wait for keys.
+    pub waits: Waits,
     /// The walk through all databases, while their image is being written.
     pub(crate) walk: Option<Box<ShardWalk>>,
     /// Databases that were emptied and are dropped elsewhere; `None` if nobody takes them.
@@ -46,6 +49,7 @@ impl ShardData {
             dirty: DirtyKeys::new(gated),
             watches: WatchTable::default(),
             tracking: TrackTable::default(),
+            waits: Waits::default(),
             walk: None,
             garbage: None,
             eviction: EvictionPool::default(),
@@ -69,12 +73,14 @@ impl ShardData {
     }
 
     /// A key was created, changed or removed: replies that show it must wait for the turn, and
-    /// transactions that watch it must fail. Every effect names its keys through here.
+    /// transactions that watch it must fail, and those who wait for it get a chance. Every effect
+    /// names its keys through here.
     #[inline]
     pub fn changed(&mut self, db: DbIndex, key: Key<'_>) {
         self.dirty.mark(db, key.hash);
         self.watches.changed(db, key.bytes);
         self.tracking.changed(key);
+        self.waits.changed(db, key.bytes);
     }
 
     /// Exchanges two databases (SWAPDB), which the caller has checked.
@@ -92,6 +98,8 @@ impl ShardData {
         };
         self.watches.changed_where(a, is_in_either);
         self.watches.changed_where(b, is_in_either);
+        self.waits.changed_where(a, is_in_either);
+        self.waits.changed_where(b, is_in_either);
         self.dbs.swap(usize::from(a), usize::from(b));
     }
 
@@ -131,6 +139,8 @@ impl ShardData {
         self.tracking.all_changed();
         let db = &mut self.dbs[usize::from(index)];
         self.watches
+            .changed_where(index, |key| db.contains(Key::new(key)));
+        self.waits
             .changed_where(index, |key| db.contains(Key::new(key)));
         let old = db.clear();
         match &mut self.walk {

@@ -25,7 +25,7 @@ enum Wanted {
 }
 
 pub(super) fn xreadgroup(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
-    let options = ReadOptions::parse(args, "xreadgroup")?;
+    let options = ReadOptions::parse(args, "xreadgroup", cx.now)?;
     let Some((group, consumer)) = options.group else {
         return Err(CommandError::Text(
             "ERR Missing GROUP option for XREADGROUP",
@@ -36,9 +36,10 @@ pub(super) fn xreadgroup(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         let (key, id) = options.stream(index);
         wanted.push(find(write_source::<Stream>(cx, key)?, key, group, id)?);
     }
-    let waits = options.blocks && !cx.effects.is_in_transaction();
+    let waits = options.block_ms.is_some() && !cx.effects.is_in_transaction();
     if waits && !has_any(cx, &options, &wanted, group)? {
-        return nothing(cx, true);
+        nothing(cx, options.block_ms, None);
+        return Ok(());
     }
     let mut served = 0;
     let mut encoded = Vec::new();
@@ -80,7 +81,8 @@ pub(super) fn xreadgroup(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         told.tell(cx);
     }
     if served == 0 {
-        return nothing(cx, options.blocks);
+        nothing(cx, options.block_ms, None);
+        return Ok(());
     }
     let start = cx.reply.position();
     cx.reply.raw(&encoded);

@@ -1,11 +1,11 @@
 //! What is known about one client. Its connection writes the fields; CLIENT LIST reads them from
 //! any thread, so a line may mix values of two moments.
 
-use moon_shard::GateSizes;
+use moon_shard::{Ending, GateSizes, Waiter};
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
 /// "No command yet" in [`ClientHandle::cmd`].
@@ -110,6 +110,8 @@ pub struct ClientHandle {
     pub shard: AtomicU16,
     killed: AtomicBool,
     wake: Notify,
+    /// The wait of a command that blocks.
+    waiter: Mutex<Option<Arc<Waiter>>>,
 }
 
 #[derive(Debug)]
@@ -172,6 +174,7 @@ impl ClientHandle {
             shard: AtomicU16::new(0),
             killed: AtomicBool::new(false),
             wake: Notify::new(),
+            waiter: Mutex::new(None),
         }
     }
 
@@ -212,6 +215,19 @@ impl ClientHandle {
     pub fn set_multi(&self, queued: Option<u32>) {
         self.multi.store(queued.unwrap_or(MULTI_NONE), Relaxed);
         self.set_flag(Flags::Multi, queued.is_some());
+    }
+
+    /// A command of the client waits, or waits no more. Sets the flag accordingly.
+    pub fn set_waiter(&self, waiter: Option<Arc<Waiter>>) {
+        self.set_flag(Flags::Blocked, waiter.is_some());
+        *self.waiter.lock().unwrap_or_else(PoisonError::into_inner) = waiter;
+    }
+
+    /// The wait of a command that blocks, if one does.
+    #[must_use]
+    pub fn waiter(&self) -> Option<Arc<Waiter>> {
+        let waiter = self.waiter.lock().unwrap_or_else(PoisonError::into_inner);
+        waiter.clone()
     }
 
     /// The name given with CLIENT SETNAME, or "".
@@ -308,9 +324,13 @@ impl ClientHandle {
         self.tot_mem.load(Relaxed)
     }
 
-    /// Marks the client as killed and wakes its task.
+    /// Marks the client as killed and wakes its task. If it waits for a key, it does not any more.
     pub fn kill(&self) {
         self.killed.store(true, Relaxed);
+        if let Some(waiter) = self.waiter() {
+            // Served already, its reply goes where the client went.
+            let _was_waiting = waiter.end(Ending::Gone);
+        }
         self.wake.notify_one();
     }
 

@@ -3,7 +3,8 @@
 use super::pipeline::{Close, Connection};
 use super::session::{ReplyMode, SessionState};
 use super::{
-    client_command, debug, memory_command, migrate, pubsub_command, tracking_command, transaction,
+    blocking, client_command, debug, memory_command, migrate, pubsub_command, tracking_command,
+    transaction,
 };
 use crate::clients::{Flags as ClientFlags, filter};
 use crate::info;
@@ -127,6 +128,7 @@ pub(super) async fn run(
         "save" => return save(connection, id).await,
         "debug" => return debug::run(connection, id, args).await,
         "migrate" => return migrate::run(connection, id, args).await,
+        "wait" | "waitaof" => return blocking::run_wait(connection, id, args).await,
         _ => {
             if matches!(spec.name, "info" | "config") {
                 // What it shows, or makes durable, must not lag behind this connection.
@@ -271,6 +273,7 @@ fn answer(
             reply.simple(connection.server.persistence.save_in_background(schedule)?);
         }
         "debug" => debug::answer(connection, args, &mut reply)?,
+        "wait" | "waitaof" => blocking::answer_at_once(connection, name, args, &mut reply)?,
         other => unreachable!("{other} is in the command table without code in the server"),
     }
     Ok(())

@@ -6,12 +6,14 @@
 //! * [`session`]: what the connection remembers: database, protocol, transaction, watches.
 //! * [`pipeline`]: the requests of one read buffer: parsed, routed, executed, answered.
 //! * [`transaction`]: MULTI, EXEC, WATCH.
+//! * [`blocking`]: commands that wait.
 //! * [`commands`]: the commands that the server itself runs: CONFIG, INFO, HELLO and the like.
 //! * [`client_command`]: CLIENT and its subcommands; [`memory_command`]: MEMORY.
 //! * [`pubsub_command`]: SUBSCRIBE and its kin, PUBLISH, PUBSUB.
 //! * [`debug`]: DEBUG and its subcommands.
 //! * [`migrate`]: MIGRATE, and the servers it talks to.
 
+mod blocking;
 mod client_command;
 mod commands;
 mod debug;

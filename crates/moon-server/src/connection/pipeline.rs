@@ -7,6 +7,7 @@
 
 mod holdings;
 
+use super::blocking::{self, Blocked};
 use super::commands;
 use super::read_buffer::Unfinished;
 use super::session::{ReplyMode, SessionState};
@@ -37,6 +38,8 @@ struct Request {
     command: Option<CommandId>,
     first_span: u32,
     span_count: u32,
+    /// Where it ends in the buffer.
+    end: usize,
     /// Arguments that are not in the buffer as they are (a quoted inline request).
     owned: Option<OwnedArgs>,
 }
@@ -70,6 +73,8 @@ pub(super) struct Connection {
     pub(super) client: Arc<ClientHandle>,
     pub(super) hub: Rc<Hub>,
     pub(super) state: SessionState,
+    /// The command that waits. Nothing is executed until it is answered.
+    pub(super) blocked: Option<Blocked>,
     read: ReadHalf,
     parser: RequestParser,
     unfinished: Unfinished,
@@ -132,6 +137,7 @@ pub async fn serve(
         client,
         hub: Rc::clone(&hub),
         state,
+        blocked: None,
         read,
         parser: RequestParser::new(),
         unfinished: Unfinished::new(partial),
@@ -189,7 +195,7 @@ impl Connection {
                 }
             })
             .await;
-            let result = match read {
+            let mut result = match read {
                 Ok((mut buffer, count)) => {
                     self.server.received(&self.shard, &self.client, count);
                     let result = self.process(&mut buffer).await;
@@ -199,6 +205,12 @@ impl Connection {
                 }
                 Err(close) => Err(close),
             };
+            while result.is_ok() && self.blocked.is_some() {
+                result = blocking::wait(self, killed.as_mut()).await;
+                if result.is_ok() {
+                    result = self.process_rest().await;
+                }
+            }
             match result {
                 Ok(()) => {}
                 Err(Close::Now) => return,
@@ -212,7 +224,22 @@ impl Connection {
         }
     }
 
-    /// Finds and executes the requests of `buffer`, and leaves in it what is no whole request.
+    /// Executes what was read while the connection waited.
+    async fn process_rest(&mut self) -> Result<(), Close> {
+        let mut buffer = self.unfinished.take();
+        let result = self.process(&mut buffer).await;
+        self.unfinished.give_back(buffer);
+        self.show_buffers();
+        result
+    }
+
+    /// What it reads from, and where the rest of a read is kept.
+    pub(super) fn reading(&mut self) -> (&mut ReadHalf, &mut Unfinished) {
+        (&mut self.read, &mut self.unfinished)
+    }
+
+    /// Finds and executes the requests of `buffer`, and leaves in it what is no whole request, and
+    /// what is behind a command that waits.
     async fn process(&mut self, buffer: &mut BytesMut) -> Result<(), Close> {
         let mut consumed = 0;
         let mut protocol_error = None;
@@ -226,7 +253,7 @@ impl Connection {
             {
                 Ok(Parsed::Request { consumed: length }) => {
                     consumed += length;
-                    self.found(buffer, first_span, None);
+                    self.found(buffer, first_span, consumed, None);
                     if !self.state.authenticated {
                         // The limits change with AUTH, so nothing is parsed ahead of it.
                         break;
@@ -237,7 +264,7 @@ impl Connection {
                     args,
                 }) => {
                     consumed += length;
-                    self.found(buffer, first_span, Some(args));
+                    self.found(buffer, first_span, consumed, Some(args));
                 }
                 Ok(Parsed::Incomplete { needed }) => {
                     self.unfinished.set_needed(needed);
@@ -251,6 +278,13 @@ impl Connection {
         }
         let more = !self.state.authenticated && !self.requests.is_empty();
         let result = self.execute_all(buffer).await;
+        if let Ok(Some(end)) = result {
+            // What is behind is parsed again when its time has come.
+            consumed = end;
+            protocol_error = None;
+            self.parser = RequestParser::new();
+            self.unfinished.set_needed(0);
+        }
         clear_bounded(&mut self.spans, SPANS_KEPT_MAX);
         clear_bounded(&mut self.requests, REQUESTS_KEPT_MAX);
         clear_bounded(&mut self.key_positions, SPANS_KEPT_MAX);
@@ -272,13 +306,19 @@ impl Connection {
             self.flush();
             return Err(Close::AfterReplies);
         }
-        if more && !buffer.is_empty() {
+        if more && !buffer.is_empty() && self.blocked.is_none() {
             return Box::pin(self.process(buffer)).await;
         }
         Ok(())
     }
 
-    fn found(&mut self, buffer: &BytesMut, first_span: usize, owned: Option<OwnedArgs>) {
+    fn found(
+        &mut self,
+        buffer: &BytesMut,
+        first_span: usize,
+        end: usize,
+        owned: Option<OwnedArgs>,
+    ) {
         let name = match &owned {
             Some(args) => args.as_args().get(0),
             None => Args::new(buffer, &self.spans[first_span..]).get(0),
@@ -289,11 +329,13 @@ impl Connection {
             // Spans are counted in 32 bits, as their offsets are.
             first_span: u32::try_from(first_span).unwrap_or(u32::MAX),
             span_count: u32::try_from(self.spans.len() - first_span).unwrap_or(u32::MAX),
+            end,
             owned,
         });
     }
 
-    async fn execute_all(&mut self, buffer: &BytesMut) -> Result<(), Close> {
+    /// Executes all requests, or those up to one that waits: then returns where that ends.
+    async fn execute_all(&mut self, buffer: &BytesMut) -> Result<Option<usize>, Close> {
         // Taken out, so that the requests can be read while the connection changes.
         let requests = std::mem::take(&mut self.requests);
         let spans = std::mem::take(&mut self.spans);
@@ -309,7 +351,7 @@ impl Connection {
         buffer: &BytesMut,
         spans: &[Span],
         requests: &[Request],
-    ) -> Result<(), Close> {
+    ) -> Result<Option<usize>, Close> {
         let args_of = |request: &Request| match &request.owned {
             None => {
                 let first = request.first_span as usize;
@@ -345,9 +387,12 @@ impl Connection {
             }
             self.show_request(buffer);
             self.execute_alone(request.command, args).await?;
+            if self.blocked.is_some() {
+                return Ok(Some(request.end));
+            }
             next += 1;
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Waits until a walk has encoded the huge values that `commands` would change; whether there
@@ -440,6 +485,7 @@ impl Connection {
             && matches!(spec.run, Run::Data(_))
             && !self.state.only_listens()
             && !self.state.is_caching()
+            && !moon_commands::blocking::may_wait(spec, args)
             && spec.accepts(args.len());
         if plain {
             self.route_data(spec, args)
@@ -700,6 +746,9 @@ impl Connection {
         let Some(spec) = commands::data_spec(id, args) else {
             return commands::run(self, id, args).await;
         };
+        if moon_commands::blocking::may_wait(spec, args) {
+            return blocking::run(self, spec, id, args).await;
+        }
         match self.route_data(spec, args) {
             Route::Here | Route::Alone => {
                 self.execute_discardable(spec, id, args);
