@@ -13,6 +13,7 @@
 //! * [`docs`]: what COMMAND answers; [`syntax`]: the arguments of every command.
 //! * the commands, one module per family: [`strings`], [`keys`], [`keyspace`] with [`scan`],
 //!   [`hashes`], [`lists`], [`sets`], [`zsets`], [`streams`], [`dump`], `memory`.
+//! * `scripting`: rows around scripts and functions; [`libraries`]: functions as data.
 //! * [`debug`]: what DEBUG does with data.
 //! * [`requests`]: the requests in a payload and whose data they touch.
 //! * [`mod@replay`]: a payload applied again; [`expire`]: keys that expire unasked; [`evict`]: keys
@@ -38,6 +39,7 @@ pub mod hashes;
 pub mod hyperloglog;
 pub mod keys;
 pub mod keyspace;
+pub mod libraries;
 pub mod lists;
 pub mod load;
 pub mod long_double;
@@ -46,6 +48,7 @@ pub mod parse;
 pub mod replay;
 pub mod requests;
 pub mod scan;
+mod scripting;
 pub mod server_commands;
 pub mod sets;
 pub mod shard_set;

@@ -21,6 +21,7 @@ pub mod observer;
 pub mod persistence;
 pub mod recover;
 pub mod report;
+pub mod scripts;
 pub mod server;
 pub mod startup;
 pub mod stats;

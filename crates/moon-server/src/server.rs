@@ -4,6 +4,7 @@ use crate::clients::{ClientHandle, Clients};
 use crate::config::{Config, RuntimeConfig, Settings};
 use crate::persistence::Persistence;
 use crate::report::Lag;
+use crate::scripts::Scripts;
 use crate::stats::ServerStats;
 use moon_aof::{AofHandle, FsyncPolicy};
 use moon_commands::{CommandId, Limits};
@@ -12,6 +13,7 @@ use moon_repl::Clock;
 use moon_resp::RequestLimits;
 use moon_shard::mailbox::{ControlMessage, Directory};
 use moon_shard::{FailingLogs, Memory, Shard};
+use moon_store::Libraries;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,6 +53,8 @@ pub struct Server {
     pub failing_logs: Arc<FailingLogs>,
     /// What is known about memory.
     pub memory: Arc<Memory>,
+    /// Scripts and functions.
+    pub(crate) scripts: Arc<Scripts>,
     /// The id of the history, as replicas know it.
     pub replication_id: String,
     databases: u16,
@@ -84,6 +88,8 @@ pub struct Parts {
     pub failing_logs: Arc<FailingLogs>,
     /// See [`Server::memory`].
     pub memory: Arc<Memory>,
+    /// The libraries of functions that recovery found.
+    pub libraries: Libraries,
 }
 
 impl Server {
@@ -103,6 +109,7 @@ impl Server {
             persistence: parts.persistence,
             failing_logs: parts.failing_logs,
             memory: parts.memory,
+            scripts: Scripts::new(parts.shards, parts.libraries),
             replication_id: parts.replication_id,
             databases: u16::try_from(databases).unwrap_or(u16::MAX),
             shutdown: Mutex::new(None),

@@ -6,6 +6,7 @@ use crate::dirty::DirtyKeys;
 use crate::evict::EvictionPool;
 use crate::garbage::Garbage;
 use crate::key::Key;
+use crate::libraries::Libraries;
 use crate::walk::ShardWalk;
 use crate::watch::WatchTable;
 use moon_core::ShardId;
@@ -25,6 +26,9 @@ pub struct ShardData {
     pub dirty: DirtyKeys,
     /// Watched keys.
     pub watches: WatchTable,
+    /// The libraries of functions. They belong to no key, so shard 0 has them for all shards, and
+    /// whoever changes them holds the data of all.
+    pub libraries: Libraries,
     /// The walk through all databases, while their image is being written.
     pub(crate) walk: Option<Box<ShardWalk>>,
     /// Databases that were emptied and are dropped elsewhere; `None` if nobody takes them.
@@ -42,6 +46,7 @@ impl ShardData {
             dbs: (0..databases).map(|_| Db::default()).collect(),
             dirty: DirtyKeys::new(gated),
             watches: WatchTable::default(),
+            libraries: Libraries::default(),
             walk: None,
             garbage: None,
             eviction: EvictionPool::default(),

@@ -56,6 +56,9 @@ pub(super) fn admit(
     if let Some(misconf) = refuses(connection, spec) {
         return Err(misconf.to_string());
     }
+    if let Some(text) = connection.server.scripts.busy.refuses(spec) {
+        return Err(text.to_owned());
+    }
     Ok((id, spec))
 }
 
@@ -148,7 +151,7 @@ pub(super) async fn run(
 
 /// Runs one server command that needs no waiting, alone or inside EXEC, and writes its reply to
 /// `out`. Returns what the reply depends on.
-pub(super) fn run_in_transaction(
+pub(crate) fn run_in_transaction(
     connection: &mut Connection,
     id: CommandId,
     args: Args<'_>,
@@ -490,6 +493,14 @@ fn shutdown(connection: &mut Connection, args: Args<'_>) -> Result<(), Close> {
                 return Ok(());
             }
         }
+    }
+    let busy = &connection.server.scripts.busy;
+    if let Some(text) = busy.text() {
+        if request.save != Some(false) {
+            connection.write_reply(|reply| reply.error(text));
+            return Ok(());
+        }
+        busy.abandon();
     }
     connection.server.request_shutdown(request);
     // As in Redis, the connection closes without a reply when the server has stopped.

@@ -13,6 +13,7 @@ use super::session::{ReplyMode, SessionState};
 use super::socket::{Outlet, ReadHalf, Socket};
 use super::transaction;
 use crate::clients::{CMD_NONE, ClientHandle, Registration};
+use crate::scripts;
 use crate::server::Server;
 use bytes::{Buf, Bytes, BytesMut};
 use moon_commands::evict::OUT_OF_MEMORY;
@@ -40,7 +41,7 @@ struct Request {
 }
 
 /// Why a connection ends.
-pub(super) enum Close {
+pub(crate) enum Close {
     /// The client went away, was killed, or the server stops.
     Now,
     /// After the replies so far have left.
@@ -60,13 +61,13 @@ pub(super) enum Route {
 }
 
 /// One connection, owned by its task.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     pub(super) outlet: Rc<Outlet>,
     pub(super) session: Rc<dyn Session>,
-    pub(super) shard: Rc<Shard>,
-    pub(super) server: Arc<Server>,
-    pub(super) client: Arc<ClientHandle>,
-    pub(super) state: SessionState,
+    pub(crate) shard: Rc<Shard>,
+    pub(crate) server: Arc<Server>,
+    pub(crate) client: Arc<ClientHandle>,
+    pub(crate) state: SessionState,
     read: ReadHalf,
     parser: RequestParser,
     unfinished: Unfinished,
@@ -313,9 +314,19 @@ impl Connection {
         };
         let mut next = 0;
         while next < requests.len() {
+            if self.server.scripts.busy.any() {
+                let args = whole_args(&requests[next], &args_of);
+                self.execute_alone(requests[next].command, args).await?;
+                next += 1;
+                continue;
+            }
             if !self.shard.is_home() || !self.shard.has_room() {
                 self.flush();
-                self.shard.ready().await;
+                let server = Arc::clone(&self.server);
+                let is_busy = || server.scripts.busy.any();
+                if !self.shard.ready_unless(is_busy).await {
+                    continue;
+                }
             }
             next = self.execute_ready(requests, next, &args_of);
             let Some(request) = requests.get(next) else {
@@ -324,11 +335,7 @@ impl Connection {
             if !self.shard.is_home() || !self.shard.has_room() {
                 continue;
             }
-            let (request_spans, buf) = args_of(request);
-            let args = match &request.owned {
-                Some(owned) => owned.as_args(),
-                None => Args::new(buf, request_spans),
-            };
+            let args = whole_args(request, &args_of);
             if let Some(id) = request.command
                 && self.wait_for_walk([(id, args)].into_iter()).await
             {
@@ -515,7 +522,7 @@ impl Connection {
     }
 
     /// Sends what was collected, joins the turn, lets out what may leave.
-    pub(super) fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         for (index, outgoing) in self.outgoing.iter_mut().enumerate() {
             if outgoing.commands.is_empty() {
                 continue;
@@ -543,7 +550,7 @@ impl Connection {
     }
 
     /// Waits until every command sent to another shard is executed there and logged.
-    pub(super) async fn barrier(&mut self) -> Result<(), Close> {
+    pub(crate) async fn barrier(&mut self) -> Result<(), Close> {
         self.flush();
         if self.outlet.gate().borrow().holes() == 0 {
             return Ok(());
@@ -596,7 +603,7 @@ impl Connection {
     }
 
     /// Writes one reply in its place.
-    pub(super) fn write_dependent_reply(
+    pub(crate) fn write_dependent_reply(
         &mut self,
         depends_on: Lsn,
         write: impl FnOnce(&mut Reply<'_>),
@@ -654,6 +661,9 @@ impl Connection {
         if self.state.transaction.is_some() && !transaction::runs_at_once(spec) {
             transaction::queue(self, id, args);
             return Ok(());
+        }
+        if scripts::runs(id) {
+            return scripts::run(self, id, args).await;
         }
         let Some(spec) = commands::data_spec(id, args) else {
             return commands::run(self, id, args).await;
@@ -718,6 +728,18 @@ impl Connection {
         self.write_dependent_reply(depends_on, |out| out.raw(&reply));
         self.flush();
         Ok(())
+    }
+}
+
+/// The arguments of a request, wherever they are.
+fn whole_args<'b>(
+    request: &'b Request,
+    args_of: &impl Fn(&Request) -> (&'b [Span], &'b [u8]),
+) -> Args<'b> {
+    let (spans, buf) = args_of(request);
+    match &request.owned {
+        Some(owned) => owned.as_args(),
+        None => Args::new(buf, spans),
     }
 }
 
