@@ -541,6 +541,12 @@ impl<'a> Cx<'a> {
         self.effects.push(self.db, effect);
     }
 
+    /// The libraries of functions were changed, and the request as it came repeats the change.
+    pub(crate) fn changed_libraries(&mut self, args: Args<'_>) {
+        self.counts.changes += 1;
+        self.effects.push_args(self.db, args);
+    }
+
     /// A key of `db` was changed; its effect is told apart, with [`Effects::push`].
     #[inline]
     pub fn mark(&mut self, db: DbIndex, key: Key<'_>) {

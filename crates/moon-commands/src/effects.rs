@@ -24,6 +24,8 @@ pub struct Effects {
     /// Where the unit in progress starts, and how many requests it has.
     unit_start: usize,
     unit_requests: usize,
+    /// The database in force where it starts.
+    unit_db: DbIndex,
     nested_units: usize,
     recording: bool,
     /// Whether the commands that run are those of a transaction, in which nobody can wait.
@@ -44,6 +46,7 @@ impl Default for Effects {
             db_in_force: 0,
             unit_start: 0,
             unit_requests: 0,
+            unit_db: 0,
             nested_units: 0,
             recording: true,
             in_transaction: false,
@@ -151,6 +154,7 @@ impl Effects {
         if self.nested_units == 0 {
             self.unit_start = self.out.len();
             self.unit_requests = 0;
+            self.unit_db = self.db_in_force;
         }
         self.nested_units += 1;
     }
@@ -176,6 +180,34 @@ impl Effects {
                 .splice(self.unit_start..self.unit_start, MULTI.iter().copied());
             self.out.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
         }
+    }
+
+    /// Takes out the units before the one in progress, which goes on in `self`: they are a payload
+    /// of their own.
+    #[must_use]
+    pub fn take_ended_units(&mut self) -> Effects {
+        let mut unit = Vec::new();
+        if self.unit_db != 0 && self.unit_requests > 0 {
+            // Its first request counted on the database that was in force.
+            let mut digits = itoa::Buffer::new();
+            write_request(
+                &mut unit,
+                &[b"SELECT", digits.format(self.unit_db).as_bytes()],
+            );
+        }
+        unit.extend_from_slice(&self.out[self.unit_start..]);
+        let mut ended = Effects {
+            db_in_force: self.unit_db,
+            ..Effects::default()
+        };
+        self.out.truncate(self.unit_start);
+        ended.out = std::mem::replace(&mut self.out, unit);
+        if self.unit_requests == 0 {
+            self.db_in_force = 0;
+        }
+        self.unit_start = 0;
+        self.unit_db = 0;
+        ended
     }
 
     /// The payload of a frame: everything since the last [`Effects::clear`], back in database 0
@@ -223,6 +255,33 @@ mod tests {
         effects.end_unit();
         let expected = "*1\r\n$5\r\nMULTI\r\n*2\r\n$3\r\nDEL\r\n$1\r\na\r\n*2\r\n$3\r\nDEL\r\n$1\r\nb\r\n*1\r\n$4\r\nEXEC\r\n";
         assert_eq!(effects.take(), expected.as_bytes());
+    }
+
+    #[test]
+    fn what_ended_before_a_unit_can_leave_while_it_goes_on() {
+        let mut effects = Effects::default();
+        effects.push(3, &["DEL", "a"]);
+        effects.begin_unit();
+        effects.push(3, &["DEL", "b"]);
+        let mut ended = effects.take_ended_units();
+        effects.push(0, &["DEL", "c"]);
+        effects.end_unit();
+        let mut alone = Effects::default();
+        alone.push(3, &["DEL", "a"]);
+        assert_eq!(ended.take(), alone.take());
+        alone.begin_unit();
+        alone.push(3, &["DEL", "b"]);
+        alone.push(0, &["DEL", "c"]);
+        alone.end_unit();
+        assert_eq!(effects.take(), alone.take());
+
+        effects.push(3, &["DEL", "a"]);
+        effects.begin_unit();
+        let _ended = effects.take_ended_units();
+        effects.push(3, &["DEL", "b"]);
+        effects.end_unit();
+        alone.push(3, &["DEL", "b"]);
+        assert_eq!(effects.take(), alone.take());
     }
 
     #[test]

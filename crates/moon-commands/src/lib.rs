@@ -15,6 +15,7 @@
 //! * the commands, one module per family: [`strings`], [`keys`], [`keyspace`] with [`scan`],
 //!   [`hashes`], [`lists`], [`sets`], [`zsets`], [`streams`], [`dump`], `memory`.
 //! * [`blocking`]: what commands that wait have in common.
+//! * `scripting`: rows around scripts and functions; [`libraries`]: functions as data.
 //! * [`debug`]: what DEBUG does with data.
 //! * [`requests`]: the requests in a payload and whose data they touch.
 //! * [`mod@replay`]: a payload applied again; [`expire`]: keys that expire unasked; [`evict`]: keys
@@ -41,6 +42,7 @@ pub mod hashes;
 pub mod hyperloglog;
 pub mod keys;
 pub mod keyspace;
+pub mod libraries;
 pub mod lists;
 pub mod load;
 pub mod long_double;
@@ -51,6 +53,7 @@ pub mod pubsub;
 pub mod replay;
 pub mod requests;
 pub mod scan;
+mod scripting;
 pub mod server_commands;
 pub mod sets;
 pub mod shard_set;

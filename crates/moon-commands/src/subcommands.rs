@@ -5,6 +5,7 @@
 
 use crate::error::CommandError;
 use crate::keys::presence;
+use crate::scripting;
 use crate::spec::{CommandSpec, Flags, Keys, Run, Scope};
 use crate::streams::{groups, info};
 use crate::syntax;
@@ -493,8 +494,10 @@ pub fn of(container: &str) -> &'static [CommandSpec] {
         "command" => COMMAND_SUBCOMMANDS,
         "config" => CONFIG_SUBCOMMANDS,
         "memory" => MEMORY_SUBCOMMANDS,
+        "function" => scripting::FUNCTION_SUBCOMMANDS,
         "object" => OBJECT_SUBCOMMANDS,
         "pubsub" => crate::pubsub::SUBCOMMANDS,
+        "script" => scripting::SCRIPT_SUBCOMMANDS,
         "xgroup" => XGROUP_SUBCOMMANDS,
         "xinfo" => XINFO_SUBCOMMANDS,
         _ => &[],

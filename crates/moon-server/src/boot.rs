@@ -338,6 +338,8 @@ impl Running {
             failing_logs: Arc::clone(&failing_logs),
         };
         let persistence = Persistence::start(parts, log)?;
+        let libraries = data.first().map(|first| first.libraries.clone());
+        let libraries = libraries.unwrap_or_default();
         let server = Server::new(Parts {
             config: Arc::clone(config),
             stats,
@@ -349,6 +351,7 @@ impl Running {
             replication_id,
             failing_logs,
             memory: Memory::new(shards, LazyFree::start()?),
+            libraries,
         });
         let shared = Shared {
             directory,
@@ -450,6 +453,9 @@ const CHECKS_PER_SECOND: u32 = 10;
 /// What a shard does besides its connections, until the server stops.
 async fn watch_over(shard: Rc<Shard>, server: Arc<Server>) {
     tokio::task::spawn_local(Hub::of_this_thread().run(Rc::clone(&shard)));
+    if shard.id() == ShardId(0) {
+        crate::scripts::load_recovered(&server.scripts, &shard);
+    }
     let mut interval = tokio::time::interval(CLIENT_CHECK);
     let mut checks: u32 = 0;
     let ended = server.shards_ended();

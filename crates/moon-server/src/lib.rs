@@ -23,6 +23,7 @@ pub mod persistence;
 pub mod pubsub;
 pub mod recover;
 pub mod report;
+pub mod scripts;
 pub mod server;
 pub mod startup;
 pub mod stats;

@@ -143,6 +143,7 @@ impl Server {
             values: stats.sum(|s| &s.value_bytes),
             expiry: stats.sum(|s| &s.expiry_bytes),
             clients: stats.sum(|s| &s.client_bytes),
+            scripts: self.scripts.info(),
             aof_in_flight: stats.sum(|s| &s.inflight_bytes),
             not_counted: self.memory.uncounted(config.maxmemory),
             maxmemory: config.maxmemory,

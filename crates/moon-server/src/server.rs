@@ -5,6 +5,7 @@ use crate::config::{Config, RuntimeConfig, Settings};
 use crate::persistence::Persistence;
 use crate::pubsub::Registry;
 use crate::report::Lag;
+use crate::scripts::Scripts;
 use crate::stats::ServerStats;
 use crate::tracking::Shared as Tracked;
 use moon_aof::{AofHandle, FsyncPolicy};
@@ -14,6 +15,7 @@ use moon_repl::Clock;
 use moon_resp::RequestLimits;
 use moon_shard::mailbox::{ControlMessage, Directory};
 use moon_shard::{FailingLogs, Memory, Shard};
+use moon_store::Libraries;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -57,6 +59,8 @@ pub struct Server {
     pub pubsub: Arc<Registry>,
     /// Who keeps copies of keys.
     pub tracking: Arc<Tracked>,
+    /// Scripts and functions.
+    pub(crate) scripts: Arc<Scripts>,
     /// The id of the history, as replicas know it.
     pub replication_id: String,
     databases: u16,
@@ -90,6 +94,8 @@ pub struct Parts {
     pub failing_logs: Arc<FailingLogs>,
     /// See [`Server::memory`].
     pub memory: Arc<Memory>,
+    /// The libraries of functions that recovery found.
+    pub libraries: Libraries,
 }
 
 impl Server {
@@ -111,6 +117,7 @@ impl Server {
             memory: parts.memory,
             pubsub: Arc::default(),
             tracking: Tracked::new(parts.shards),
+            scripts: Scripts::new(parts.shards, parts.libraries),
             replication_id: parts.replication_id,
             databases: u16::try_from(databases).unwrap_or(u16::MAX),
             shutdown: Mutex::new(None),

@@ -75,6 +75,12 @@ impl ShardMask {
             .then(|| ShardId(u16::try_from(self.0.trailing_zeros()).unwrap_or(0)))
     }
 
+    /// Whether all shards of `other` are in it.
+    #[must_use]
+    pub fn contains_all(self, other: ShardMask) -> bool {
+        self.0 & other.0 == other.0
+    }
+
     /// Whether no shard is in it.
     #[must_use]
     pub fn is_empty(self) -> bool {
@@ -147,9 +153,51 @@ pub struct Borrowed {
     caller: Caller,
     /// Keys that somebody waits for, in the order in which they were changed.
     ready: VecDeque<DbKey>,
+    /// Set if the data was taken out of its place on this thread, and not lent.
+    taken: Option<Taken>,
+}
+
+/// How data was taken that belongs to the executing shard itself.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    /// Whether the turn had no effects then.
+    was_clean: bool,
+    /// The end of the turn as it was, once others were let on.
+    aside: Option<Lsn>,
 }
 
 impl Shard {
+    /// Takes the data of this shard out of its place, without a message: what is executed joins
+    /// the turn in progress, as if it had stayed. `None` while it is away.
+    ///
+    /// Nothing else may run on this thread before the data is back, unless
+    /// [`Borrowed::step_aside`] comes first.
+    pub fn take(self: &Rc<Self>) -> Option<Borrowed> {
+        let now = self.begin()?.now();
+        let (limits, seed) = self.borrow_settings();
+        let mut core = self.core.borrow_mut();
+        let data = core.data.take()?;
+        let mut effects = std::mem::take(&mut core.effects);
+        let taken = Taken {
+            was_clean: effects.is_empty(),
+            aside: None,
+        };
+        effects.begin_unit();
+        let mut boxes: Vec<_> = (0..self.config.count.get()).map(|_| None).collect();
+        boxes[self.config.id.index()] = Some(data);
+        Some(Borrowed {
+            shard: Rc::clone(self),
+            boxes,
+            effects,
+            rng: SmallRng::seed_from_u64(seed),
+            limits,
+            now,
+            caller: Caller::default(),
+            ready: VecDeque::new(),
+            taken: Some(taken),
+        })
+    }
+
     /// Borrows the data of the shards in `mask` and of this one.
     pub async fn borrow(self: &Rc<Self>, mask: ShardMask) -> Borrowed {
         self.borrow_with(mask, |_| None).await
@@ -194,6 +242,7 @@ impl Shard {
             now: unix_now(),
             caller: Caller::default(),
             ready: VecDeque::new(),
+            taken: None,
         };
         let classes = borrowed.limits.notify_keyspace_events;
         borrowed.effects.events.set_classes(classes);
@@ -349,6 +398,27 @@ impl Borrowed {
         waiting::serve(&mut hands, std::mem::take(&mut self.ready))
     }
 
+    /// The shards in hand.
+    #[must_use]
+    pub fn mask(&self) -> ShardMask {
+        let ids = self.all().map(|data| data.id);
+        ids.fold(ShardMask::default(), ShardMask::with)
+    }
+
+    /// Before others run on this thread while the data is in hand: what the turn had before gets
+    /// its LSN, and its replies can leave. To be called before each time, which costs nothing
+    /// after the first.
+    pub fn step_aside(&mut self) {
+        if let Some(taken) = &mut self.taken
+            && taken.aside.is_none()
+        {
+            let ended = self.effects.take_ended_units();
+            self.shard.core.borrow_mut().effects = ended;
+            taken.aside = Some(self.shard.end_turn());
+            taken.was_clean = true;
+        }
+    }
+
     /// The data of one shard in hand.
     pub fn data(&mut self, shard: ShardId) -> Option<&mut ShardData> {
         self.boxes[shard.index()].as_deref_mut()
@@ -372,12 +442,59 @@ impl Borrowed {
     }
 
     /// Makes one frame of everything that was written, in the file of the executing shard, and
-    /// gives the data back. Returns the frame's end, or zero if nothing was written.
+    /// gives the data back. Returns the frame's end, or zero if nothing was written. What
+    /// [`Shard::take`] gave joins the turn, whose end is not known yet: that is [`THIS_TURN`].
     pub fn commit(mut self) -> Lsn {
         self.issue_and_return()
     }
 
+    /// Puts the data back into its place, and what was written into the turn.
+    fn put_back(&mut self, taken: Taken) -> Lsn {
+        let shard = Rc::clone(&self.shard);
+        let place = shard.config.id.index();
+        if self.boxes[place].is_none() {
+            return Lsn::ZERO;
+        }
+        self.effects.set_in_transaction(false);
+        self.effects.end_unit();
+        self.tell_stale(match self.effects.is_empty() {
+            true => Lsn::ZERO,
+            false => THIS_TURN,
+        });
+        let served = self.serve_waiting();
+        self.caller = Caller::default();
+        self.tell_stale(THIS_TURN);
+        let wrote = !self.effects.is_empty();
+        let mut data = self.boxes[place].take().expect("it was just seen");
+        if let Some(end) = taken.aside
+            && !wrote
+        {
+            data.dirty.seal(end);
+        }
+        shard.observer.data(&data);
+        {
+            let mut core = shard.core.borrow_mut();
+            core.effects = std::mem::take(&mut self.effects);
+            // The setting may have changed while others were let on.
+            let classes = core.limits.notify_keyspace_events;
+            core.effects.events.set_classes(classes);
+            let previous = core.data.replace(data);
+            assert!(previous.is_none(), "{} got its data twice", shard.config.id);
+        }
+        if taken.was_clean && wrote {
+            shard.open_turn();
+        }
+        shard.answer(served);
+        if taken.aside.is_some() {
+            shard.came_home();
+        }
+        THIS_TURN
+    }
+
     fn issue_and_return(&mut self) -> Lsn {
+        if let Some(taken) = self.taken {
+            return self.put_back(taken);
+        }
         let in_hand = self.boxes[self.shard.config.id.index()].is_some();
         let mut end = Lsn::ZERO;
         let mut served = Vec::new();

@@ -351,6 +351,32 @@ impl Shard {
         }
     }
 
+    /// As [`Shard::ready`], unless `give_up` says so first: it is asked again after
+    /// [`Shard::look_again`]. Whether it is ready.
+    pub async fn ready_unless(&self, give_up: impl Fn() -> bool) -> bool {
+        loop {
+            let moved = self.moved.notified();
+            if give_up() {
+                return false;
+            }
+            if self.is_home() && self.has_room() {
+                return true;
+            }
+            moved.await;
+        }
+    }
+
+    /// Whoever waits for the data looks again whether to go on waiting.
+    pub fn look_again(&self) {
+        self.moved.notify_waiters();
+    }
+
+    /// The data is back in its place after others ran without it.
+    pub(crate) fn came_home(&self) {
+        self.moved.notify_waiters();
+        self.shared.directory.of(self.config.id).nudge();
+    }
+
     /// The error with which a write must be refused now, if the log cannot take it or the last
     /// snapshot failed.
     #[inline]
@@ -415,14 +441,13 @@ impl Shard {
                         .stale(data.tracking.take_stale(), 0, THIS_TURN);
                 }
                 let end = self.append(&mut core, FrameKind::Own, payload);
-                let data = core
-                    .data
-                    .as_mut()
-                    .expect("effects are made with the data at home");
-                data.dirty.seal(end);
-                self.observer.data(data);
-                self.publish_memory(data);
-                self.free(data.garbage());
+                // Who has taken the data out of its place seals it when it comes back.
+                if let Some(data) = core.data.as_mut() {
+                    data.dirty.seal(end);
+                    self.observer.data(data);
+                    self.publish_memory(data);
+                    self.free(data.garbage());
+                }
                 end
             }
         };

@@ -6,6 +6,7 @@ use crate::dirty::DirtyKeys;
 use crate::evict::EvictionPool;
 use crate::garbage::Garbage;
 use crate::key::Key;
+use crate::libraries::Libraries;
 use crate::tracking::TrackTable;
 use crate::waits::Waits;
 use crate::walk::ShardWalk;
@@ -31,6 +32,9 @@ pub struct ShardData {
     pub tracking: TrackTable,
     /// Those who wait for keys.
     pub waits: Waits,
+    /// The libraries of functions. They belong to no key, so shard 0 has them for all shards, and
+    /// whoever changes them holds the data of all.
+    pub libraries: Libraries,
     /// The walk through all databases, while their image is being written.
     pub(crate) walk: Option<Box<ShardWalk>>,
     /// Databases that were emptied and are dropped elsewhere; `None` if nobody takes them.
@@ -50,6 +54,7 @@ impl ShardData {
             watches: WatchTable::default(),
             tracking: TrackTable::default(),
             waits: Waits::default(),
+            libraries: Libraries::default(),
             walk: None,
             garbage: None,
             eviction: EvictionPool::default(),

@@ -70,6 +70,22 @@ pub enum PipelineOrder {
     Strict = 1,
 }
 
+/// What happens when a script asks for a key of a shard that it did not declare, and whose data it
+/// does not have in hand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UndeclaredKeys {
+    /// A script that has not written runs again with all shards.
+    #[default]
+    Retry,
+    /// Scripts run with all shards from the beginning.
+    All,
+    /// The command is refused.
+    Refuse,
+}
+
+/// The words of [`UndeclaredKeys`], in its order.
+pub const UNDECLARED_KEYS_WORDS: &[&str] = &["retry", "all", "refuse"];
+
 /// The words of [`PipelineOrder`], in its order.
 pub const PIPELINE_ORDER_WORDS: &[&str] = &["relaxed", "strict"];
 
@@ -287,6 +303,10 @@ pub struct Config {
     pub lazyfree_lazy_user_flush: bool,
     /// HyperLogLog: longest string in the sparse encoding, header included.
     pub hll_sparse_max_bytes: u64,
+    /// Milliseconds after which a script makes everybody else be answered BUSY; 0 means never.
+    pub busy_reply_threshold_ms: u64,
+    /// What scripts may do with keys of other shards that they did not declare.
+    pub script_undeclared_keys: UndeclaredKeys,
     /// Background work per second.
     pub hz: u32,
     /// Share of time for active expiry, 1 to 10.
@@ -370,6 +390,8 @@ impl Default for Config {
             lazyfree_lazy_user_del: false,
             lazyfree_lazy_user_flush: false,
             hll_sparse_max_bytes: 3000,
+            busy_reply_threshold_ms: 5000,
+            script_undeclared_keys: UndeclaredKeys::Retry,
             hz: 10,
             active_expire_effort: 1,
             metrics_port: None,

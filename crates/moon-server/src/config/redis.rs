@@ -45,7 +45,6 @@ const NO_PINNING: &str =
 const OTHER_DEBUG: &str = "remove it; it is a switch for testing Redis itself";
 const OUTPUT_LIMIT: &str = "limits on client output buffers are not enforced yet; remove it or keep the default of \
      that class";
-const NO_SCRIPTS: &str = "there are no scripts yet";
 
 /// Name, older name or "", rule.
 static RULES: &[(&str, &str, Rule)] = &[
@@ -440,11 +439,6 @@ static RULES: &[(&str, &str, Rule)] = &[
         "latency-tracking-info-percentiles",
         "",
         Ignored("INFO always shows 50, 99 and 99.9"),
-    ),
-    (
-        "busy-reply-threshold",
-        "lua-time-limit",
-        Ignored(NO_SCRIPTS),
     ),
     // Compact forms of types that come later.
     (

@@ -4,7 +4,8 @@
 use super::value::{Invalid, client_memory, integer, memory, optional_text, path};
 use super::value::{show_yes_no, yes_no};
 use super::{
-    Config, DEBUG_COMMAND_WORDS, LOGLEVEL_WORDS, PIPELINE_ORDER_WORDS, maxmemory_policy_word,
+    Config, DEBUG_COMMAND_WORDS, LOGLEVEL_WORDS, PIPELINE_ORDER_WORDS, UNDECLARED_KEYS_WORDS,
+    maxmemory_policy_word,
 };
 
 mod words;
@@ -646,6 +647,24 @@ pub static DIRECTIVES: &[Directive] = &[
         Runtime,
         size!(hll_sparse_max_bytes, 0, 1 << 40),
         "HyperLogLog: longest string in the sparse encoding",
+    ),
+    row(
+        "busy-reply-threshold",
+        "lua-time-limit",
+        "5000",
+        Runtime,
+        number!(busy_reply_threshold_ms: u64, 0, SIZE_MAX),
+        "Milliseconds after which a script makes everybody else be answered BUSY; 0 means never",
+    ),
+    row(
+        "script-undeclared-keys",
+        "",
+        "retry",
+        Runtime,
+        (set_script_undeclared_keys, |c| {
+            UNDECLARED_KEYS_WORDS[c.script_undeclared_keys as usize].to_owned()
+        }),
+        "Keys of other shards that a script did not declare: retry (with all shards), all or refuse",
     ),
     row(
         "hz",

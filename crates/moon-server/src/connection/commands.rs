@@ -62,6 +62,9 @@ pub(super) fn admit(
     if connection.state.only_listens() && !pubsub_command::is_for_listeners(spec.name) {
         return Err(pubsub_command::only_listens(spec.name));
     }
+    if let Some(text) = connection.server.scripts.busy.refuses(spec) {
+        return Err(text.to_owned());
+    }
     Ok((id, spec))
 }
 
@@ -162,7 +165,7 @@ pub(super) async fn run(
 
 /// Runs one server command that needs no waiting, alone or inside EXEC, and writes its reply to
 /// `out`. Returns what the reply depends on.
-pub(super) fn run_in_transaction(
+pub(crate) fn run_in_transaction(
     connection: &mut Connection,
     id: CommandId,
     args: Args<'_>,
@@ -513,6 +516,14 @@ fn shutdown(connection: &mut Connection, args: Args<'_>) -> Result<(), Close> {
                 return Ok(());
             }
         }
+    }
+    let busy = &connection.server.scripts.busy;
+    if let Some(text) = busy.text() {
+        if request.save != Some(false) {
+            connection.write_reply(|reply| reply.error(text));
+            return Ok(());
+        }
+        busy.abandon();
     }
     connection.server.request_shutdown(request);
     // As in Redis, the connection closes without a reply when the server has stopped.

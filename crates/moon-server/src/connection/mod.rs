@@ -28,5 +28,7 @@ mod tracking_command;
 mod transaction;
 
 pub use client_command::measure_clients;
+pub(crate) use commands::run_in_transaction as run_server_command;
 pub use pipeline::serve;
+pub(crate) use pipeline::{Close, Connection};
 pub use socket::Socket;

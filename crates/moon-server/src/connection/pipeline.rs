@@ -15,6 +15,7 @@ use super::socket::{Outlet, ReadHalf, Socket};
 use super::transaction;
 use crate::clients::{CMD_NONE, ClientHandle, Registration};
 use crate::pubsub::Hub;
+use crate::scripts;
 use crate::server::Server;
 use crate::tracking::Tracking;
 use bytes::{Buf, Bytes, BytesMut};
@@ -45,7 +46,7 @@ struct Request {
 }
 
 /// Why a connection ends.
-pub(super) enum Close {
+pub(crate) enum Close {
     /// The client went away, was killed, or the server stops.
     Now,
     /// After the replies so far have left.
@@ -65,14 +66,14 @@ pub(super) enum Route {
 }
 
 /// One connection, owned by its task.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     pub(super) outlet: Rc<Outlet>,
     pub(super) session: Rc<dyn Session>,
-    pub(super) shard: Rc<Shard>,
-    pub(super) server: Arc<Server>,
-    pub(super) client: Arc<ClientHandle>,
+    pub(crate) shard: Rc<Shard>,
+    pub(crate) server: Arc<Server>,
+    pub(crate) client: Arc<ClientHandle>,
     pub(super) hub: Rc<Hub>,
-    pub(super) state: SessionState,
+    pub(crate) state: SessionState,
     /// The command that waits. Nothing is executed until it is answered.
     pub(super) blocked: Option<Blocked>,
     read: ReadHalf,
@@ -364,9 +365,19 @@ impl Connection {
         };
         let mut next = 0;
         while next < requests.len() {
+            if self.server.scripts.busy.any() {
+                let args = whole_args(&requests[next], &args_of);
+                self.execute_alone(requests[next].command, args).await?;
+                next += 1;
+                continue;
+            }
             if !self.shard.is_home() || !self.shard.has_room() {
                 self.flush();
-                self.shard.ready().await;
+                let server = Arc::clone(&self.server);
+                let is_busy = || server.scripts.busy.any();
+                if !self.shard.ready_unless(is_busy).await {
+                    continue;
+                }
             }
             next = self.execute_ready(requests, next, &args_of);
             let Some(request) = requests.get(next) else {
@@ -375,11 +386,7 @@ impl Connection {
             if !self.shard.is_home() || !self.shard.has_room() {
                 continue;
             }
-            let (request_spans, buf) = args_of(request);
-            let args = match &request.owned {
-                Some(owned) => owned.as_args(),
-                None => Args::new(buf, request_spans),
-            };
+            let args = whole_args(request, &args_of);
             if let Some(id) = request.command
                 && self.wait_for_walk([(id, args)].into_iter()).await
             {
@@ -584,7 +591,7 @@ impl Connection {
     }
 
     /// Sends what was collected, joins the turn, lets out what may leave.
-    pub(super) fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         let remembers = self.caller().remembers;
         for (index, outgoing) in self.outgoing.iter_mut().enumerate() {
             if outgoing.commands.is_empty() {
@@ -614,7 +621,7 @@ impl Connection {
     }
 
     /// Waits until every command sent to another shard is executed there and logged.
-    pub(super) async fn barrier(&mut self) -> Result<(), Close> {
+    pub(crate) async fn barrier(&mut self) -> Result<(), Close> {
         self.flush();
         if self.outlet.gate().borrow().holes() == 0 {
             return Ok(());
@@ -667,7 +674,7 @@ impl Connection {
     }
 
     /// Writes one reply in its place.
-    pub(super) fn write_dependent_reply(
+    pub(crate) fn write_dependent_reply(
         &mut self,
         depends_on: Lsn,
         write: impl FnOnce(&mut Reply<'_>),
@@ -743,6 +750,9 @@ impl Connection {
             transaction::queue(self, id, args);
             return Ok(());
         }
+        if scripts::runs(id) {
+            return scripts::run(self, id, args).await;
+        }
         let Some(spec) = commands::data_spec(id, args) else {
             return commands::run(self, id, args).await;
         };
@@ -811,6 +821,18 @@ impl Connection {
         self.write_dependent_reply(depends_on, |out| out.raw(&reply));
         self.flush();
         Ok(())
+    }
+}
+
+/// The arguments of a request, wherever they are.
+fn whole_args<'b>(
+    request: &'b Request,
+    args_of: &impl Fn(&Request) -> (&'b [Span], &'b [u8]),
+) -> Args<'b> {
+    let (spans, buf) = args_of(request);
+    match &request.owned {
+        Some(owned) => owned.as_args(),
+        None => Args::new(buf, spans),
     }
 }
 

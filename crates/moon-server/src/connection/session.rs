@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 /// Whether replies are sent, as CLIENT REPLY sets it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum ReplyMode {
+pub(crate) enum ReplyMode {
     /// Every reply is sent.
     #[default]
     On,
@@ -23,7 +23,7 @@ pub(super) enum ReplyMode {
 
 /// A command queued by MULTI.
 #[derive(Debug)]
-pub(super) struct Queued {
+pub(crate) struct Queued {
     /// Which command.
     pub id: CommandId,
     /// Its arguments.
@@ -39,7 +39,7 @@ impl Queued {
 
 /// A transaction being queued.
 #[derive(Debug, Default)]
-pub(super) struct Transaction {
+pub(crate) struct Transaction {
     /// The commands so far.
     pub queue: Vec<Queued>,
     /// A command was refused while queueing: EXEC will refuse them all.
@@ -50,7 +50,7 @@ pub(super) struct Transaction {
 
 /// A key that WATCH named.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     /// Its database.
     pub db: DbIndex,
     /// The key.
@@ -65,7 +65,7 @@ pub(super) struct Watch {
 
 /// The state of one connection.
 #[derive(Debug)]
-pub(super) struct SessionState {
+pub(crate) struct SessionState {
     /// The selected database.
     pub db: DbIndex,
     /// The chosen protocol.

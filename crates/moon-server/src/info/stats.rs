@@ -37,6 +37,7 @@ pub(super) fn stats(i: &InfoSource, s: &mut String) {
     fields!(s,
         "evicted_keys": t.evicted_keys,
         "evicted_clients": i.evicted_clients,
+        "evicted_scripts": i.memory.scripts.evicted,
         "total_eviction_exceeded_time": i.eviction_exceeded_ms.0,
         "current_eviction_exceeded_time": i.eviction_exceeded_ms.1,
     );
