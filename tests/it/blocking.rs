@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 fn with_servers(scenario: impl Fn(&mut Server)) {
     for shards in [1, 4] {
         eprintln!("shards {shards}");
-        scenario(&mut start(shards, FsyncPolicy::EverySec));
+        scenario(&mut start(shards, FsyncPolicy::Everysec));
     }
 }
 
@@ -568,7 +568,7 @@ fn after_a_kill_every_element_is_still_there_or_was_delivered() {
     let keys = keys();
     for (shards, policy) in [
         (1, FsyncPolicy::No),
-        (4, FsyncPolicy::EverySec),
+        (4, FsyncPolicy::Everysec),
         (4, FsyncPolicy::Always),
     ] {
         let mut server = start(shards, policy);
@@ -669,7 +669,7 @@ fn waitaof_answers_when_what_was_written_is_synced() {
     if flavor() == Flavor::Redis {
         return;
     }
-    for policy in [FsyncPolicy::Always, FsyncPolicy::EverySec] {
+    for policy in [FsyncPolicy::Always, FsyncPolicy::Everysec] {
         let server = start(4, policy);
         let mut client = server.client().unwrap();
         script(
