@@ -662,6 +662,10 @@ impl Connection {
             transaction::queue(self, id, args);
             return Ok(());
         }
+        if !spec.flags.contains(Flags::ALLOW_BUSY) {
+            // A script that took long may have ended just now, and the data be on its way home.
+            self.shard.ready().await;
+        }
         if scripts::runs(id) {
             return scripts::run(self, id, args).await;
         }
