@@ -1,7 +1,10 @@
 //! The bytes that repeat a write elsewhere: in the log, on a replica.
 
+use crate::blocking::Wait;
+use crate::notify::Events;
 use moon_resp::{Args, write_args, write_request};
 use moon_store::DbIndex;
+use std::collections::HashSet;
 
 /// Largest buffer that is kept for the next payload.
 const ROOM_MAX: usize = 1 << 20;
@@ -14,6 +17,8 @@ const ROOM_MAX: usize = 1 << 20;
 ///   MULTI/EXEC, so that nobody who follows the stream sees half of it.
 #[derive(Debug)]
 pub struct Effects {
+    /// What clients are told about the keys.
+    pub events: Events,
     out: Vec<u8>,
     db_in_force: DbIndex,
     /// Where the unit in progress starts, and how many requests it has.
@@ -27,11 +32,16 @@ pub struct Effects {
     in_transaction: bool,
     /// Keys that reads of the unit in progress found past their deadline.
     lapsed: Vec<(DbIndex, Box<[u8]>)>,
+    /// The same keys, to find them.
+    lapsed_names: HashSet<(DbIndex, Box<[u8]>)>,
+    /// What the command that ran would wait for.
+    wait: Option<Box<Wait>>,
 }
 
 impl Default for Effects {
     fn default() -> Self {
         Effects {
+            events: Events::default(),
             out: Vec::new(),
             db_in_force: 0,
             unit_start: 0,
@@ -41,6 +51,8 @@ impl Default for Effects {
             recording: true,
             in_transaction: false,
             lapsed: Vec::new(),
+            lapsed_names: HashSet::new(),
+            wait: None,
         }
     }
 }
@@ -98,10 +110,15 @@ impl Effects {
         true
     }
 
-    /// A read found `key` past its deadline; it is to be removed before the unit ends.
+    /// A read found `key` past its deadline; it is to be removed before the unit ends. Whether it
+    /// is the first one that did.
     #[cold]
-    pub(crate) fn lapsed(&mut self, db: DbIndex, key: &[u8]) {
-        self.lapsed.push((db, key.into()));
+    pub(crate) fn lapsed(&mut self, db: DbIndex, key: &[u8]) -> bool {
+        let is_new = self.lapsed_names.insert((db, key.into()));
+        if is_new {
+            self.lapsed.push((db, key.into()));
+        }
+        is_new
     }
 
     /// Whether there are keys to remove.
@@ -112,7 +129,23 @@ impl Effects {
 
     /// The keys to remove.
     pub(crate) fn take_lapsed(&mut self) -> Vec<(DbIndex, Box<[u8]>)> {
+        self.lapsed_names.clear();
         std::mem::take(&mut self.lapsed)
+    }
+
+    /// The command that runs found nothing and would wait.
+    pub(crate) fn wait(&mut self, wait: Wait) {
+        self.wait = Some(Box::new(wait));
+    }
+
+    /// Whether the command that ran would wait.
+    pub(crate) fn has_wait(&self) -> bool {
+        self.wait.is_some()
+    }
+
+    /// What the command that ran would wait for; for who can wait.
+    pub fn take_wait(&mut self) -> Option<Box<Wait>> {
+        self.wait.take()
     }
 
     /// Begins a unit: a command, or a transaction around several.

@@ -74,6 +74,8 @@ pub struct InfoSource {
     pub connections_received: u64,
     pub rejected_connections: u64,
     pub evicted_clients: u64,
+    /// Copies that clients keep of keys.
+    pub tracking: crate::tracking::shared::Numbers,
     pub turns: u64,
     pub frames: u64,
 

@@ -50,6 +50,8 @@ pub struct ShardStats {
     pub keyspace_misses: Counter,
     pub expired_keys: Counter,
     pub evicted_keys: Counter,
+    /// Messages published, whether anybody listened or not.
+    pub pubsub_messages: Counter,
     pub expired_subkeys: Counter,
     /// Changes of keys since the start; CONFIG RESETSTAT leaves them, `save` counts them.
     pub changes: Counter,
@@ -86,6 +88,7 @@ impl ShardStats {
             keyspace_misses: Counter::default(),
             expired_keys: Counter::default(),
             evicted_keys: Counter::default(),
+            pubsub_messages: Counter::default(),
             expired_subkeys: Counter::default(),
             changes: Counter::default(),
             net_input_bytes: Counter::default(),

@@ -22,6 +22,7 @@ pub use runtime::{RuntimeConfig, SetError, Settings};
 pub use value::{ClientMemory, Invalid};
 
 use moon_aof::FsyncPolicy;
+use moon_commands::notify::Class;
 use moon_core::ShardCount;
 use moon_store::EvictionPolicy;
 use std::path::PathBuf;
@@ -286,6 +287,10 @@ pub struct Config {
     pub lfu_log_factor: u32,
     /// Minutes after which the counter of uses is counted down by one; 0 means never.
     pub lfu_decay_time: u32,
+    /// Which events on keys clients are told of.
+    pub notify_keyspace_events: Class,
+    /// Keys of which clients keep copies; 0 means no limit.
+    pub tracking_table_max_keys: u64,
     /// Accepted: evicted values are always freed lazily if they are large.
     pub lazyfree_lazy_eviction: bool,
     /// Accepted, as above: expired values.
@@ -377,6 +382,8 @@ impl Default for Config {
             maxmemory_eviction_tenacity: 10,
             lfu_log_factor: 10,
             lfu_decay_time: 1,
+            notify_keyspace_events: Class::empty(),
+            tracking_table_max_keys: 1_000_000,
             lazyfree_lazy_eviction: false,
             lazyfree_lazy_expire: false,
             lazyfree_lazy_server_del: false,

@@ -108,11 +108,6 @@ static RULES: &[(&str, &str, Rule)] = &[
             OUTPUT_LIMIT,
         ),
     ),
-    (
-        "tracking-table-max-keys",
-        "",
-        Ignored("there is no client-side caching yet"),
-    ),
     // Replication.
     (
         "replicaof",
@@ -445,14 +440,6 @@ static RULES: &[(&str, &str, Rule)] = &[
         "",
         Ignored("INFO always shows 50, 99 and 99.9"),
     ),
-    (
-        "notify-keyspace-events",
-        "",
-        Only(
-            &[""],
-            "keyspace notifications are not available yet; use: notify-keyspace-events \"\"",
-        ),
-    ),
     // Compact forms of types that come later.
     (
         "list-max-ziplist-entries",
@@ -533,7 +520,6 @@ mod tests {
             ("cluster-enabled", &["yes"]),
             ("daemonize", &["yes"]),
             ("loadmodule", &["x.so"]),
-            ("notify-keyspace-events", &["KEA"]),
             ("min-replicas-to-write", &["1"]),
             ("no-appendfsync-on-rewrite", &["yes"]),
             ("client-output-buffer-limit", &["normal", "1mb", "0", "0"]),

@@ -575,6 +575,24 @@ pub static DIRECTIVES: &[Directive] = &[
         "Minutes after which an unused counter of uses is counted down by one; 0 means never",
     ),
     row(
+        "notify-keyspace-events",
+        "",
+        "",
+        Runtime,
+        (set_notify_keyspace_events, |c| {
+            c.notify_keyspace_events.letters()
+        }),
+        "Which events on keys are published: K on `__keyspace@<db>__:<key>`, E on `__keyevent@<db>__:<event>`; g generic, $ strings, l lists, s sets, h hashes, z sorted sets, t streams, x expired, e evicted, A for all of these, n new keys, m misses",
+    ),
+    row(
+        "tracking-table-max-keys",
+        "",
+        "1000000",
+        Runtime,
+        number!(tracking_table_max_keys: u64, 0, i64::MAX),
+        "Keys of which clients keep copies (CLIENT TRACKING), over all shards; 0 means no limit. Beyond it clients are told to forget some",
+    ),
+    row(
         "lazyfree-lazy-eviction",
         "",
         "no",

@@ -2,7 +2,10 @@
 
 use super::pipeline::{Close, Connection};
 use super::session::{ReplyMode, SessionState};
-use super::{client_command, debug, memory_command, migrate, transaction};
+use super::{
+    blocking, client_command, debug, memory_command, migrate, pubsub_command, tracking_command,
+    transaction,
+};
 use crate::clients::{Flags as ClientFlags, filter};
 use crate::info;
 use crate::server::ShutdownRequest;
@@ -55,6 +58,9 @@ pub(super) fn admit(
     }
     if let Some(misconf) = refuses(connection, spec) {
         return Err(misconf.to_string());
+    }
+    if connection.state.only_listens() && !pubsub_command::is_for_listeners(spec.name) {
+        return Err(pubsub_command::only_listens(spec.name));
     }
     if let Some(text) = connection.server.scripts.busy.refuses(spec) {
         return Err(text.to_owned());
@@ -112,6 +118,10 @@ pub(super) async fn run(
     args: Args<'_>,
 ) -> Result<(), Close> {
     let spec = by_id(id);
+    if let Some(change) = pubsub_command::change_of(id) {
+        pubsub_command::run(connection, change, id, args);
+        return Ok(());
+    }
     match spec.name {
         "multi" => transaction::multi(connection),
         "discard" => transaction::discard(connection),
@@ -121,11 +131,15 @@ pub(super) async fn run(
         "save" => return save(connection, id).await,
         "debug" => return debug::run(connection, id, args).await,
         "migrate" => return migrate::run(connection, id, args).await,
+        "wait" | "waitaof" => return blocking::run_wait(connection, id, args).await,
         _ => {
             if matches!(spec.name, "info" | "config") {
                 // What it shows, or makes durable, must not lag behind this connection.
                 connection.barrier().await?;
                 connection.shard.end_turn();
+            }
+            if matches!(spec.name, "publish" | "spublish") {
+                pubsub_command::wait_to_publish(connection).await?;
             }
             if spec.name == "client" && client_command::shows_memory(args) || spec.name == "memory"
             {
@@ -180,7 +194,7 @@ pub(crate) fn run_in_transaction(
 
 fn answer(
     connection: &mut Connection,
-    name: &str,
+    name: &'static str,
     args: Args<'_>,
     out: &mut Vec<u8>,
 ) -> Result<(), String> {
@@ -195,9 +209,13 @@ fn answer(
         "client" => return client_command::run(connection, args, out),
         _ => {}
     }
+    if let Some(change) = pubsub_command::Change::named(name) {
+        return pubsub_command::run_in_transaction(connection, change, args, out);
+    }
     let mut reply = Reply::new(out, connection.state.protocol);
     match name {
         "ping" => match args.len() {
+            1 | 2 if connection.state.only_listens() => pubsub_command::pong(args, &mut reply),
             1 => reply.simple("PONG"),
             2 => reply.bulk(args.at(1)),
             _ => return Err("ERR wrong number of arguments for 'ping' command".to_owned()),
@@ -219,6 +237,8 @@ fn answer(
             transaction::unwatch(connection);
             reply.ok();
         }
+        "publish" | "spublish" => pubsub_command::publish(connection, name, args, &mut reply),
+        "pubsub" => pubsub_command::pubsub(connection, args, &mut reply)?,
         "memory" => memory_command::run(connection, args, &mut reply)?,
         "command" => docs::command_reply(&mut reply, args).map_err(|e| e.text().to_owned())?,
         "config" => config(connection, args, &mut reply)?,
@@ -256,6 +276,7 @@ fn answer(
             reply.simple(connection.server.persistence.save_in_background(schedule)?);
         }
         "debug" => debug::answer(connection, args, &mut reply)?,
+        "wait" | "waitaof" => blocking::answer_at_once(connection, name, args, &mut reply)?,
         other => unreachable!("{other} is in the command table without code in the server"),
     }
     Ok(())
@@ -378,6 +399,8 @@ fn hello(connection: &mut Connection, args: Args<'_>, out: &mut Vec<u8>) -> Resu
 fn reset(connection: &mut Connection) {
     connection.state.transaction = None;
     transaction::unwatch(connection);
+    connection.hub.unsubscribe_all(connection.client.id);
+    tracking_command::end(connection);
     connection.state = SessionState::new(!connection.server.requires_password());
     connection.client.reset();
 }

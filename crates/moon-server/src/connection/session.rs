@@ -1,9 +1,11 @@
 //! What a connection remembers between commands.
 
+use crate::tracking::Tracked;
 use moon_commands::{CommandId, CommandSpec};
 use moon_core::{Lsn, ShardId};
 use moon_resp::{OwnedArgs, Protocol};
 use moon_store::{DbIndex, WatchVersion};
+use std::rc::Rc;
 
 /// Whether replies are sent, as CLIENT REPLY sets it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,6 +78,10 @@ pub(crate) struct SessionState {
     pub watches: Vec<Watch>,
     /// What must be durable before the reply of the present command is written.
     pub durable_first: Lsn,
+    /// How many subscriptions it has, of all kinds.
+    pub subscriptions: usize,
+    /// CLIENT TRACKING, if it is on.
+    pub tracking: Option<Rc<Tracked>>,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
     /// The connection closes when its replies have left.
@@ -93,8 +99,23 @@ impl SessionState {
             transaction: None,
             watches: Vec::new(),
             durable_first: Lsn::ZERO,
+            subscriptions: 0,
+            tracking: None,
             reply_mode: ReplyMode::On,
             closing: false,
         }
+    }
+
+    /// Whether CLIENT CACHING was given, which is for the next command alone.
+    #[inline]
+    pub(super) fn is_caching(&self) -> bool {
+        (self.tracking.as_ref()).is_some_and(|tracked| tracked.caching.get())
+    }
+
+    /// Whether it may only change its subscriptions: in RESP2 its client could not tell replies
+    /// from messages.
+    #[inline]
+    pub(super) fn only_listens(&self) -> bool {
+        self.subscriptions > 0 && self.protocol == Protocol::Resp2
     }
 }

@@ -254,7 +254,7 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
         mask = ShardMask::all(connection.shard.count());
     }
     let own = ShardMask::default().with(connection.shard.id());
-    let depends_on = if has_scripts || !mask.is_empty() && mask != own {
+    let (reply, mut depends_on) = if has_scripts || !mask.is_empty() && mask != own {
         let borrowed = scripts::acquire(connection, mask).await?;
         exec_borrowed(connection, &transaction, borrowed).await?
     } else {
@@ -262,7 +262,6 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
         connection.shard.ready().await;
         exec_here(connection, &transaction)
     };
-    let (reply, mut depends_on) = depends_on;
     unwatch(connection);
     if connection.state.durable_first > Lsn::ZERO {
         // The turn may end while this waits, so the reply takes its LSN before.
@@ -335,12 +334,14 @@ fn exec_here(connection: &mut Connection, transaction: &Transaction) -> (Vec<u8>
     let mut replies = Vec::new();
     Reply::new(&mut replies, connection.state.protocol).array(transaction.queue.len());
     running.begin_transaction();
+    connection.hub.begin_unit();
     for queued in &transaction.queue {
         let args = queued.args.as_args();
         let dependency = match commands::data_spec(queued.id, args) {
             None => commands::run_in_transaction(connection, queued.id, args, &mut replies),
             Some(spec) => {
                 let (db, protocol) = (connection.state.db, connection.state.protocol);
+                running.set_caller(connection.caller());
                 running.execute_as(spec, queued.id, args, db, protocol, &mut replies)
             }
         };
@@ -348,6 +349,7 @@ fn exec_here(connection: &mut Connection, transaction: &Transaction) -> (Vec<u8>
     }
     running.end_transaction();
     running.finish();
+    connection.hub.end_unit(depends_on);
     (replies, depends_on)
 }
 
@@ -371,6 +373,7 @@ async fn exec_borrowed(
     let mut replies = Vec::new();
     Reply::new(&mut replies, connection.state.protocol).array(transaction.queue.len());
     borrowed.begin_transaction();
+    connection.hub.begin_unit();
     // A script takes it away and brings it back.
     let mut in_hand = Some(borrowed);
     let mut has_scripts = false;
@@ -382,6 +385,7 @@ async fn exec_borrowed(
         } else if let Some(spec) = commands::data_spec(queued.id, args) {
             let (db, protocol) = (connection.state.db, connection.state.protocol);
             let borrowed = in_hand.as_mut().expect("a script brings the data back");
+            borrowed.set_caller(connection.caller());
             borrowed.execute_as(spec, queued.id, args, db, protocol, &mut replies)
         } else {
             commands::run_in_transaction(connection, queued.id, args, &mut replies)
@@ -397,12 +401,9 @@ async fn exec_borrowed(
     if has_scripts {
         scripts::transaction_ended(&connection.server.scripts, end);
     }
-    Ok((
-        replies,
-        if depends_on == THIS_TURN {
-            end
-        } else {
-            depends_on
-        },
-    ))
+    if depends_on == THIS_TURN {
+        depends_on = end;
+    }
+    connection.hub.end_unit(depends_on);
+    Ok((replies, depends_on))
 }

@@ -58,11 +58,13 @@ pub(super) fn stats(i: &InfoSource, s: &mut String) {
             "active_defrag_key_misses",
             "total_active_defrag_time",
             "current_active_defrag_time",
-            "tracking_total_keys",
-            "tracking_total_items",
-            "tracking_total_prefixes",
-            "unexpected_error_replies",
         ],
+    );
+    fields!(s,
+        "tracking_total_keys": i.tracking.keys,
+        "tracking_total_items": i.tracking.items,
+        "tracking_total_prefixes": i.tracking.prefixes,
+        "unexpected_error_replies": 0,
     );
     fields!(s,
         "total_error_replies": errors,

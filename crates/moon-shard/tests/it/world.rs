@@ -535,6 +535,7 @@ impl Connection {
                 continue;
             }
             let batch = Batch {
+                remembers: false,
                 from: self.shard.id(),
                 session: self.outlet.id,
                 db: 0,

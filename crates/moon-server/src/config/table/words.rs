@@ -7,6 +7,7 @@ use super::super::{
     SavePoint, UNDECLARED_KEYS_WORDS, UndeclaredKeys,
 };
 use super::single;
+use moon_commands::notify::Class;
 use moon_core::ShardCount;
 
 /// As many addresses as Redis takes.
@@ -73,6 +74,11 @@ pub(super) fn set_appendfsync(c: &mut Config, words: &[&str]) -> Result<(), Inva
 
 pub(super) fn set_maxmemory_policy(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
     c.maxmemory_policy = MAXMEMORY_POLICIES[one_of(single(words)?, MAXMEMORY_POLICY_WORDS)?];
+    Ok(())
+}
+
+pub(super) fn set_notify_keyspace_events(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
+    c.notify_keyspace_events = Class::parse(single(words)?).ok_or(Invalid::NotEventClass)?;
     Ok(())
 }
 
