@@ -75,7 +75,7 @@ const TRANSFER: &str = "redis.call('DECR', KEYS[1]) redis.call('INCR', KEYS[2]) 
 /// Scenario 121.
 #[test]
 fn a_script_over_all_shards_is_one_step_for_everybody() {
-    let server = start(4, FsyncPolicy::EverySec);
+    let server = start(4, FsyncPolicy::Everysec);
     let keys: Vec<String> = keys_per_shard(4, 1).concat();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -125,7 +125,7 @@ fn a_script_reaches_keys_that_it_did_not_declare_or_hears_why_not() {
     if is_other_server() {
         return;
     }
-    let server = start(4, FsyncPolicy::EverySec);
+    let server = start(4, FsyncPolicy::Everysec);
     let mut client = server.client().unwrap();
     let keys: Vec<String> = keys_per_shard(4, 1).concat();
     let list: Vec<&str> = keys.iter().map(String::as_str).collect();
@@ -174,7 +174,7 @@ fn a_script_reaches_keys_that_it_did_not_declare_or_hears_why_not() {
 #[test]
 fn what_a_script_wrote_is_there_as_a_whole_or_not_at_all_after_a_kill() {
     for shards in [1, 4] {
-        let mut server = start(shards, FsyncPolicy::EverySec);
+        let mut server = start(shards, FsyncPolicy::Everysec);
         let keys: Vec<String> = keys_per_shard(shards, 2).concat();
         let list: Vec<&str> = keys.iter().map(String::as_str).collect();
         let script = "for i = 1, #KEYS do redis.call('INCR', KEYS[i]) end return 1";
@@ -238,7 +238,7 @@ fn functions_survive_a_kill_a_rewrite_and_a_snapshot() {
         return;
     }
     for shards in [1, 4] {
-        let mut server = start(shards, FsyncPolicy::EverySec);
+        let mut server = start(shards, FsyncPolicy::Everysec);
         let mut client = server.client().unwrap();
         client
             .command(&[
@@ -355,7 +355,7 @@ fn a_script_that_takes_long_lets_others_speak_and_can_be_killed() {
         return;
     }
     for shards in [1, 3] {
-        let server = start(shards, FsyncPolicy::EverySec);
+        let server = start(shards, FsyncPolicy::Everysec);
         let (mut runs, mut asks) = (server.client().unwrap(), server.client().unwrap());
         asks.run("SET x 1").unwrap();
         asks.run("CONFIG SET busy-reply-threshold 50").unwrap();
@@ -414,7 +414,7 @@ fn a_busy_script_that_has_written_ends_with_the_process_and_leaves_nothing() {
         return;
     }
     for shards in [1, 3] {
-        let mut server = start(shards, FsyncPolicy::EverySec);
+        let mut server = start(shards, FsyncPolicy::Everysec);
         let (mut runs, mut asks) = (server.client().unwrap(), server.client().unwrap());
         asks.run("SET x 1").unwrap();
         asks.run("CONFIG SET busy-reply-threshold 50").unwrap();

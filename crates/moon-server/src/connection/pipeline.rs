@@ -72,7 +72,7 @@ pub(crate) struct Connection {
     pub(crate) shard: Rc<Shard>,
     pub(crate) server: Arc<Server>,
     pub(crate) client: Arc<ClientHandle>,
-    pub(super) hub: Rc<Hub>,
+    pub(crate) hub: Rc<Hub>,
     pub(crate) state: SessionState,
     /// The command that waits. Nothing is executed until it is answered.
     pub(super) blocked: Option<Blocked>,
@@ -542,7 +542,7 @@ impl Connection {
 
     /// Whom this connection runs commands for.
     #[inline]
-    pub(super) fn caller(&self) -> Caller {
+    pub(crate) fn caller(&self) -> Caller {
         Caller {
             client: self.client.id,
             shard: self.shard.id(),

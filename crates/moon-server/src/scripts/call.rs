@@ -158,10 +158,13 @@ async fn run_request(
     let request: Rc<OwnedArgs> = Rc::new(args.into());
     loop {
         let out_of_memory = !connection.shard.has_memory();
-        let (in_hand, alone) = match data.take() {
+        let (mut in_hand, alone) = match data.take() {
             Some(in_hand) => (in_hand, false),
             None => (acquire(connection, mask).await?, true),
         };
+        in_hand.set_caller(connection.caller());
+        // What a script says to others is said when it is over.
+        connection.hub.begin_unit();
         let depends_on_libraries = match kind {
             Kind::Script => Lsn::ZERO,
             Kind::Function => scripts
@@ -198,13 +201,14 @@ async fn run_request(
             *data = Some(in_hand);
             moon_store::THIS_TURN
         };
-        if again && alone {
-            continue;
-        }
         let depends_on = match depends_on {
             moon_store::THIS_TURN => end,
             depends_on => depends_on.max(depends_on_libraries),
         };
+        connection.hub.end_unit(depends_on);
+        if again && alone {
+            continue;
+        }
         return Ok(match result {
             Ok(()) => {
                 out.extend_from_slice(&reply);
