@@ -27,6 +27,7 @@ mod oracle;
 mod oracle_cases;
 mod protocol;
 mod rewrite;
+mod scripts;
 mod shutdown;
 mod sigkill;
 mod snapshots;

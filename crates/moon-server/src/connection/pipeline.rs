@@ -72,7 +72,7 @@ pub(crate) struct Connection {
     pub(crate) shard: Rc<Shard>,
     pub(crate) server: Arc<Server>,
     pub(crate) client: Arc<ClientHandle>,
-    pub(super) hub: Rc<Hub>,
+    pub(crate) hub: Rc<Hub>,
     pub(crate) state: SessionState,
     /// The command that waits. Nothing is executed until it is answered.
     pub(super) blocked: Option<Blocked>,
@@ -542,7 +542,7 @@ impl Connection {
 
     /// Whom this connection runs commands for.
     #[inline]
-    pub(super) fn caller(&self) -> Caller {
+    pub(crate) fn caller(&self) -> Caller {
         Caller {
             client: self.client.id,
             shard: self.shard.id(),
@@ -749,6 +749,10 @@ impl Connection {
         if self.state.transaction.is_some() && !transaction::runs_at_once(spec) {
             transaction::queue(self, id, args);
             return Ok(());
+        }
+        if !spec.flags.contains(Flags::ALLOW_BUSY) {
+            // A script that took long may have ended just now, and the data be on its way home.
+            self.shard.ready().await;
         }
         if scripts::runs(id) {
             return scripts::run(self, id, args).await;

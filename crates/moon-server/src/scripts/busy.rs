@@ -130,7 +130,7 @@ impl BusyScripts {
         }
     }
 
-    /// SHUTDOWN NOSAVE: scripts that take long do not go on.
+    /// SHUTDOWN NOSAVE: scripts that take long do not go on, and keep the data for good.
     pub(crate) fn abandon(&self) {
         self.abandoned.store(true, Release);
     }

@@ -157,11 +157,14 @@ async fn run_request(
     }
     let request: Rc<OwnedArgs> = Rc::new(args.into());
     loop {
-        let out_of_memory = data.is_none() && !connection.shard.has_memory();
-        let (in_hand, alone) = match data.take() {
+        let out_of_memory = !connection.shard.has_memory();
+        let (mut in_hand, alone) = match data.take() {
             Some(in_hand) => (in_hand, false),
             None => (acquire(connection, mask).await?, true),
         };
+        in_hand.set_caller(connection.caller());
+        // What a script says to others is said when it is over.
+        connection.hub.begin_unit();
         let depends_on_libraries = match kind {
             Kind::Script => Lsn::ZERO,
             Kind::Function => scripts
@@ -175,7 +178,7 @@ async fn run_request(
             depends_on,
             reply,
             result,
-        } = drive(connection, in_hand, conditions, &prepared, &request).await;
+        } = drive(connection, in_hand, conditions, &prepared, &request).await?;
         let again = matches!(
             result,
             Err(RunError::Stopped {
@@ -198,13 +201,14 @@ async fn run_request(
             *data = Some(in_hand);
             moon_store::THIS_TURN
         };
-        if again && alone {
-            continue;
-        }
         let depends_on = match depends_on {
             moon_store::THIS_TURN => end,
             depends_on => depends_on.max(depends_on_libraries),
         };
+        connection.hub.end_unit(depends_on);
+        if again && alone {
+            continue;
+        }
         return Ok(match result {
             Ok(()) => {
                 out.extend_from_slice(&reply);
@@ -404,14 +408,15 @@ fn conditions(
     }
 }
 
-/// Runs it on the second stack to its end, and answers what it asks meanwhile.
+/// Runs it on the second stack to its end, and answers what it asks meanwhile. Unless the process
+/// ends first.
 async fn drive(
     connection: &mut Connection,
     data: Borrowed,
     conditions: Conditions,
     prepared: &Prepared,
     request: &Rc<OwnedArgs>,
-) -> Ended {
+) -> Result<Ended, Close> {
     let fate = Arc::clone(&conditions.fate);
     let scripts = Arc::clone(&connection.server.scripts);
     let since = Instant::now();
@@ -420,7 +425,7 @@ async fn drive(
     let mut answer = Answer::GoOn;
     loop {
         let ask = match fiber.resume(answer) {
-            Step::Done(ended) => return ended,
+            Step::Done(ended) => return Ok(ended),
             Step::Asks(ask) => ask,
         };
         answer = match ask {
@@ -461,9 +466,10 @@ async fn drive(
                     wake_all(connection);
                 }
                 tokio::task::yield_now().await;
-                while scripts.busy.is_abandoned() {
-                    // The process ends, and what the script did is not in the log.
-                    std::future::pending::<()>().await;
+                if scripts.busy.is_abandoned() {
+                    // The process ends. The data stays with the script, so that nothing of what
+                    // it did is ever issued or shown.
+                    return Err(Close::Now);
                 }
                 match fate.is_killed() {
                     true => Answer::Kill,
