@@ -24,6 +24,7 @@ mod move_keys;
 mod oracle;
 mod oracle_cases;
 mod protocol;
+mod pubsub;
 mod rewrite;
 mod shutdown;
 mod sigkill;
