@@ -25,6 +25,7 @@ mod notify;
 mod oracle;
 mod oracle_cases;
 mod protocol;
+mod pubsub;
 mod rewrite;
 mod shutdown;
 mod sigkill;
