@@ -38,7 +38,7 @@ impl Side {
     pub(crate) fn moon(shards: u16) -> Side {
         Side::of(
             Server::start_temp(Flavor::Moon, binary(), |c| {
-                c.shards(shards).append(FsyncPolicy::EverySec)
+                c.shards(shards).append(FsyncPolicy::Everysec)
             })
             .unwrap(),
         )
