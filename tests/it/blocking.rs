@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 fn with_servers(scenario: impl Fn(&mut Server)) {
     for shards in [1, 4] {
         eprintln!("shards {shards}");
-        scenario(&mut start(shards, FsyncPolicy::EverySec));
+        scenario(&mut start(shards, FsyncPolicy::Everysec));
     }
 }
 
@@ -88,7 +88,12 @@ fn whoever_waits_for_several_keys_gets_the_one_that_was_fed_first() {
 
         let mut client = waiting(server, &format!("BLPOP {a} {b} 0"), 1);
         let mut feeder = server.client().unwrap();
-        for line in ["MULTI", &format!("RPUSH {b} b"), &format!("RPUSH {a} a"), "EXEC"] {
+        for line in [
+            "MULTI",
+            &format!("RPUSH {b} b"),
+            &format!("RPUSH {a} a"),
+            "EXEC",
+        ] {
             feeder.run(line).unwrap();
         }
         assert_eq!(reply(&mut client), format!("[\"{b}\", \"b\"]"));
@@ -158,8 +163,22 @@ fn a_transaction_is_over_before_anybody_is_served() {
         let mut first = waiting(server, &format!("BLPOP {a} 0"), 1);
         let mut second = waiting(server, &format!("BLPOP {a} {b} 0"), 2);
         for (lines, length) in [
-            ([format!("RPUSH {a} 1"), format!("DEL {a}"), format!("LLEN {a}")], 0),
-            ([format!("RPUSH {a} 1"), format!("RPUSH {a} 2"), format!("LLEN {a}")], 2),
+            (
+                [
+                    format!("RPUSH {a} 1"),
+                    format!("DEL {a}"),
+                    format!("LLEN {a}"),
+                ],
+                0,
+            ),
+            (
+                [
+                    format!("RPUSH {a} 1"),
+                    format!("RPUSH {a} 2"),
+                    format!("LLEN {a}"),
+                ],
+                2,
+            ),
         ] {
             feeder.run("MULTI").unwrap();
             for line in &lines {
@@ -300,7 +319,10 @@ fn a_wait_ends_when_its_time_is_over_and_not_before() {
             assert!(taken < Duration::from_secs(10), "{line}: {taken:?}");
         }
         client.run("HELLO 3").unwrap();
-        assert_eq!(client.run("BLMOVE k l LEFT LEFT 0.01").unwrap(), Reply::Null);
+        assert_eq!(
+            client.run("BLMOVE k l LEFT LEFT 0.01").unwrap(),
+            Reply::Null
+        );
         // The element comes when nobody waits any more.
         run(server, "RPUSH k x");
         assert_eq!(run(server, "LLEN k"), Reply::Int(1));
@@ -317,7 +339,11 @@ fn client_unblock_ends_a_wait_in_either_way() {
             (" TIMEOUT", "nil array"),
             (" error", "-UNBLOCKED client unblocked via CLIENT UNBLOCK"),
         ] {
-            for line in ["BLPOP k 0", "BLMOVE a b LEFT LEFT 0", "XREAD BLOCK 0 STREAMS s $"] {
+            for line in [
+                "BLPOP k 0",
+                "BLMOVE a b LEFT LEFT 0",
+                "XREAD BLOCK 0 STREAMS s $",
+            ] {
                 let mut client = server.client().unwrap();
                 let id = client.run("CLIENT ID").unwrap().int().unwrap();
                 let unblock = format!("CLIENT UNBLOCK {id}{reason}");
@@ -373,7 +399,10 @@ fn an_element_does_not_go_to_a_client_that_has_gone() {
         run(server, &format!("RPUSH {a} x"));
         run(server, &format!("RPUSH {b} y"));
         assert_eq!(reply(&mut stays), format!("[\"{b}\", \"y\"]"));
-        assert_eq!(run(server, &format!("LRANGE {a} 0 -1")), Reply::Array(vec![Reply::bulk("x")]));
+        assert_eq!(
+            run(server, &format!("LRANGE {a} 0 -1")),
+            Reply::Array(vec![Reply::bulk("x")])
+        );
         assert_eq!(run(server, "EXISTS never"), Reply::Int(0));
     });
 }
@@ -407,7 +436,11 @@ fn what_is_sent_behind_a_wait_is_executed_after_it() {
         until_waiting(server, 1);
         client.write_raw(b"NG\r\n").unwrap();
         run(server, &format!("RPUSH {d} 2"));
-        for expected in [format!("[\"{d}\", \"2\"]"), ":1".to_owned(), "\"after\"".to_owned()] {
+        for expected in [
+            format!("[\"{d}\", \"2\"]"),
+            ":1".to_owned(),
+            "\"after\"".to_owned(),
+        ] {
             assert_eq!(reply(&mut client), expected);
         }
         assert_eq!(reply(&mut client), "+PONG");
@@ -424,7 +457,10 @@ fn a_wait_whose_reply_is_not_wanted_takes_and_says_nothing() {
         run(server, "RPUSH k x");
         assert_eq!(reply(&mut client), "+PONG");
         assert_eq!(run(server, "EXISTS k"), Reply::Int(0));
-        send(&mut client, &["CLIENT REPLY OFF", "BLPOP k 0.01", "CLIENT REPLY ON"]);
+        send(
+            &mut client,
+            &["CLIENT REPLY OFF", "BLPOP k 0.01", "CLIENT REPLY ON"],
+        );
         assert_eq!(reply(&mut client), "+OK");
     });
 }
@@ -460,13 +496,23 @@ fn the_log_holds_what_was_taken_and_nothing_that_waits() {
         run(server, &format!("RPUSH {a} 1 2 3 4 5"));
         run(server, &format!("ZADD {c} 1 a 2 b 3 c 4 d"));
         run(server, &format!("XGROUP CREATE {d} g $ MKSTREAM"));
-        let mut reader = waiting(server, &format!("XREADGROUP GROUP g me BLOCK 0 STREAMS {d} >"), 1);
+        let mut reader = waiting(
+            server,
+            &format!("XREADGROUP GROUP g me BLOCK 0 STREAMS {d} >"),
+            1,
+        );
         run(server, &format!("XADD {d} 1-1 f v"));
         for client in clients.iter_mut().chain([&mut reader]) {
             client.read_reply().unwrap();
         }
         let before = state(server);
-        assert_eq!(run(server, &format!("LRANGE {a} 0 -1")).items().unwrap().len(), 1);
+        assert_eq!(
+            run(server, &format!("LRANGE {a} 0 -1"))
+                .items()
+                .unwrap()
+                .len(),
+            1
+        );
         assert_eq!(run(server, &format!("ZCARD {c}")), Reply::Int(1));
         assert_eq!(assert_survives_sigkill(server), before);
         let pending = run(server, &format!("XPENDING {d} g"));
@@ -508,7 +554,9 @@ fn take_until_gone(server: &Server, line: &str) -> Vec<usize> {
 fn elements(server: &Server, key: &str) -> Vec<usize> {
     let reply = run(server, &format!("LRANGE {key} 0 -1"));
     let items = reply.items().unwrap().iter();
-    items.map(|item| item.text().unwrap().parse().unwrap()).collect()
+    items
+        .map(|item| item.text().unwrap().parse().unwrap())
+        .collect()
 }
 
 /// Scenario 7.
@@ -520,10 +568,15 @@ fn after_a_kill_every_element_is_still_there_or_was_delivered() {
     const MOVERS: usize = 4;
     const POPPERS: usize = 4;
     let keys = keys();
-    for (shards, policy) in [(1, FsyncPolicy::No), (4, FsyncPolicy::EverySec), (4, FsyncPolicy::Always)] {
+    for (shards, policy) in [
+        (1, FsyncPolicy::No),
+        (4, FsyncPolicy::Everysec),
+        (4, FsyncPolicy::Always),
+    ] {
         let mut server = start(shards, policy);
         let stop = AtomicBool::new(false);
-        let [from, to] = ["pop", "move"].map(|what| keys.each_ref().map(|key| format!("{what}:{key}")));
+        let [from, to] =
+            ["pop", "move"].map(|what| keys.each_ref().map(|key| format!("{what}:{key}")));
         let sources = [from.to_vec(), to.to_vec()].concat();
         let pop = format!("BLPOP {} 0", from.join(" "));
         let (pushed, popped, moved) = std::thread::scope(|scope| {
@@ -540,11 +593,15 @@ fn after_a_kill_every_element_is_still_there_or_was_delivered() {
                 })
                 .collect();
             let mut control = server.client().unwrap();
-            wait_until(&mut control, "total_commands_processed", |n| n.parse::<u64>().unwrap() > 4000);
+            wait_until(&mut control, "total_commands_processed", |n| {
+                n.parse::<u64>().unwrap() > 4000
+            });
             server.signal(Signal::SIGKILL).unwrap();
             drop(control);
             let taken = |all: Vec<std::thread::ScopedJoinHandle<'_, Vec<usize>>>| {
-                all.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>()
+                all.into_iter()
+                    .map(|one| one.join().unwrap())
+                    .collect::<Vec<_>>()
             };
             (pusher.join().unwrap(), taken(poppers), taken(movers))
         });
@@ -567,10 +624,14 @@ fn after_a_kill_every_element_is_still_there_or_was_delivered() {
         }
         let delivered = popped.iter().flatten().copied();
         delivered.for_each(&mut note);
-        let lost: Vec<usize> = (0..acknowledged).filter(|element| !found.contains(element)).collect();
+        let lost: Vec<usize> = (0..acknowledged)
+            .filter(|element| !found.contains(element))
+            .collect();
         // A reply that was on its way when the server died is gone with it, one for each client.
         assert!(lost.len() <= POPPERS, "{lost:?} of {acknowledged}");
-        let moved_ones = lost.iter().filter(|element| *element % sources.len() >= from.len());
+        let moved_ones = lost
+            .iter()
+            .filter(|element| *element % sources.len() >= from.len());
         assert_eq!(moved_ones.count(), 0, "{lost:?}");
     }
 }
@@ -597,7 +658,10 @@ fn waiting_for_replicas_that_do_not_exist_takes_its_time() {
         let list = client.run("CLIENT LIST").unwrap().text().unwrap();
         let line = list.lines().find(|line| line.contains("flags=b ")).unwrap();
         let id = line.strip_prefix("id=").unwrap().split(' ').next().unwrap();
-        assert_eq!(client.run(&format!("CLIENT UNBLOCK {id}")).unwrap(), Reply::Int(1));
+        assert_eq!(
+            client.run(&format!("CLIENT UNBLOCK {id}")).unwrap(),
+            Reply::Int(1)
+        );
         assert_eq!(reply(&mut waits), ":0");
     });
 }
@@ -607,7 +671,7 @@ fn waitaof_answers_when_what_was_written_is_synced() {
     if flavor() == Flavor::Redis {
         return;
     }
-    for policy in [FsyncPolicy::Always, FsyncPolicy::EverySec] {
+    for policy in [FsyncPolicy::Always, FsyncPolicy::Everysec] {
         let server = start(4, policy);
         let mut client = server.client().unwrap();
         script(
@@ -657,7 +721,9 @@ impl Side {
             let mut lines = list.lines();
             lines.any(|line| line.starts_with(&start) && line.contains(" flags=b "))
         };
-        (0..self.ids.len()).filter(|client| waits(&self.ids[*client])).collect()
+        (0..self.ids.len())
+            .filter(|client| waits(&self.ids[*client]))
+            .collect()
     }
 }
 
@@ -672,10 +738,10 @@ fn blocking_calls(control: &mut Client) -> u64 {
     let calls = text.lines().filter_map(|line| {
         let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
         let may_wait = name.starts_with('b') || name == "xread";
-        let calls = rest.split(',').next()?.parse().ok()?;
+        let calls: u64 = rest.split(',').next()?.parse().ok()?;
         may_wait.then_some(calls)
     });
-    calls.sum::<u64>()
+    calls.sum()
 }
 
 fn blocking_line(rng: &mut StdRng) -> String {
@@ -721,7 +787,8 @@ fn random_waits_end_as_in_redis() {
     for (shards, seed) in [(1, 1), (4, 2), (4, 3)] {
         let mut rng = StdRng::seed_from_u64(seed);
         let redis = Server::start_temp(Flavor::Redis, "redis-server", |c| c).unwrap();
-        let mut sides = [redis, start(shards, FsyncPolicy::EverySec)].map(|s| Side::new(s, CLIENTS));
+        let mut sides =
+            [redis, start(shards, FsyncPolicy::Everysec)].map(|s| Side::new(s, CLIENTS));
         let mut waiting: Vec<usize> = Vec::new();
         let mut said = Vec::new();
         for number in 0..STEPS {
@@ -760,8 +827,9 @@ fn random_waits_end_as_in_redis() {
                 _ => {
                     let line = feeding_line(&mut rng, number);
                     said.push(line.clone());
-                    let [expected, found] =
-                        sides.each_mut().map(|side| side.control.run(&line).unwrap());
+                    let [expected, found] = sides
+                        .each_mut()
+                        .map(|side| side.control.run(&line).unwrap());
                     assert_eq!(found, expected, "{said:#?}");
                 }
             }
@@ -769,15 +837,19 @@ fn random_waits_end_as_in_redis() {
             let expected = sides[0].waiting();
             let until = Instant::now() + Duration::from_secs(60);
             while sides[1].waiting() != expected {
-                assert!(Instant::now() < until, "{expected} wait in Redis: {said:#?}");
+                assert!(
+                    Instant::now() < until,
+                    "{expected} wait in Redis: {said:#?}"
+                );
             }
             let still = sides[0].who_waits();
             assert_eq!(sides[1].who_waits(), still, "{said:#?}");
             waiting.retain(|client| {
                 let ended = !still.contains(client);
                 if ended {
-                    let [expected, found] =
-                        sides.each_mut().map(|side| reply(&mut side.clients[*client]));
+                    let [expected, found] = sides
+                        .each_mut()
+                        .map(|side| reply(&mut side.clients[*client]));
                     assert_eq!(found, expected, "client {client}: {said:#?}");
                 }
                 !ended
