@@ -306,7 +306,7 @@ impl Running {
         let stats = ServerStats::new(
             usize::from(shards.get()),
             usize::try_from(snapshot.databases).unwrap_or(usize::MAX),
-            moon_commands::all().len(),
+            moon_commands::stat_count(),
         );
         let micros = u64::try_from(taken.as_micros()).unwrap_or(u64::MAX);
         stats.recovery_us.store(micros, Relaxed);
@@ -353,6 +353,7 @@ impl Running {
             clock: Arc::clone(&clock),
             failing_logs: Arc::clone(&server.failing_logs),
             memory: Arc::clone(&server.memory),
+            pause: Arc::clone(&server.pause),
         };
         let limits = Arc::new(limits_of(&snapshot));
         let mut lent = lent.into_iter();
@@ -363,7 +364,7 @@ impl Running {
                 Some(log) => Box::new(log),
                 None => Box::new(MemoryLog::new(Lane::new(Arc::clone(&clock), id))),
             };
-            let stats = Arc::clone(&server.stats);
+            let observed = Arc::clone(&server);
             let inflight = snapshot.inflight_max_bytes;
             let seed = ShardSeed {
                 config: ShardConfig {
@@ -376,7 +377,7 @@ impl Running {
                 log,
                 limits: Arc::clone(&limits),
                 seed: random_seed()?,
-                observer: Box::new(move || Rc::new(StatsObserver::new(stats, id))),
+                observer: Box::new(move || Rc::new(StatsObserver::new(observed, id))),
             };
             let server = Arc::clone(&server);
             let service = Box::new(move |shard| Box::pin(watch_over(shard, server)) as _);

@@ -25,3 +25,4 @@ pub mod server;
 pub mod startup;
 pub mod stats;
 pub mod tools;
+pub mod watch;

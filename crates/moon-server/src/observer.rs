@@ -1,24 +1,36 @@
-//! A shard's statistics: what its thread tells, put where INFO and metrics read it.
+//! What a shard's thread tells, put where INFO and metrics read it, and shown to monitors.
 
+use crate::server::Server;
 use crate::stats::ServerStats;
+use crate::watch::latency::Event;
+use crate::watch::monitor::Lines;
 use moon_commands::CommandId;
 use moon_commands::context::Counts;
 use moon_core::{Lsn, ShardId};
-use moon_shard::Observer;
+use moon_shard::{Executed, Observer, Watch};
 use moon_store::{MemoryParts, ShardData};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Writes the block of one shard in [`ServerStats`].
+/// Writes the block of one shard in [`ServerStats`], and what is slow or monitored.
 pub struct StatsObserver {
     stats: Arc<ServerStats>,
+    server: Arc<Server>,
     shard: ShardId,
+    lines: Lines,
 }
 
 impl StatsObserver {
     /// The observer of `shard`.
     #[must_use]
-    pub fn new(stats: Arc<ServerStats>, shard: ShardId) -> StatsObserver {
-        StatsObserver { stats, shard }
+    pub fn new(server: Arc<Server>, shard: ShardId) -> StatsObserver {
+        StatsObserver {
+            stats: Arc::clone(&server.stats),
+            server,
+            shard,
+            lines: Lines::default(),
+        }
     }
 }
 
@@ -35,6 +47,45 @@ impl Observer for StatsObserver {
         self.stats.shard(self.shard.index()).record_failed(id);
         self.stats
             .record_error(text.split(' ').next().unwrap_or("ERR"));
+    }
+
+    fn refused(&self, id: CommandId, text: &str) {
+        self.stats.shard(self.shard.index()).record_rejected(id);
+        self.stats
+            .record_error(text.split(' ').next().unwrap_or("ERR"));
+    }
+
+    fn watch(&self) -> Watch {
+        Watch {
+            slow_nanos: self.server.settings.slow_nanos.load(Relaxed),
+            is_monitored: self.server.monitors.any(),
+        }
+    }
+
+    fn slow(&self, command: &Executed<'_>, nanos: u64) {
+        self.server.note_slow(command, nanos);
+    }
+
+    fn executed(&self, command: &Executed<'_>, depends_on: Lsn) {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+        let clients = &self.server.clients;
+        self.lines
+            .add(command, depends_on, unix.unwrap_or_default(), clients);
+    }
+
+    #[inline]
+    fn show(&self, end: Lsn) {
+        let server = &self.server;
+        self.lines
+            .show(end, &server.monitors, &server.directory, &server.clients);
+    }
+
+    fn expire_cycle(&self, taken: Duration) {
+        self.server.note_latency(Event::ExpireCycle, taken);
+    }
+
+    fn eviction_cycle(&self, taken: Duration) {
+        self.server.note_latency(Event::EvictionCycle, taken);
     }
 
     fn counts(&self, counts: Counts) {

@@ -12,6 +12,7 @@
 //! and boxes travel on lanes that always move.
 
 use crate::mailbox::{ControlMessage, Directory};
+use crate::observer::{Executed, Executor};
 use crate::running::Meter;
 use crate::shard::{Shard, unix_now};
 use bytes::Bytes;
@@ -138,6 +139,7 @@ pub struct Borrowed {
     rng: SmallRng,
     limits: Arc<Limits>,
     now: UnixMs,
+    executor: Executor,
 }
 
 impl Shard {
@@ -183,6 +185,7 @@ impl Shard {
             rng: SmallRng::seed_from_u64(seed),
             limits,
             now: unix_now(),
+            executor: Executor::default(),
         };
         borrowed.effects.begin_unit();
         for (shard, answer) in answers {
@@ -202,6 +205,11 @@ impl Shard {
 }
 
 impl Borrowed {
+    /// Says for whom the commands that follow run: the slow log and monitors name the client.
+    pub fn set_executor(&mut self, executor: Executor) {
+        self.executor = executor;
+    }
+
     /// What is executed from here on is a transaction of a client, in which no command waits.
     pub fn begin_transaction(&mut self) {
         self.effects.set_in_transaction(true);
@@ -232,6 +240,7 @@ impl Borrowed {
         replies: &mut Vec<u8>,
     ) -> Lsn {
         let mut meter = Meter::new(&*self.shard.observer);
+        let is_light = meter.runs(spec, args);
         let reply_start = replies.len();
         let before = self.effects.len();
         let mut cx = Cx {
@@ -249,16 +258,22 @@ impl Borrowed {
             rng: &mut self.rng,
             limits: &self.limits,
             counts: Counts::default(),
-            keep_expired: self.shard.log_fails(),
+            keep_expired: self.shard.keeps_expired(),
         };
         let outcome = execute(&mut cx, spec, args);
-        let (depends_on, counts) = (cx.depends_on, cx.counts);
-        meter.ran(id, outcome, counts, &replies[reply_start..]);
-        if self.effects.len() == before {
-            depends_on
-        } else {
-            THIS_TURN
-        }
+        let (looked_at, counts) = (cx.depends_on, cx.counts);
+        let wrote = self.effects.len() != before;
+        let depends_on = if wrote { THIS_TURN } else { looked_at };
+        let command = Executed {
+            spec,
+            executor: self.executor,
+            db,
+            args,
+        };
+        let reply = &replies[reply_start..];
+        meter.ran(id, is_light, outcome, counts, reply, &command);
+        meter.tell(&command, depends_on, false);
+        depends_on
     }
 
     /// The data of one shard in hand.
@@ -299,6 +314,8 @@ impl Borrowed {
                 let mut core = self.shard.core.borrow_mut();
                 end = self.shard.append(&mut core, FrameKind::Cross, payload);
             }
+            // Before another shard executes on this data: monitors see one order per shard.
+            self.shard.observer.show(end);
         }
         for data in self.boxes.iter_mut().filter_map(Option::take) {
             let mut data = data;

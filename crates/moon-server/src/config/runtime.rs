@@ -40,6 +40,12 @@ pub struct Settings {
     pub stream_node_max_bytes: AtomicU64,
     pub stream_node_max_entries: AtomicU64,
     pub hll_sparse_max_bytes: AtomicU64,
+    pub slowlog_log_slower_than: AtomicI64,
+    /// `latency-monitor-threshold`; 0 means off.
+    pub latency_monitor_threshold_ms: AtomicU64,
+    /// From how many nanoseconds on a command is told to the slow log or the latency monitor;
+    /// `u64::MAX` if neither wants any.
+    pub slow_nanos: AtomicU64,
     pub hz: AtomicU32,
     pub active_expire_effort: AtomicU32,
     appendfsync: AtomicU8,
@@ -90,6 +96,16 @@ impl Settings {
             .store(config.stream_node_max_entries, Relaxed);
         self.hll_sparse_max_bytes
             .store(config.hll_sparse_max_bytes, Relaxed);
+        let (slower_than, threshold) = (
+            config.slowlog_log_slower_than,
+            config.latency_monitor_threshold,
+        );
+        self.slowlog_log_slower_than.store(slower_than, Relaxed);
+        self.latency_monitor_threshold_ms.store(threshold, Relaxed);
+        let logged = u64::try_from(slower_than).map_or(u64::MAX, |us| us.saturating_mul(1000));
+        let kept = (threshold > 0).then(|| threshold.saturating_mul(1_000_000));
+        self.slow_nanos
+            .store(logged.min(kept.unwrap_or(u64::MAX)), Relaxed);
         self.hz.store(config.hz, Relaxed);
         self.active_expire_effort
             .store(config.active_expire_effort, Relaxed);

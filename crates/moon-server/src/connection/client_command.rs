@@ -1,12 +1,13 @@
 //! CLIENT and its subcommands.
 
+use super::pause;
 use super::pipeline::Connection;
 use super::read_buffer;
 use super::session::ReplyMode;
 use crate::clients::filter::{self, LibAttribute};
 use crate::clients::{Flags, KillRequest, ListFilter};
 use crate::server::Server;
-use moon_commands::{all, by_id, subcommands};
+use moon_commands::{by_stat_id, subcommands};
 use moon_resp::{Args, Reply};
 use moon_shard::Shard;
 use moon_shard::mailbox::ControlMessage;
@@ -105,6 +106,14 @@ pub(super) fn run(
             reply.ok();
         }
         "reply" => reply_mode(connection, rest[0], out)?,
+        "pause" => {
+            pause::begin(connection, &rest)?;
+            reply.ok();
+        }
+        "unpause" => {
+            connection.server.pause.end();
+            reply.ok();
+        }
         "help" => subcommands::help_reply(&mut reply, "client"),
         other => unreachable!("client|{other} is in the table without code here"),
     }
@@ -112,7 +121,7 @@ pub(super) fn run(
 }
 
 fn command_name(id: u16) -> Option<&'static str> {
-    (usize::from(id) < all().len()).then(|| by_id(id).name)
+    by_stat_id(id).map(|spec| spec.name)
 }
 
 fn on_or_off(arg: &[u8]) -> Result<bool, String> {

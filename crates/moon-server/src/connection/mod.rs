@@ -9,6 +9,8 @@
 //! * [`commands`]: the commands that the server itself runs: CONFIG, INFO, HELLO and the like.
 //! * [`client_command`]: CLIENT and its subcommands; [`memory_command`]: MEMORY.
 //! * [`debug`]: DEBUG and its subcommands.
+//! * [`watch_commands`]: SLOWLOG, LATENCY, MONITOR; [`told`]: server commands, told to these.
+//! * [`pause`]: CLIENT PAUSE.
 //! * [`migrate`]: MIGRATE, and the servers it talks to.
 
 mod client_command;
@@ -16,11 +18,14 @@ mod commands;
 mod debug;
 mod memory_command;
 mod migrate;
+mod pause;
 mod pipeline;
 mod read_buffer;
 mod session;
 mod socket;
+mod told;
 mod transaction;
+mod watch_commands;
 
 pub use client_command::measure_clients;
 pub use pipeline::serve;

@@ -11,7 +11,7 @@ use super::commands;
 use super::read_buffer::Unfinished;
 use super::session::{ReplyMode, SessionState};
 use super::socket::{Outlet, ReadHalf, Socket};
-use super::transaction;
+use super::{pause, told, transaction, watch_commands};
 use crate::clients::{CMD_NONE, ClientHandle, Registration};
 use crate::server::Server;
 use bytes::{Buf, Bytes, BytesMut};
@@ -20,7 +20,7 @@ use moon_commands::{CommandId, CommandSpec, Flags, Run, Scope, by_id, lookup};
 use moon_core::{Lsn, ShardId};
 use moon_resp::{Args, OwnedArgs, Parsed, Reply, RequestParser, Span};
 use moon_shard::mailbox::DataMessage;
-use moon_shard::{Batch, BatchCommand, Running, Session, Shard, ShardMask};
+use moon_shard::{Batch, BatchCommand, Executor, Running, Session, Shard, ShardMask};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -137,6 +137,7 @@ pub async fn serve(
     };
     connection.run().await;
     transaction::unwatch(&mut connection);
+    watch_commands::end_monitor(&mut connection);
     connection.outlet.close();
     shard.remove_session(&*session);
     connections.sub(1);
@@ -372,10 +373,15 @@ impl Connection {
         mut next: usize,
         args_of: &impl Fn(&Request) -> (&'b [Span], &'b [u8]),
     ) -> usize {
+        if self.state.monitoring || pause::blocks(self, true) {
+            // Each request is looked at by itself.
+            return next;
+        }
         let shard = Rc::clone(&self.shard);
         let Some(mut running) = shard.begin() else {
             return next;
         };
+        running.set_executor(self.executor());
         running.warm(
             self.state.db,
             requests[next..].iter().filter_map(|request| {
@@ -410,9 +416,15 @@ impl Connection {
                     return next;
                 }
                 running = shard.begin().expect("ending a turn does not lend the data");
+                running.set_executor(self.executor());
             }
         }
         self.finish(running, next)
+    }
+
+    /// For whom this connection executes.
+    pub(super) fn executor(&self) -> Executor {
+        Executor::connection(self.client.id)
     }
 
     fn finish(&self, running: Running<'_>, next: usize) -> usize {
@@ -621,7 +633,8 @@ impl Connection {
         // What was collected for other shards carries the database and protocol of this moment,
         // which the command may change.
         self.flush();
-        self.client.cmd.store(command.unwrap_or(CMD_NONE), Relaxed);
+        let counted = command.and_then(|id| told::counted_as(id, args));
+        self.client.cmd.store(counted.unwrap_or(CMD_NONE), Relaxed);
         if self.state.reply_mode == ReplyMode::SkipNext {
             self.state.reply_mode = ReplyMode::Skip;
         }
@@ -642,13 +655,19 @@ impl Connection {
         command: Option<CommandId>,
         args: Args<'_>,
     ) -> Result<(), Close> {
-        let (id, spec) = match commands::admit(self, command, args) {
-            Ok(admitted) => admitted,
-            Err(text) => {
-                let text = transaction::refuse(self, command, text);
-                self.server.note_refusal(&self.shard, command, &text);
-                self.write_reply(|reply| reply.error(&text));
-                return Ok(());
+        let (id, spec) = loop {
+            match commands::admit(self, command, args) {
+                Ok((_, spec)) if pause::blocks(self, pause::may_write(self, spec)) => {
+                    pause::ready(self, pause::may_write(self, spec)).await?;
+                }
+                Ok(admitted) => break admitted,
+                Err(text) => {
+                    let text = transaction::refuse(self, command, text);
+                    let counted = command.and_then(|id| told::counted_as(id, args));
+                    self.server.note_refusal(&self.shard, counted, &text);
+                    self.write_reply(|reply| reply.error(&text));
+                    return Ok(());
+                }
             }
         };
         if self.state.transaction.is_some() && !transaction::runs_at_once(spec) {
@@ -656,7 +675,7 @@ impl Connection {
             return Ok(());
         }
         let Some(spec) = commands::data_spec(id, args) else {
-            return commands::run(self, id, args).await;
+            return told::run(self, id, args).await;
         };
         match self.route_data(spec, args) {
             Route::Here | Route::Alone => {
@@ -678,6 +697,7 @@ impl Connection {
             .begin()
             .expect("the data was home and nothing awaited since");
         let mut reply = Vec::new();
+        running.set_executor(self.executor());
         let (db, protocol) = (self.state.db, self.state.protocol);
         let depends_on = running.execute_as(spec, id, args, db, protocol, &mut reply);
         running.finish();
@@ -693,6 +713,7 @@ impl Connection {
         args: Args<'_>,
     ) -> Result<(), Close> {
         self.barrier().await?;
+        pause::wait(self, pause::writes(spec)).await?;
         if let Some(misconf) = commands::refuses(self, spec) {
             let text = misconf.to_string();
             self.server.note_refusal(&self.shard, Some(id), &text);
@@ -706,6 +727,7 @@ impl Connection {
             return Ok(());
         }
         let mut borrowed = self.shard.borrow(mask).await;
+        borrowed.set_executor(self.executor());
         let mut reply = Vec::new();
         let (db, protocol) = (self.state.db, self.state.protocol);
         let depends_on = borrowed.execute_as(spec, id, args, db, protocol, &mut reply);

@@ -4,6 +4,7 @@ use moon_commands::{CommandId, CommandSpec};
 use moon_core::{Lsn, ShardId};
 use moon_resp::{OwnedArgs, Protocol};
 use moon_store::{DbIndex, WatchVersion};
+use std::time::Instant;
 
 /// Whether replies are sent, as CLIENT REPLY sets it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +62,15 @@ pub(super) struct Watch {
     pub was_expired: bool,
 }
 
+/// What went wrong with a command; the text of its reply.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// It ran, and answered with an error.
+    Failed(String),
+    /// It was refused before it ran.
+    Refused(String),
+}
+
 /// The state of one connection.
 #[derive(Debug)]
 pub(super) struct SessionState {
@@ -76,6 +86,14 @@ pub(super) struct SessionState {
     pub watches: Vec<Watch>,
     /// What must be durable before the reply of the present command is written.
     pub durable_first: Lsn,
+    /// The present command has paused the server: its reply waits for what was let through before.
+    pub quiesce_first: bool,
+    /// What went wrong with the present command, where its code wrote the reply itself.
+    pub trouble: Option<Trouble>,
+    /// When the present command began, its waits left out; where its code says so.
+    pub began: Instant,
+    /// The connection is shown every command that runs (MONITOR).
+    pub monitoring: bool,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
     /// The connection closes when its replies have left.
@@ -93,6 +111,10 @@ impl SessionState {
             transaction: None,
             watches: Vec::new(),
             durable_first: Lsn::ZERO,
+            quiesce_first: false,
+            trouble: None,
+            began: Instant::now(),
+            monitoring: false,
             reply_mode: ReplyMode::On,
             closing: false,
         }

@@ -1,8 +1,8 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 
-use super::commands;
+use super::{commands, pause, told};
 use super::pipeline::{Close, Connection};
-use super::session::{Queued, Transaction, Watch};
+use super::session::{Queued, Transaction, Trouble, Watch};
 use moon_commands::evict::OUT_OF_MEMORY;
 use moon_commands::{CommandId, CommandSpec, Flags, by_id};
 use moon_core::{Lsn, ShardId, UnixMs};
@@ -12,6 +12,7 @@ use moon_shard::{Misconf, ShardMask};
 use moon_store::{DbIndex, Key, ShardData, THIS_TURN};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 /// Whether a command runs inside MULTI instead of being queued.
 pub(super) fn runs_at_once(spec: &CommandSpec) -> bool {
@@ -62,10 +63,16 @@ pub(super) fn refuse(
     text
 }
 
+/// Answers the present command with an error, which is noted with it.
+pub(super) fn answer_error(connection: &mut Connection, text: &str) {
+    connection.write_reply(|reply| reply.error(text));
+    connection.state.trouble = Some(Trouble::Failed(text.to_owned()));
+}
+
 /// MULTI.
 pub(super) fn multi(connection: &mut Connection) {
     if connection.state.transaction.is_some() {
-        connection.write_reply(|reply| reply.error("ERR MULTI calls can not be nested"));
+        answer_error(connection, "ERR MULTI calls can not be nested");
         return;
     }
     connection.state.transaction = Some(Transaction::default());
@@ -81,7 +88,7 @@ fn end_multi(connection: &Connection) {
 /// DISCARD.
 pub(super) fn discard(connection: &mut Connection) {
     if connection.state.transaction.take().is_none() {
-        connection.write_reply(|reply| reply.error("ERR DISCARD without MULTI"));
+        answer_error(connection, "ERR DISCARD without MULTI");
         return;
     }
     end_multi(connection);
@@ -124,7 +131,7 @@ pub(super) fn forget(connection: &Connection, watches: impl Iterator<Item = Watc
 /// WATCH.
 pub(super) async fn watch(connection: &mut Connection, args: Args<'_>) -> Result<(), Close> {
     if connection.state.transaction.is_some() {
-        connection.write_reply(|reply| reply.error("ERR WATCH inside MULTI is not allowed"));
+        answer_error(connection, "ERR WATCH inside MULTI is not allowed");
         return Ok(());
     }
     connection.barrier().await?;
@@ -149,6 +156,7 @@ pub(super) async fn watch(connection: &mut Connection, args: Args<'_>) -> Result
         let shard = Rc::clone(&connection.shard);
         // The barrier may have let another executor borrow the data.
         shard.ready().await;
+        connection.state.began = Instant::now();
         let mut running = shard
             .begin()
             .expect("the data is home and nothing awaited since");
@@ -161,6 +169,7 @@ pub(super) async fn watch(connection: &mut Connection, args: Args<'_>) -> Result
         }
     } else {
         let mut borrowed = connection.shard.borrow(mask).await;
+        connection.state.began = Instant::now();
         let now = borrowed.now();
         for key in new {
             let data = borrowed
@@ -211,14 +220,14 @@ pub(super) fn is_unchanged(watch: &Watch, data: &ShardData, now: UnixMs) -> bool
 /// EXEC.
 pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
     let Some(transaction) = connection.state.transaction.take() else {
-        connection.write_reply(|reply| reply.error("ERR EXEC without MULTI"));
+        answer_error(connection, "ERR EXEC without MULTI");
         return Ok(());
     };
     end_multi(connection);
     if transaction.refused {
         unwatch(connection);
         let text = "EXECABORT Transaction discarded because of previous errors.";
-        connection.write_reply(|reply| reply.error(text));
+        answer_error(connection, text);
         return Ok(());
     }
     connection.barrier().await?;
@@ -234,6 +243,7 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
         connection.write_reply(|out| out.raw(&reply));
         return Ok(());
     }
+    let writes = transaction.queue.iter().any(|q| pause::writes(q.row()));
     if !has_memory(connection, &transaction) {
         return refuse_for_memory(connection);
     }
@@ -250,9 +260,10 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
     let own = ShardMask::default().with(connection.shard.id());
     let depends_on = if mask.is_empty() || mask == own {
         // The barrier may have let another executor borrow the data.
-        connection.shard.ready().await;
+        pause::ready(connection, writes).await?;
         exec_here(connection, &transaction)
     } else {
+        pause::wait(connection, writes).await?;
         exec_borrowed(connection, &transaction, mask).await
     };
     let (reply, mut depends_on) = depends_on;
@@ -265,6 +276,7 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
         }
         connection.durable_first().await?;
     }
+    pause::settle(connection).await;
     connection.write_dependent_reply(depends_on, |out| out.raw(&reply));
     connection.flush();
     Ok(())
@@ -281,6 +293,7 @@ fn refuse_for_memory(connection: &mut Connection) -> Result<(), Close> {
     unwatch(connection);
     let text = format!("EXECABORT Transaction discarded because of: {OUT_OF_MEMORY}");
     connection.write_reply(|reply| reply.error(&text));
+    connection.state.trouble = Some(Trouble::Refused(text));
     Ok(())
 }
 
@@ -289,10 +302,11 @@ fn shown_by_watch(watch: &Watch, data: &ShardData) -> Lsn {
     data.dirty.dependency(watch.db, Key::new(&watch.key).hash)
 }
 
-fn refusal(connection: &Connection, misconf: Misconf) -> Vec<u8> {
+fn refusal(connection: &mut Connection, misconf: Misconf) -> Vec<u8> {
     let mut reply = Vec::new();
     let text = format!("EXECABORT Transaction discarded because of: {misconf}");
     Reply::new(&mut reply, connection.state.protocol).error(&text);
+    connection.state.trouble = Some(Trouble::Refused(text));
     reply
 }
 
@@ -307,6 +321,8 @@ fn exec_here(connection: &mut Connection, transaction: &Transaction) -> (Vec<u8>
     let mut running = shard
         .begin()
         .expect("the data is home and nothing awaited since");
+    running.set_executor(connection.executor());
+    connection.state.began = Instant::now();
     let now = running.now();
     // As in the check before, which an await may have aged.
     if let Some(misconf) = running.refuses_writes()
@@ -331,7 +347,7 @@ fn exec_here(connection: &mut Connection, transaction: &Transaction) -> (Vec<u8>
     for queued in &transaction.queue {
         let args = queued.args.as_args();
         let dependency = match commands::data_spec(queued.id, args) {
-            None => commands::run_in_transaction(connection, queued.id, args, &mut replies),
+            None => told::run_inside(connection, queued.id, args, &mut replies),
             Some(spec) => {
                 let (db, protocol) = (connection.state.db, connection.state.protocol);
                 running.execute_as(spec, queued.id, args, db, protocol, &mut replies)
@@ -350,6 +366,8 @@ async fn exec_borrowed(
     mask: ShardMask,
 ) -> (Vec<u8>, Lsn) {
     let mut borrowed = connection.shard.borrow(mask).await;
+    borrowed.set_executor(connection.executor());
+    connection.state.began = Instant::now();
     let now = borrowed.now();
     let (mut unchanged, mut depends_on) = (true, Lsn::ZERO);
     for watch in &connection.state.watches {
@@ -368,7 +386,7 @@ async fn exec_borrowed(
     for queued in &transaction.queue {
         let args = queued.args.as_args();
         let dependency = match commands::data_spec(queued.id, args) {
-            None => commands::run_in_transaction(connection, queued.id, args, &mut replies),
+            None => told::run_inside(connection, queued.id, args, &mut replies),
             Some(spec) => {
                 let (db, protocol) = (connection.state.db, connection.state.protocol);
                 borrowed.execute_as(spec, queued.id, args, db, protocol, &mut replies)
