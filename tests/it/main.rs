@@ -11,6 +11,7 @@
 
 mod support;
 
+mod admission;
 mod client_memory;
 mod clients;
 mod deadlines;
@@ -18,15 +19,19 @@ mod debug;
 mod disk;
 mod documents;
 mod expiry;
+mod hard_transactions;
 mod memory;
 mod migrate;
+mod monitor;
 mod move_keys;
 mod oracle;
 mod oracle_cases;
+mod pause;
 mod protocol;
 mod rewrite;
 mod shutdown;
 mod sigkill;
+mod slowlog;
 mod snapshots;
 mod startup;
 mod tools;

@@ -277,8 +277,8 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
         connection.durable_first().await?;
     }
     pause::settle(connection).await;
+    // It leaves when monitors have been told of EXEC itself.
     connection.write_dependent_reply(depends_on, |out| out.raw(&reply));
-    connection.flush();
     Ok(())
 }
 
