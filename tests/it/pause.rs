@@ -164,12 +164,12 @@ fn nothing_expires_for_good_during_a_pause() {
     if is_other_server() {
         return;
     }
-    for_each_setup(|server| {
+    for shards in [1, 3] {
+        let server = start(shards, FsyncPolicy::Everysec);
         let mut client = server.client().unwrap();
         let keys: Vec<String> = (0..20).map(|n| format!("k{n}")).collect();
-        // Paused first, so that none can be removed before.
         for key in &keys {
-            client.run(&format!("SET {key} v PX 300")).unwrap();
+            client.run(&format!("SET {key} v PX 2000")).unwrap();
         }
         script(&mut client, "CLIENT PAUSE 100000 WRITE");
         let (head, expired) = (
@@ -189,7 +189,7 @@ fn nothing_expires_for_good_during_a_pause() {
         script(&mut client, "CLIENT UNPAUSE");
         until(&mut client, "DBSIZE", |reply| *reply == Reply::Int(0));
         assert_eq!(info(&mut client, "expired_keys"), "20");
-    });
+    }
 }
 
 /// Scenarios 203 and 204, for clients that a pause holds up.

@@ -1,7 +1,7 @@
 //! What the server says about itself: the numbers behind INFO and `/metrics`, gathered when
 //! somebody asks.
 
-use crate::clients::ClientHandle;
+use crate::clients::{ClientHandle, Flags};
 use crate::config::{AppendFsync, maxmemory_policy_word};
 use crate::info::{self, AofInfo, InfoSource, MemoryInfo, Section};
 use crate::metrics::{LsnNumbers, Readiness, Source};
@@ -91,7 +91,10 @@ impl Server {
             shards: self.shards.get(),
             connected_clients: clients.len() as u64,
             maxclients: config.maxclients,
-            blocked_clients: 0,
+            blocked_clients: clients
+                .iter()
+                .filter(|c| c.has_flag(Flags::Blocked))
+                .count() as u64,
             watching_clients: clients.iter().filter(|c| c.watch.load(Relaxed) > 0).count() as u64,
             input_buffer_max: largest(|c| c.qbuf.load(Relaxed) + c.qbuf_free.load(Relaxed)),
             output_buffer_max: largest(|c| c.rbs.load(Relaxed) + c.omem.load(Relaxed)),

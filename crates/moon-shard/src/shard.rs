@@ -649,8 +649,8 @@ impl Shard {
             gate.settle(start, depends_on);
         }
         self.settle(&session);
-        let sizes = session.gate().borrow().sizes();
-        Some(sizes.open + sizes.held_capacity)
+        let gate = session.gate().borrow();
+        Some(gate.open().len() + gate.held_bytes())
     }
 
     /// Lets monitors see what was told, unless a turn is in progress or an executor has the data:
