@@ -34,7 +34,10 @@ fn until_let_in(address: std::net::SocketAddr) -> Client {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let mut client = Client::connect(address).unwrap();
-        if client.run("PING").is_ok_and(|reply| reply.error().is_none()) {
+        if client
+            .run("PING")
+            .is_ok_and(|reply| reply.error().is_none())
+        {
             return client;
         }
         assert!(Instant::now() < deadline, "nobody is let in");

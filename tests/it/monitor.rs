@@ -97,8 +97,11 @@ fn monitors_are_shown_what_redis_shows() {
 fn a_monitor_is_one_until_reset_and_may_not_touch_keys() {
     for_each_setup(|server| {
         let mut client = monitor(&server);
-        let refused = "-ERR Replica can't interact with the keyspace";
-        script(&mut client, &format!("GET a => {refused}\n SET a 1 => {refused}"));
+        let refused = "-ERR Replica can\\'t interact with the keyspace";
+        script(
+            &mut client,
+            &format!("GET a => {refused}\n SET a 1 => {refused}"),
+        );
         let list = server.client().unwrap().run("CLIENT LIST").unwrap();
         assert!(list.text().unwrap().contains(" flags=O "), "{list:?}");
         script(&mut client, "PING => +PONG");
@@ -111,7 +114,7 @@ fn a_monitor_is_one_until_reset_and_may_not_touch_keys() {
              GET a => nil
              MULTI
              MONITOR => +QUEUED
-             EXEC => [-ERR MONITOR isn't allowed for DENY BLOCKING client]
+             EXEC => [-ERR MONITOR isn\\'t allowed for DENY BLOCKING client]
              MONITOR
              QUIT",
         );
@@ -138,12 +141,7 @@ fn monitors_see_the_order_in_which_each_shard_executed() {
                         let push = |n| format!("RPUSH {} {number}:{round}:{n}", list(n));
                         let lines = match round % 3 {
                             0 => vec![push(0), push(1), push(2)],
-                            1 => vec![
-                                "MULTI".to_owned(),
-                                push(0),
-                                push(3),
-                                "EXEC".to_owned(),
-                            ],
+                            1 => vec!["MULTI".to_owned(), push(0), push(3), "EXEC".to_owned()],
                             _ => vec![format!("LMOVE {} {} LEFT LEFT", list(0), list(1)), push(4)],
                         };
                         client.pipeline(&lines).unwrap();

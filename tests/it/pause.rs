@@ -48,9 +48,11 @@ fn nothing_is_written_once_the_pause_is_answered() {
             let mut client = server.client().unwrap();
             for round in 0..12 {
                 // It may have been the last of a pipeline that was under way.
-                until(&mut client, "INCR warm", |reply| {
-                    matches!(reply, Reply::Int(n) if n % 20 == 0)
-                });
+                until(
+                    &mut client,
+                    "INCR warm",
+                    |reply| matches!(reply, Reply::Int(n) if n % 20 == 0),
+                );
                 script(&mut client, "CLIENT PAUSE 100000 WRITE");
                 let head = info(&mut client, "moon_lsn_head");
                 let mget = format!("MGET {}", keys.join(" "));
@@ -107,7 +109,12 @@ fn in_a_pause_of_writes_only_what_may_write_waits() {
         script(&mut clients[2], "MULTI\n GET a => +QUEUED");
         script(&mut clients[4], "MULTI");
         script(&mut admin, "CLIENT PAUSE 100000 WRITE");
-        for (at, line) in [(0, "SET a 2"), (1, "EXEC"), (3, "MSET a 3 b 3"), (4, "SET a 4")] {
+        for (at, line) in [
+            (0, "SET a 2"),
+            (1, "EXEC"),
+            (3, "MSET a 3 b 3"),
+            (4, "SET a 4"),
+        ] {
             let parts: Vec<&str> = line.split(' ').collect();
             clients[at].queue(&parts);
             clients[at].flush().unwrap();
@@ -122,7 +129,10 @@ fn in_a_pause_of_writes_only_what_may_write_waits() {
              CLIENT UNPAUSE",
         );
         assert!(clients[0].read_reply().unwrap().is_ok());
-        assert_eq!(clients[1].read_reply().unwrap(), Reply::Array(vec![Reply::ok()]));
+        assert_eq!(
+            clients[1].read_reply().unwrap(),
+            Reply::Array(vec![Reply::ok()])
+        );
         assert!(clients[3].read_reply().unwrap().is_ok());
         assert_eq!(format!("{:?}", clients[4].read_reply().unwrap()), "+QUEUED");
         script(&mut admin, "GET d => \"1\"\n GET c => \"3\"");
@@ -147,13 +157,23 @@ fn a_pause_of_all_ends_by_itself_and_a_shorter_one_does_not_shorten_it() {
         assert!(started.elapsed() >= Duration::from_millis(300));
         script(&mut reader, "SET a 1");
         for (line, expected) in [
-            ("CLIENT PAUSE abc", "-ERR timeout is not an integer or out of range"),
+            (
+                "CLIENT PAUSE abc",
+                "-ERR timeout is not an integer or out of range",
+            ),
             ("CLIENT PAUSE -1", "-ERR timeout is negative"),
-            ("CLIENT PAUSE 1 some", "-ERR CLIENT PAUSE mode must be WRITE or ALL"),
+            (
+                "CLIENT PAUSE 1 some",
+                "-ERR CLIENT PAUSE mode must be WRITE or ALL",
+            ),
             ("CLIENT PAUSE 0", "+OK"),
             ("CLIENT UNPAUSE", "+OK"),
         ] {
-            assert_eq!(format!("{:?}", admin.run(line).unwrap()), expected, "{line}");
+            assert_eq!(
+                format!("{:?}", admin.run(line).unwrap()),
+                expected,
+                "{line}"
+            );
         }
     });
 }
@@ -182,7 +202,10 @@ fn nothing_expires_for_good_during_a_pause() {
         // Some ticks, in which keys would be removed otherwise.
         let started = Instant::now();
         while started.elapsed() < Duration::from_millis(350) {
-            script(&mut client, "GET k1 => nil\n TTL k2 => :-2\n RANDOMKEY => nil");
+            script(
+                &mut client,
+                "GET k1 => nil\n TTL k2 => :-2\n RANDOMKEY => nil",
+            );
         }
         assert_eq!(info(&mut client, "moon_lsn_head"), head);
         assert_eq!(info(&mut client, "expired_keys"), "0");

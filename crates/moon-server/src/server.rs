@@ -242,7 +242,8 @@ impl Server {
             Ok(())
         };
         self.config.set(pairs, apply).map_err(|e| e.to_string())?;
-        self.slowlog.set_len_max(self.config.snapshot().slowlog_max_len);
+        self.slowlog
+            .set_len_max(self.config.snapshot().slowlog_max_len);
         self.persistence.note_refusal();
         let limits = Arc::new(limits_of(&self.config.snapshot()));
         for shard in self.shards.ids() {

@@ -2,9 +2,7 @@
 
 use super::pipeline::{Close, Connection};
 use super::session::{ReplyMode, SessionState, Trouble};
-use super::{
-    client_command, debug, memory_command, migrate, pause, transaction, watch_commands,
-};
+use super::{client_command, debug, memory_command, migrate, pause, transaction, watch_commands};
 use crate::clients::{Flags as ClientFlags, filter};
 use crate::info;
 use crate::server::ShutdownRequest;
@@ -139,9 +137,12 @@ pub(super) async fn run(
             {
                 connection.write_reply(|reply| reply.error(&text));
                 let counted = stat_id(id, row(id, args));
-                connection
-                    .server
-                    .note_command(&connection.shard, counted, Duration::ZERO, Some(text));
+                connection.server.note_command(
+                    &connection.shard,
+                    counted,
+                    Duration::ZERO,
+                    Some(text),
+                );
                 return Ok(());
             }
             let mut out = Vec::new();

@@ -60,6 +60,8 @@ pub(super) struct Watch {
     pub version: WatchVersion,
     /// It was past its deadline already; that it goes is no change.
     pub was_expired: bool,
+    /// How often it had been changed then.
+    pub changes: u64,
 }
 
 /// What went wrong with a command; the text of its reply.

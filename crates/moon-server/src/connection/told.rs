@@ -13,9 +13,8 @@ use moon_shard::Executed;
 pub(super) fn counted_as(id: CommandId, args: Args<'_>) -> Option<CommandId> {
     let spec = by_id(id);
     let row = commands::row(id, args);
-    let is_unknown = std::ptr::eq(row, spec)
-        && args.len() > 1
-        && !subcommands::of(spec.name).is_empty();
+    let is_unknown =
+        std::ptr::eq(row, spec) && args.len() > 1 && !subcommands::of(spec.name).is_empty();
     (!is_unknown).then(|| stat_id(id, row))
 }
 

@@ -1,8 +1,8 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 
-use super::{commands, pause, told};
 use super::pipeline::{Close, Connection};
 use super::session::{Queued, Transaction, Trouble, Watch};
+use super::{commands, pause, told};
 use moon_commands::evict::OUT_OF_MEMORY;
 use moon_commands::{CommandId, CommandSpec, Flags, by_id};
 use moon_core::{Lsn, ShardId, UnixMs};
@@ -201,6 +201,7 @@ pub(super) fn begin_watch(data: &mut ShardData, db: DbIndex, key: &[u8], now: Un
         shard: data.id,
         version: data.watches.watch(db, key),
         was_expired: is_expired(data, db, key, now),
+        changes: data.watches.changes(db, key),
     }
 }
 
@@ -213,8 +214,13 @@ fn is_expired(data: &ShardData, db: DbIndex, key: &[u8], now: UnixMs) -> bool {
 
 /// Whether a key is as it was when the watch began.
 pub(super) fn is_unchanged(watch: &Watch, data: &ShardData, now: UnixMs) -> bool {
-    data.watches.version(watch.db, &watch.key) == Some(watch.version)
-        && (watch.was_expired || !is_expired(data, watch.db, &watch.key, now))
+    let (db, key) = (watch.db, &*watch.key);
+    if watch.was_expired && data.watches.changes(db, key) == watch.changes + 1 {
+        // The one change was its removal, unless it is there.
+        return data.dbs[usize::from(db)].get(Key::new(key)).is_none();
+    }
+    data.watches.version(db, key) == Some(watch.version)
+        && (watch.was_expired || !is_expired(data, db, key, now))
 }
 
 /// EXEC.

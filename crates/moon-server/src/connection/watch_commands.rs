@@ -238,7 +238,13 @@ mod tests {
         assert_eq!(names("Config|Get"), ["config|get"]);
         assert_eq!(
             names("slowlog"),
-            ["slowlog", "slowlog|get", "slowlog|help", "slowlog|len", "slowlog|reset"]
+            [
+                "slowlog",
+                "slowlog|get",
+                "slowlog|help",
+                "slowlog|len",
+                "slowlog|reset"
+            ]
         );
         assert!(names("nosuch").is_empty() && names("set|get").is_empty());
     }

@@ -21,8 +21,7 @@ pub fn draw(name: &str, series: &Series, now_s: u64) -> String {
     let high = values().max().unwrap_or(0);
     let low = values().min().unwrap_or(0);
     let all_time = series.max_millis;
-    let mut text =
-        format!("{name} - high {high} ms, low {low} ms (all time high {all_time} ms)\n");
+    let mut text = format!("{name} - high {high} ms, low {low} ms (all time high {all_time} ms)\n");
     text.push_str(&"-".repeat(WIDTH));
     text.push('\n');
     let heights: Vec<usize> = values().map(|value| height(value, low, high)).collect();

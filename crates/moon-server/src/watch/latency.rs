@@ -133,7 +133,11 @@ mod tests {
         }
         let (name, series) = monitor.of(b"Command").unwrap();
         assert_eq!((name, series.max_millis), ("command", 9));
-        let samples: Vec<_> = series.samples.iter().map(|s| (s.unix_s, s.millis)).collect();
+        let samples: Vec<_> = series
+            .samples
+            .iter()
+            .map(|s| (s.unix_s, s.millis))
+            .collect();
         assert_eq!(samples, [(10, 9), (12, 4)]);
         for unix_s in 100..1000 {
             monitor.add(Event::Command, 1, unix_s);

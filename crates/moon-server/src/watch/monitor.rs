@@ -87,9 +87,7 @@ impl Monitors {
                     }
                 }
             });
-            directory
-                .of(shard)
-                .send_control(ControlMessage::Run(push));
+            directory.of(shard).send_control(ControlMessage::Run(push));
         }
     }
 }
@@ -103,7 +101,9 @@ fn close_slow(clients: &Clients, session: SessionId) {
 
 /// Whether monitors see a command.
 fn is_shown(spec: &CommandSpec) -> bool {
-    !spec.flags.intersects(Flags::SKIP_MONITOR.union(Flags::ADMIN))
+    !spec
+        .flags
+        .intersects(Flags::SKIP_MONITOR.union(Flags::ADMIN))
 }
 
 /// The lines of one thread that monitors have not been shown yet.
@@ -155,7 +155,13 @@ impl Lines {
     }
 
     /// Hands the lines over: what they show is committed with `end`.
-    pub fn show(&self, end: Lsn, monitors: &Monitors, directory: &Directory, clients: &Arc<Clients>) {
+    pub fn show(
+        &self,
+        end: Lsn,
+        monitors: &Monitors,
+        directory: &Directory,
+        clients: &Arc<Clients>,
+    ) {
         if self.text.borrow().is_empty() {
             return;
         }
@@ -226,7 +232,12 @@ mod tests {
             lines.add(&command, lsn, unix, &clients);
         };
         let (tcp, unix) = (tcp.handle().id, unix.handle().id);
-        add(&[b"set", b"a\"\\\n\r\t\x07\x08", b"\x00\xff ~"], tcp, false, THIS_TURN);
+        add(
+            &[b"set", b"a\"\\\n\r\t\x07\x08", b"\x00\xff ~"],
+            tcp,
+            false,
+            THIS_TURN,
+        );
         add(&[b"GET", b""], tcp, true, Lsn(9));
         add(&[b"auth", b"secret"], unix, false, Lsn(5));
         add(&[b"DEBUG", b"x"], tcp, false, Lsn::ZERO);

@@ -46,12 +46,7 @@ fn hide(shown: &mut [Cow<'_, [u8]>], first: usize, count: usize) {
 
 /// Hides as many arguments behind each of these words as it says; words are looked for from index
 /// `first` on.
-fn hide_behind(
-    args: Args<'_>,
-    shown: &mut [Cow<'_, [u8]>],
-    first: usize,
-    words: &[(&str, usize)],
-) {
+fn hide_behind(args: Args<'_>, shown: &mut [Cow<'_, [u8]>], first: usize, words: &[(&str, usize)]) {
     let mut at = first;
     while let Some(arg) = args.get(at) {
         at += 1;

@@ -98,7 +98,9 @@ pub(in crate::config) fn start_afresh(c: &mut Config, name: &str) {
 
 /// Percentiles from 0 to 100; none at all is allowed.
 pub(super) fn set_percentiles(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
-    const WRONG: Invalid = Invalid::Unsupported(
+    const NO_NUMBER: Invalid =
+        Invalid::Unsupported("Invalid latency-tracking-info-percentiles parameters");
+    const BEYOND: Invalid = Invalid::Unsupported(
         "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]",
     );
     // A quoted list counts as its words, as CONFIG GET prints it.
@@ -106,7 +108,8 @@ pub(super) fn set_percentiles(c: &mut Config, words: &[&str]) -> Result<(), Inva
     let percentiles: Result<Vec<f64>, Invalid> = words
         .map(|word| match word.parse::<f64>() {
             Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
-            Ok(_) | Err(_) => Err(WRONG),
+            Ok(_) => Err(BEYOND),
+            Err(_) => Err(NO_NUMBER),
         })
         .collect();
     c.latency_tracking_info_percentiles = percentiles?;
