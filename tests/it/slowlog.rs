@@ -287,6 +287,31 @@ fn calls_are_counted_exactly_over_all_shards_and_by_subcommand() {
 }
 
 #[test]
+fn a_client_is_listed_with_its_last_command() {
+    for_each_setup(|server| {
+        let mut client = server.client().unwrap();
+        let mut other = server.client().unwrap();
+        for (line, cmd) in [
+            ("CLIENT SETNAME it", "client|setname"),
+            ("SET a 1", "set"),
+            ("MGET a b c d e f", "mget"),
+            ("OBJECT ENCODING a", "object|encoding"),
+            ("MULTI", "multi"),
+            ("GET a", "get"),
+        ] {
+            client.run(line).unwrap();
+            let list = other.run("CLIENT LIST").unwrap().text().unwrap();
+            let own = list
+                .lines()
+                .find(|line| line.contains(" name=it "))
+                .unwrap();
+            let shown = own.split(' ').find_map(|field| field.strip_prefix("cmd="));
+            assert_eq!(shown, Some(cmd), "{line}");
+        }
+    });
+}
+
+#[test]
 fn histograms_and_percentiles_follow_their_settings() {
     for shards in [1, 3] {
         let server = start(shards, FsyncPolicy::Everysec);

@@ -318,7 +318,11 @@ impl Connection {
                 self.flush();
                 self.shard.ready().await;
             }
+            let first = next;
             next = self.execute_ready(requests, next, &args_of);
+            if let Some(id) = requests[first..next].last().and_then(|last| last.command) {
+                self.client.cmd.store(id, Relaxed);
+            }
             let Some(request) = requests.get(next) else {
                 break;
             };
