@@ -172,7 +172,7 @@ fn latency_keeps_what_was_slow_of_every_kind() {
         });
         let (last, max) = found.expect("an event of a command");
         assert!(last >= 30 && max >= last, "{latest:?}");
-        let history = client.run("LATENCY HISTORY COMMAND").unwrap();
+        let history = client.run("LATENCY HISTORY command").unwrap();
         assert_eq!(history.items().unwrap().len(), 1, "{history:?}");
         let graph = client.run("LATENCY GRAPH command").unwrap().text().unwrap();
         assert!(graph.starts_with("command - high "), "{graph}");

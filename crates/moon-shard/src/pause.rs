@@ -133,16 +133,8 @@ impl Shard {
     /// through is done or in a mailbox. Then a visit goes through the data lane of every shard,
     /// where it comes behind all of that: batches are taken in order, and data that was lent is
     /// home again when it is visited.
-    pub async fn quiesce(self: &Rc<Self>) {
-        let mut passed = Vec::new();
-        for shard in self.config.count.ids() {
-            let (told, heard) = oneshot::channel::<()>();
-            passed.push(heard);
-            let errand = Box::new(move |_: &Rc<Shard>| drop(told));
-            let mailbox = self.directory().of(shard);
-            mailbox.send_control(ControlMessage::Run(errand));
-        }
-        all_heard(passed).await;
+    pub async fn quiesce(&self) {
+        self.visit_threads().await;
         let mut passed = Vec::new();
         for shard in self.config.count.ids() {
             let (told, heard) = oneshot::channel::<()>();
@@ -150,6 +142,21 @@ impl Shard {
             let visit = Box::new(move |_: &mut moon_store::ShardData| drop(told));
             let mailbox = self.directory().of(shard);
             mailbox.send_data(DataMessage::Visit(visit));
+        }
+        all_heard(passed).await;
+    }
+}
+
+impl Shard {
+    /// Returns when every shard's thread has done what was asked of it before by control messages.
+    pub async fn visit_threads(&self) {
+        let mut passed = Vec::new();
+        for shard in self.config.count.ids() {
+            let (told, heard) = oneshot::channel::<()>();
+            passed.push(heard);
+            let errand = Box::new(move |_: &Rc<Shard>| drop(told));
+            let mailbox = self.directory().of(shard);
+            mailbox.send_control(ControlMessage::Run(errand));
         }
         all_heard(passed).await;
     }

@@ -494,6 +494,7 @@ fn config(
             let pairs: Vec<&[u8]> = args.from(2).iter().collect();
             let durable_first = connection.server.config_set(&pairs)?;
             connection.state.durable_first = connection.state.durable_first.max(durable_first);
+            connection.state.everywhere_first = true;
             reply.ok();
         }
         "resetstat" => {

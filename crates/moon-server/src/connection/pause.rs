@@ -46,8 +46,12 @@ pub(super) fn begin(connection: &mut Connection, rest: &[&[u8]]) -> Result<(), S
 }
 
 /// Waits, if the present command has paused the server, until everything is executed that was let
-/// through before.
+/// through before; if it has changed settings, until all shards follow them.
 pub(super) async fn settle(connection: &mut Connection) {
+    if std::mem::take(&mut connection.state.everywhere_first) {
+        connection.flush();
+        connection.shard.visit_threads().await;
+    }
     if std::mem::take(&mut connection.state.quiesce_first) {
         connection.flush();
         connection.shard.quiesce().await;

@@ -96,6 +96,8 @@ pub(crate) struct SessionState {
     pub tracking: Option<Rc<Tracked>>,
     /// The present command has paused the server: its reply waits for what was let through before.
     pub quiesce_first: bool,
+    /// The present command has changed settings: its reply waits until all shards follow them.
+    pub everywhere_first: bool,
     /// What went wrong with the present command, where its code wrote the reply itself.
     pub trouble: Option<Trouble>,
     /// When the present command began, its waits left out; where its code says so.
@@ -122,6 +124,7 @@ impl SessionState {
             subscriptions: 0,
             tracking: None,
             quiesce_first: false,
+            everywhere_first: false,
             trouble: None,
             began: Instant::now(),
             monitoring: false,
