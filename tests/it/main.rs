@@ -11,6 +11,7 @@
 
 mod support;
 
+mod blocking;
 mod client_memory;
 mod clients;
 mod deadlines;
@@ -21,15 +22,19 @@ mod expiry;
 mod memory;
 mod migrate;
 mod move_keys;
+mod notify;
 mod oracle;
 mod oracle_cases;
 mod protocol;
 mod pubsub;
 mod rewrite;
+mod scripts;
 mod shutdown;
 mod sigkill;
 mod snapshots;
 mod startup;
+mod told;
 mod tools;
+mod tracking;
 mod transactions;
 mod types;

@@ -160,7 +160,8 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "expire" | "expireat" | "geoadd" | "hexpire" | "hexpireat" | "hmset" | "hpersist"
         | "hpexpire" | "hpexpireat" | "hset" | "hsetex" | "lset" | "persist" | "pexpire"
         | "pexpireat" | "setrange" => &[&["RW", "update"]],
-        "getdel" | "hgetdel" | "lmpop" | "lpop" | "rpop" | "spop" => &[&["RW", "access", "delete"]],
+        "blmpop" | "blpop" | "brpop" | "getdel" | "hgetdel" | "lmpop" | "lpop" | "rpop"
+        | "spop" => &[&["RW", "access", "delete"]],
         "bitfield" => &[&["RW", "access", "update", "variable_flags"]],
         "bitop" => &[&["OW", "update"], &["RO", "access"]],
         "pfcount" | "pfdebug" => &[&["RW", "access"]],
@@ -171,7 +172,9 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         }
         "sort" => &[&["RO", "access"], &["RO", "access"], &["OW", "update"]],
         "sort_ro" => &[&["RO", "access"], &["RO", "access"]],
-        "lmove" | "rpoplpush" | "smove" => &[&["RW", "access", "delete"], &["RW", "insert"]],
+        "blmove" | "brpoplpush" | "lmove" | "rpoplpush" | "smove" => {
+            &[&["RW", "access", "delete"], &["RW", "insert"]]
+        }
         "hdel" | "lrem" | "ltrim" | "srem" => &[&["RW", "delete"]],
         "mset" | "psetex" | "restore" | "setex" => &[&["OW", "update"]],
         "migrate" => &[
@@ -183,7 +186,9 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "zdiffstore" | "zinterstore" | "zrangestore" | "zunionstore" => {
             &[&["OW", "update"], &["RO", "access"]]
         }
-        "zmpop" | "zpopmax" | "zpopmin" => &[&["RW", "access", "delete"]],
+        "bzmpop" | "bzpopmax" | "bzpopmin" | "zmpop" | "zpopmax" | "zpopmin" => {
+            &[&["RW", "access", "delete"]]
+        }
         "zrem" | "zremrangebylex" | "zremrangebyrank" | "zremrangebyscore" => &[&["RW", "delete"]],
         "msetnx" | "setnx" => &[&["OW", "insert"]],
         "sdiffstore" | "sunionstore" => &[&["OW", "update"], &["RO", "access"]],

@@ -297,6 +297,11 @@ enum Detail {
     KeysAndFlags,
 }
 
+/// Whether a request says that it names no keys, which only scripts and functions may do.
+fn names_no_keys(spec: &CommandSpec, request: Args<'_>) -> bool {
+    spec.group == "scripting" && request.get(2) == Some(b"0")
+}
+
 /// The keys of `request`, a whole command.
 fn write_keys(
     reply: &mut Reply<'_>,
@@ -321,7 +326,7 @@ fn write_keys(
     }
     let mut positions = Vec::new();
     spec.key_positions(request, &mut positions);
-    if positions.is_empty() {
+    if positions.is_empty() && !names_no_keys(spec, request) {
         return Err(CommandError::Text(
             "ERR Invalid arguments specified for command",
         ));

@@ -1,7 +1,7 @@
 //! What the server says about itself: the numbers behind INFO and `/metrics`, gathered when
 //! somebody asks.
 
-use crate::clients::ClientHandle;
+use crate::clients::{ClientHandle, Flags};
 use crate::config::maxmemory_policy_word;
 use crate::info::{self, AofInfo, InfoSource, MemoryInfo, Section};
 use crate::metrics::{LsnNumbers, Readiness, Source};
@@ -91,7 +91,10 @@ impl Server {
             shards: self.shards.get(),
             connected_clients: clients.len() as u64,
             maxclients: config.maxclients,
-            blocked_clients: 0,
+            blocked_clients: clients
+                .iter()
+                .filter(|c| c.has_flag(Flags::Blocked))
+                .count() as u64,
             watching_clients: clients.iter().filter(|c| c.watch.load(Relaxed) > 0).count() as u64,
             input_buffer_max: largest(|c| c.qbuf.load(Relaxed) + c.qbuf_free.load(Relaxed)),
             output_buffer_max: largest(|c| c.rbs.load(Relaxed) + c.omem.load(Relaxed)),
@@ -107,6 +110,7 @@ impl Server {
             connections_received: stats.connections_received(),
             rejected_connections: stats.rejected_connections(),
             evicted_clients: stats.evicted_clients(),
+            tracking: self.tracking.numbers(),
             pubsub: Kind::ALL.map(|kind| self.pubsub.names(kind) as u64),
             turns: stats.merged(|s| &s.turn_bytes).count(),
             frames: stats.sum(|s| &s.frames),
@@ -141,6 +145,7 @@ impl Server {
             values: stats.sum(|s| &s.value_bytes),
             expiry: stats.sum(|s| &s.expiry_bytes),
             clients: stats.sum(|s| &s.client_bytes),
+            scripts: self.scripts.info(),
             aof_in_flight: stats.sum(|s| &s.inflight_bytes),
             not_counted: self.memory.uncounted(config.maxmemory),
             maxmemory: config.maxmemory,

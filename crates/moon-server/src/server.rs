@@ -5,7 +5,9 @@ use crate::config::{Config, RuntimeConfig, Settings};
 use crate::persistence::Persistence;
 use crate::pubsub::Registry;
 use crate::report::Lag;
+use crate::scripts::Scripts;
 use crate::stats::ServerStats;
+use crate::tracking::Shared as Tracked;
 use moon_aof::{AofHandle, FsyncPolicy};
 use moon_commands::{CommandId, Limits};
 use moon_core::{Lsn, ShardCount};
@@ -13,6 +15,7 @@ use moon_repl::Clock;
 use moon_resp::RequestLimits;
 use moon_shard::mailbox::{ControlMessage, Directory};
 use moon_shard::{FailingLogs, Memory, Shard};
+use moon_store::Libraries;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -54,6 +57,10 @@ pub struct Server {
     pub memory: Arc<Memory>,
     /// Who has subscribed to what.
     pub pubsub: Arc<Registry>,
+    /// Who keeps copies of keys.
+    pub tracking: Arc<Tracked>,
+    /// Scripts and functions.
+    pub(crate) scripts: Arc<Scripts>,
     /// The id of the history, as replicas know it.
     pub replication_id: String,
     databases: u16,
@@ -87,6 +94,8 @@ pub struct Parts {
     pub failing_logs: Arc<FailingLogs>,
     /// See [`Server::memory`].
     pub memory: Arc<Memory>,
+    /// The libraries of functions that recovery found.
+    pub libraries: Libraries,
 }
 
 impl Server {
@@ -107,6 +116,8 @@ impl Server {
             failing_logs: parts.failing_logs,
             memory: parts.memory,
             pubsub: Arc::default(),
+            tracking: Tracked::new(parts.shards),
+            scripts: Scripts::new(parts.shards, parts.libraries),
             replication_id: parts.replication_id,
             databases: u16::try_from(databases).unwrap_or(u16::MAX),
             shutdown: Mutex::new(None),
@@ -344,6 +355,8 @@ pub fn limits_of(config: &Config) -> Limits {
         lfu_log_factor: config.lfu_log_factor,
         lfu_decay_time: config.lfu_decay_time,
         hll_sparse_max_bytes: size(config.hll_sparse_max_bytes),
+        notify_keyspace_events: config.notify_keyspace_events,
+        tracking_table_max_keys: size(config.tracking_table_max_keys),
     }
 }
 

@@ -10,7 +10,9 @@
 //! * [`mailbox`]: how other threads reach a shard: data messages, and a lane that always moves.
 //! * [`shard`]: [`Shard`], one shard on its thread: execution, turns, commit.
 //! * [`running`]: [`Running`], a stretch of execution there.
+//! * [`caller`]: [`Caller`], the client that commands run for.
 //! * [`borrow`]: [`Borrowed`], the data of several shards in one executor's hands.
+//! * [`waiting`]: clients that wait for keys, and how they are served.
 //! * [`batch`]: commands that run on another shard than their connection's.
 //! * [`lazy_free`]: the thread that drops what is large.
 //! * [`memory`]: the memory limit, and evictions.
@@ -22,6 +24,7 @@
 
 pub mod batch;
 pub mod borrow;
+pub mod caller;
 pub mod gate;
 pub mod huge;
 pub mod lazy_free;
@@ -34,9 +37,11 @@ pub mod running;
 pub mod shard;
 pub mod snapshot;
 pub mod thread;
+pub mod waiting;
 
 pub use batch::{Batch, BatchCommand, BatchReply};
 pub use borrow::{AtLend, Borrowed, ShardMask};
+pub use caller::Caller;
 pub use gate::{Gate, GateSizes, Ticket};
 pub use lazy_free::LazyFree;
 pub use mailbox::{Directory, Mailbox};
@@ -48,3 +53,4 @@ pub use running::Running;
 pub use shard::{Session, SessionId, Shard, ShardConfig};
 pub use snapshot::{Image, SnapshotProgress};
 pub use thread::{ShardSeed, spawn};
+pub use waiting::{Ending, WaitState, Waiter, WaitingRequest};

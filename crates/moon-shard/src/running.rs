@@ -1,17 +1,21 @@
 //! A stretch of execution on one shard, and the clock that times its commands.
 
+use crate::caller::Caller;
 use crate::misconf::Misconf;
 use crate::observer::Observer;
 use crate::shard::{Core, Shard};
+use crate::waiting::{self, Hands};
+use moon_commands::blocking::Wait;
 use moon_commands::context::{Counts, Origin};
 use moon_commands::evict::OUT_OF_MEMORY;
 use moon_commands::execute::Outcome;
 use moon_commands::subcommands::row_of;
-use moon_commands::{CommandId, CommandSpec, Cx, Flags, Scope, ShardSet, by_id, execute};
+use moon_commands::{CommandId, CommandSpec, Cx, Effects, Flags, Scope, ShardSet, by_id, execute};
 use moon_core::{Lsn, UnixMs};
 use moon_resp::{Args, Protocol, Reply};
 use moon_store::{DbIndex, Key, ShardData, THIS_TURN};
 use std::cell::RefMut;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -28,6 +32,7 @@ pub struct Running<'a> {
     /// Between BEGIN and END of a transaction nothing is evicted.
     pub(crate) in_transaction: bool,
     refuses_writes: Option<Misconf>,
+    caller: Caller,
     meter: Meter<'a>,
 }
 
@@ -113,6 +118,7 @@ impl<'a> Running<'a> {
             now,
             in_transaction: false,
             refuses_writes,
+            caller: Caller::default(),
             meter,
         }
     }
@@ -142,6 +148,21 @@ impl<'a> Running<'a> {
         protocol: Protocol,
         replies: &mut Vec<u8>,
     ) -> Lsn {
+        self.attempt(spec, id, args, db, protocol, replies).1
+    }
+
+    /// As [`Running::execute_as`], for who can wait: says how the command ended, too. If it would
+    /// wait, [`Running::take_wait`] tells for what.
+    #[inline]
+    pub fn attempt(
+        &mut self,
+        spec: &CommandSpec,
+        id: CommandId,
+        args: Args<'_>,
+        db: DbIndex,
+        protocol: Protocol,
+        replies: &mut Vec<u8>,
+    ) -> (Outcome, Lsn) {
         let reply_start = replies.len();
         let misconf = self
             .refuses_writes
@@ -193,8 +214,68 @@ impl<'a> Running<'a> {
         if clean && !effects.is_empty() {
             self.shard.open_turn();
         }
+        tell_events(&*self.shard.observer, effects, depends_on);
+        if self.caller.keeps(spec) {
+            let (count, keys_max) = (self.shard.config.count, limits.tracking_table_max_keys);
+            (self.caller).remember(spec, args, keys_max, ShardSet::One(data), count);
+        }
+        if data.tracking.has_stale() {
+            let stale = data.tracking.take_stale();
+            (self.shard.observer).stale(stale, self.caller.client, depends_on);
+        }
+        let has_ready = data.waits.has_ready();
         self.meter.ran(id, outcome, counts, &replies[reply_start..]);
-        depends_on
+        if has_ready && !self.in_transaction {
+            self.serve_waiting();
+        }
+        (outcome, depends_on)
+    }
+
+    /// What the command would wait for that was attempted last.
+    pub fn take_wait(&mut self) -> Option<Box<Wait>> {
+        self.core.effects.take_wait()
+    }
+
+    /// Serves those who wait for keys that have changed.
+    #[cold]
+    pub(crate) fn serve_waiting(&mut self) {
+        let shard = self.shard;
+        let Core {
+            data,
+            effects,
+            rng,
+            limits,
+            ..
+        } = &mut *self.core;
+        let data = data
+            .as_mut()
+            .expect("the data is at home while commands run");
+        let mut hands = Hands {
+            shards: ShardSet::One(data),
+            count: shard.config.count,
+            now: self.now,
+            effects,
+            rng,
+            limits,
+            keep_expired: shard.log_fails(),
+            observer: &*shard.observer,
+        };
+        let served = waiting::serve(&mut hands, VecDeque::new());
+        if !effects.is_empty() {
+            shard.open_turn();
+        }
+        if data.tracking.has_stale() {
+            let stale = data.tracking.take_stale();
+            let nobody = Caller::default().client;
+            shard.observer.stale(stale, nobody, THIS_TURN);
+        }
+        shard.answer(served);
+    }
+
+    /// What is executed from here on is for this client.
+    #[inline]
+    pub fn set_caller(&mut self, caller: Caller) {
+        self.caller = caller;
     }
 
     /// Whether a command must wait until a walk has encoded a huge value that it changes.
@@ -220,6 +301,9 @@ impl<'a> Running<'a> {
         self.core.effects.set_in_transaction(false);
         self.core.effects.end_unit();
         self.in_transaction = false;
+        if self.data().waits.has_ready() {
+            self.serve_waiting();
+        }
     }
 
     /// Touches the memory that `commands` will look up first, so that their cache misses overlap.
@@ -289,6 +373,15 @@ impl<'a> Running<'a> {
     pub fn finish(mut self) {
         let observer = Rc::clone(&self.shard.observer);
         observer.data(self.data());
+    }
+}
+
+/// Hands on what was told of keys, which depends on `depends_on`.
+#[inline]
+pub(crate) fn tell_events(observer: &dyn Observer, effects: &mut Effects, depends_on: Lsn) {
+    let events = &mut effects.events;
+    if !events.is_empty() {
+        observer.events(events.classes(), events.take(), depends_on);
     }
 }
 

@@ -160,6 +160,8 @@ fn take_data(shard: &Rc<Shard>, message: DataMessage) {
         DataMessage::Visit(visit) => {
             let mut core = shard.core.borrow_mut();
             visit(core.data.as_mut().expect("a shard at home has its data"));
+            drop(core);
+            shard.serve_waiting();
         }
     }
 }

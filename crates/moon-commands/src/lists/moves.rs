@@ -1,14 +1,15 @@
 //! What takes from one list and gives elsewhere: LMOVE, RPOPLPUSH, LMPOP.
 
-use super::{node_limit, take};
+use super::{node_limit, pop_event, push_event, take};
 use crate::collection::{shrink, write};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse::{at_least, is, next_option, option_value};
 use moon_resp::{Args, Reply};
 use moon_store::{End, Key, List, Value};
 
-fn end(arg: &[u8]) -> Result<End, CommandError> {
+pub(super) fn end(arg: &[u8]) -> Result<End, CommandError> {
     if is(arg, "left") {
         Ok(End::Left)
     } else if is(arg, "right") {
@@ -20,19 +21,35 @@ fn end(arg: &[u8]) -> Result<End, CommandError> {
 
 pub(super) fn lmove(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let (from, to) = (end(args.at(3))?, end(args.at(4))?);
-    move_element(cx, args, from, to)
+    move_as_sent(cx, args, from, to)
 }
 
 pub(super) fn rpoplpush(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
-    move_element(cx, args, End::Right, End::Left)
+    move_as_sent(cx, args, End::Right, End::Left)
 }
 
-fn move_element(cx: &mut Cx<'_>, args: Args<'_>, from: End, to: End) -> CommandResult {
+fn move_as_sent(cx: &mut Cx<'_>, args: Args<'_>, from: End, to: End) -> CommandResult {
     let (source, destination) = (Key::new(args.at(1)), Key::new(args.at(2)));
+    if move_element(cx, source, destination, from, to)? {
+        cx.changed_as_sent(&[source, destination], args);
+    } else {
+        cx.reply.null();
+    }
+    Ok(())
+}
+
+/// Moves an element from an end of the list `source` to an end of `destination` and answers it;
+/// `false`, and nothing is written, if there is no list. The effect is the caller's to tell.
+pub(super) fn move_element(
+    cx: &mut Cx<'_>,
+    source: Key<'_>,
+    destination: Key<'_>,
+    from: End,
+    to: End,
+) -> Result<bool, CommandError> {
     let limit = node_limit(cx);
     let Some(list) = write::<List>(cx, source)? else {
-        cx.reply.null();
-        return Ok(());
+        return Ok(false);
     };
     let element = list.peek(from).unwrap_or_default().to_vec();
     // Nothing is taken before the type of the destination is known. With one list at both keys it
@@ -52,15 +69,23 @@ fn move_element(cx: &mut Cx<'_>, args: Args<'_>, from: End, to: End) -> CommandR
     if source.bytes != destination.bytes {
         shrink(cx, source, |list: &mut List| list.pop(from, limit, |_| ()))?;
     }
-    cx.changed_as_sent(&[source, destination], args);
+    cx.notify(Class::LIST, push_event(to), destination);
+    cx.notify_shrunk(Class::LIST, pop_event(from), source);
     cx.reply.bulk(&element);
-    Ok(())
+    Ok(true)
 }
 
 pub(super) fn lmpop(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    pop_of_several(cx, args.from(1))?;
+    Ok(())
+}
+
+/// As LMPOP with these arguments, which begin with the number of keys. Returns whether there were
+/// elements; that there are none is answered too.
+pub(super) fn pop_of_several(cx: &mut Cx<'_>, args: Args<'_>) -> Result<bool, CommandError> {
     let number = "ERR numkeys should be greater than 0";
-    let keys = at_least(1, args.at(1), number)?;
-    let mut at = keys.saturating_add(2);
+    let keys = at_least(1, args.at(0), number)?;
+    let mut at = keys.saturating_add(1);
     let from = end(option_value(args, &mut at)?)?;
     let mut count = None;
     while let Some(option) = next_option(args, &mut at) {
@@ -70,7 +95,7 @@ pub(super) fn lmpop(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         let value = option_value(args, &mut at)?;
         count = Some(at_least(1, value, "ERR count should be greater than 0")?);
     }
-    for key in args.from(2).iter().take(keys).map(Key::new) {
+    for key in args.from(1).iter().take(keys).map(Key::new) {
         let head = |reply: &mut Reply<'_>, taking| {
             reply.array(2);
             reply.bulk(key.bytes);
@@ -85,8 +110,9 @@ pub(super) fn lmpop(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         };
         let mut text = itoa::Buffer::new();
         cx.changed(&[key], &[name, key.bytes, text.format(taken).as_bytes()]);
-        return Ok(());
+        cx.notify_shrunk(Class::LIST, pop_event(from), key);
+        return Ok(true);
     }
     cx.reply.null_array();
-    Ok(())
+    Ok(false)
 }

@@ -24,6 +24,7 @@ pub use runtime::{RuntimeConfig, SetError, Settings};
 pub use value::{ClientMemory, Invalid};
 
 use moon_aof::FsyncPolicy;
+use moon_commands::notify::Class;
 use moon_core::ShardCount;
 use moon_store::EvictionPolicy;
 use std::path::PathBuf;
@@ -70,6 +71,22 @@ pub enum PipelineOrder {
     /// Redis's full program order.
     Strict = 1,
 }
+
+/// What happens when a script asks for a key of a shard that it did not declare, and whose data it
+/// does not have in hand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UndeclaredKeys {
+    /// A script that has not written runs again with all shards.
+    #[default]
+    Retry,
+    /// Scripts run with all shards from the beginning.
+    All,
+    /// The command is refused.
+    Refuse,
+}
+
+/// The words of [`UndeclaredKeys`], in its order.
+pub const UNDECLARED_KEYS_WORDS: &[&str] = &["retry", "all", "refuse"];
 
 /// The words of [`PipelineOrder`], in its order.
 pub const PIPELINE_ORDER_WORDS: &[&str] = &["relaxed", "strict"];
@@ -274,6 +291,10 @@ pub struct Config {
     pub lfu_log_factor: u32,
     /// Minutes after which the counter of uses is counted down by one; 0 means never.
     pub lfu_decay_time: u32,
+    /// Which events on keys clients are told of.
+    pub notify_keyspace_events: Class,
+    /// Keys of which clients keep copies; 0 means no limit.
+    pub tracking_table_max_keys: u64,
     /// Accepted: evicted values are always freed lazily if they are large.
     pub lazyfree_lazy_eviction: bool,
     /// Accepted, as above: expired values.
@@ -286,6 +307,10 @@ pub struct Config {
     pub lazyfree_lazy_user_flush: bool,
     /// HyperLogLog: longest string in the sparse encoding, header included.
     pub hll_sparse_max_bytes: u64,
+    /// Milliseconds after which a script makes everybody else be answered BUSY; 0 means never.
+    pub busy_reply_threshold_ms: u64,
+    /// What scripts may do with keys of other shards that they did not declare.
+    pub script_undeclared_keys: UndeclaredKeys,
     /// Background work per second.
     pub hz: u32,
     /// Share of time for active expiry, 1 to 10.
@@ -362,12 +387,16 @@ impl Default for Config {
             maxmemory_eviction_tenacity: 10,
             lfu_log_factor: 10,
             lfu_decay_time: 1,
+            notify_keyspace_events: Class::empty(),
+            tracking_table_max_keys: 1_000_000,
             lazyfree_lazy_eviction: false,
             lazyfree_lazy_expire: false,
             lazyfree_lazy_server_del: false,
             lazyfree_lazy_user_del: false,
             lazyfree_lazy_user_flush: false,
             hll_sparse_max_bytes: 3000,
+            busy_reply_threshold_ms: 5000,
+            script_undeclared_keys: UndeclaredKeys::Retry,
             hz: 10,
             active_expire_effort: 1,
             metrics_port: None,

@@ -43,7 +43,6 @@ const NO_ACL: &str =
 const NO_PINNING: &str =
     "threads are not pinned by directive; remove it and use taskset or a cpuset";
 const OTHER_DEBUG: &str = "remove it; it is a switch for testing Redis itself";
-const NO_SCRIPTS: &str = "there are no scripts yet";
 
 /// Name, older name or "", rule.
 static RULES: &[(&str, &str, Rule)] = &[
@@ -91,12 +90,6 @@ static RULES: &[(&str, &str, Rule)] = &[
         "aof-timestamp-enabled",
         "",
         Ignored("every frame of the log has a timestamp"),
-    ),
-    // Memory limits.
-    (
-        "tracking-table-max-keys",
-        "",
-        Ignored("there is no client-side caching yet"),
     ),
     // Replication.
     (
@@ -430,19 +423,6 @@ static RULES: &[(&str, &str, Rule)] = &[
         "",
         Ignored("INFO always shows 50, 99 and 99.9"),
     ),
-    (
-        "notify-keyspace-events",
-        "",
-        Only(
-            &[""],
-            "keyspace notifications are not available yet; use: notify-keyspace-events \"\"",
-        ),
-    ),
-    (
-        "busy-reply-threshold",
-        "lua-time-limit",
-        Ignored(NO_SCRIPTS),
-    ),
     // Compact forms of types that come later.
     (
         "list-max-ziplist-entries",
@@ -523,7 +503,6 @@ mod tests {
             ("cluster-enabled", &["yes"]),
             ("daemonize", &["yes"]),
             ("loadmodule", &["x.so"]),
-            ("notify-keyspace-events", &["KEA"]),
             ("min-replicas-to-write", &["1"]),
             ("no-appendfsync-on-rewrite", &["yes"]),
             ("supervised", &["systemd"]),

@@ -2,7 +2,10 @@
 
 use super::pipeline::{Close, Connection};
 use super::session::{ReplyMode, SessionState};
-use super::{client_command, debug, memory_command, migrate, pubsub_command, transaction};
+use super::{
+    blocking, client_command, debug, memory_command, migrate, pubsub_command, tracking_command,
+    transaction,
+};
 use crate::clients::{Flags as ClientFlags, filter};
 use crate::info;
 use crate::server::ShutdownRequest;
@@ -11,8 +14,10 @@ use moon_commands::{CommandId, CommandSpec, Flags, Run, by_id, docs, subcommands
 use moon_core::Lsn;
 use moon_resp::{Args, Protocol, Reply};
 use moon_shard::Misconf;
+use moon_shard::mailbox::ControlMessage;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::oneshot;
 
 /// Texts that more than one command answers with.
 pub(super) const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
@@ -58,6 +63,9 @@ pub(super) fn admit(
     }
     if connection.state.only_listens() && !pubsub_command::is_for_listeners(spec.name) {
         return Err(pubsub_command::only_listens(spec.name));
+    }
+    if let Some(text) = connection.server.scripts.busy.refuses(spec) {
+        return Err(text.to_owned());
     }
     Ok((id, spec))
 }
@@ -125,6 +133,7 @@ pub(super) async fn run(
         "save" => return save(connection, id).await,
         "debug" => return debug::run(connection, id, args).await,
         "migrate" => return migrate::run(connection, id, args).await,
+        "wait" | "waitaof" => return blocking::run_wait(connection, id, args).await,
         _ => {
             if matches!(spec.name, "info" | "config") {
                 // What it shows, or makes durable, must not lag behind this connection.
@@ -149,6 +158,9 @@ pub(super) async fn run(
             }
             let mut out = Vec::new();
             let depends_on = run_in_transaction(connection, id, args, &mut out);
+            if spec.name == "config" && args.at(1).eq_ignore_ascii_case(b"set") {
+                in_force_everywhere(connection).await;
+            }
             connection.durable_first().await?;
             connection.write_dependent_reply(depends_on, |reply| reply.raw(&out));
         }
@@ -156,9 +168,25 @@ pub(super) async fn run(
     Ok(())
 }
 
+/// Waits until all shards have heard of the settings that were sent to them: what CONFIG SET answers
+/// for is in force for every client.
+async fn in_force_everywhere(connection: &Connection) {
+    let mut heard = Vec::new();
+    for shard in connection.shard.count().ids() {
+        let (told, hears) = oneshot::channel::<()>();
+        heard.push(hears);
+        let mailbox = connection.shard.directory().of(shard);
+        mailbox.send_control(ControlMessage::Run(Box::new(move |_| drop(told))));
+    }
+    for hears in heard {
+        // It ends with an error, because nothing is ever sent but that it is done.
+        drop(hears.await);
+    }
+}
+
 /// Runs one server command that needs no waiting, alone or inside EXEC, and writes its reply to
 /// `out`. Returns what the reply depends on.
-pub(super) fn run_in_transaction(
+pub(crate) fn run_in_transaction(
     connection: &mut Connection,
     id: CommandId,
     args: Args<'_>,
@@ -269,6 +297,7 @@ fn answer(
             reply.simple(connection.server.persistence.save_in_background(schedule)?);
         }
         "debug" => debug::answer(connection, args, &mut reply)?,
+        "wait" | "waitaof" => blocking::answer_at_once(connection, name, args, &mut reply)?,
         other => unreachable!("{other} is in the command table without code in the server"),
     }
     Ok(())
@@ -392,6 +421,7 @@ fn reset(connection: &mut Connection) {
     connection.state.transaction = None;
     transaction::unwatch(connection);
     connection.hub.unsubscribe_all(connection.client.id);
+    tracking_command::end(connection);
     connection.state = SessionState::new(!connection.server.requires_password());
     connection.client.reset();
 }
@@ -507,6 +537,14 @@ fn shutdown(connection: &mut Connection, args: Args<'_>) -> Result<(), Close> {
                 return Ok(());
             }
         }
+    }
+    let busy = &connection.server.scripts.busy;
+    if let Some(text) = busy.text() {
+        if request.save != Some(false) {
+            connection.write_reply(|reply| reply.error(text));
+            return Ok(());
+        }
+        busy.abandon();
     }
     connection.server.request_shutdown(request);
     // As in Redis, the connection closes without a reply when the server has stopped.

@@ -149,6 +149,13 @@ impl Outlet {
         overloaded
     }
 
+    /// Whether every reply of other shards has come. If not, progress wakes the task.
+    pub(super) fn awaits_no_reply(&self) -> bool {
+        let complete = self.gate.borrow().holes() == 0;
+        self.awaited.set(!complete);
+        complete
+    }
+
     /// Commands went to other shards. For at most [`CORK_MAX`], nothing leaves before their
     /// replies are there.
     pub(super) fn cork(self: &Rc<Self>) {

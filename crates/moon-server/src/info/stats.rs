@@ -37,6 +37,7 @@ pub(super) fn stats(i: &InfoSource, s: &mut String) {
     fields!(s,
         "evicted_keys": t.evicted_keys,
         "evicted_clients": i.evicted_clients,
+        "evicted_scripts": i.memory.scripts.evicted,
         "total_eviction_exceeded_time": i.eviction_exceeded_ms.0,
         "current_eviction_exceeded_time": i.eviction_exceeded_ms.1,
     );
@@ -60,11 +61,13 @@ pub(super) fn stats(i: &InfoSource, s: &mut String) {
             "active_defrag_key_misses",
             "total_active_defrag_time",
             "current_active_defrag_time",
-            "tracking_total_keys",
-            "tracking_total_items",
-            "tracking_total_prefixes",
-            "unexpected_error_replies",
         ],
+    );
+    fields!(s,
+        "tracking_total_keys": i.tracking.keys,
+        "tracking_total_items": i.tracking.items,
+        "tracking_total_prefixes": i.tracking.prefixes,
+        "unexpected_error_replies": 0,
     );
     fields!(s,
         "total_error_replies": errors,
