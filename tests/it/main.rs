@@ -26,6 +26,7 @@ mod notify;
 mod oracle;
 mod oracle_cases;
 mod protocol;
+mod pubsub;
 mod rewrite;
 mod scripts;
 mod shutdown;

@@ -140,7 +140,7 @@ fn flush(cx: &mut Cx<'_>, db: DbIndex) -> bool {
             shard.flush(db);
         }
         // As in Redis, also where nothing was.
-        shard.tracking.all_changed();
+        shard.make_copies_stale();
     }
     flushed
 }

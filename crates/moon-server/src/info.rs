@@ -76,6 +76,8 @@ pub struct InfoSource {
     pub evicted_clients: u64,
     /// Copies that clients keep of keys.
     pub tracking: crate::tracking::shared::Numbers,
+    /// Names that have subscribers: channels, patterns, shard channels.
+    pub pubsub: [u64; 3],
     pub turns: u64,
     pub frames: u64,
 

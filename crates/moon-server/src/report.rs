@@ -6,6 +6,7 @@ use crate::config::maxmemory_policy_word;
 use crate::info::{self, AofInfo, InfoSource, MemoryInfo, Section};
 use crate::metrics::{LsnNumbers, Readiness, Source};
 use crate::persistence::PersistenceInfo;
+use crate::pubsub::Kind;
 use crate::server::Server;
 use crate::stats::ServerStats;
 use moon_aof::AofStatus;
@@ -110,6 +111,7 @@ impl Server {
             rejected_connections: stats.rejected_connections(),
             evicted_clients: stats.evicted_clients(),
             tracking: self.tracking.numbers(),
+            pubsub: Kind::ALL.map(|kind| self.pubsub.names(kind) as u64),
             turns: stats.merged(|s| &s.turn_bytes).count(),
             frames: stats.sum(|s| &s.frames),
             replid: self.replication_id.clone(),
@@ -265,6 +267,10 @@ impl Source for Server {
 
     fn memory(&self) -> MemoryInfo {
         self.memory_info()
+    }
+
+    fn subscriptions(&self, kind: Kind) -> u64 {
+        self.pubsub.subscriptions(kind) as u64
     }
 }
 

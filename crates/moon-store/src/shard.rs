@@ -95,7 +95,7 @@ impl ShardData {
         }
         self.dirty.mark_whole(a);
         self.dirty.mark_whole(b);
-        self.tracking.all_changed();
+        self.make_copies_stale();
         let [db_a, db_b] = [&self.dbs[usize::from(a)], &self.dbs[usize::from(b)]];
         let is_in_either = |key: &[u8]| {
             let key = Key::new(key);
@@ -106,6 +106,14 @@ impl ShardData {
         self.waits.changed_where(a, is_in_either);
         self.waits.changed_where(b, is_in_either);
         self.dbs.swap(usize::from(a), usize::from(b));
+    }
+
+    /// Any key may have changed: the copies that clients keep are stale.
+    pub fn make_copies_stale(&mut self) {
+        let tracked = self.tracking.all_changed();
+        if let Some(garbage) = &mut self.garbage {
+            garbage.put_tracked(tracked);
+        }
     }
 
     /// From now on somebody takes the [`ShardData::garbage`]: large values and databases that are
@@ -141,7 +149,7 @@ impl ShardData {
     /// Empties a database and returns what it held and no walk needs.
     pub(crate) fn take_all(&mut self, index: DbIndex) -> Db {
         self.dirty.mark_whole(index);
-        self.tracking.all_changed();
+        self.make_copies_stale();
         let db = &mut self.dbs[usize::from(index)];
         self.watches
             .changed_where(index, |key| db.contains(Key::new(key)));

@@ -62,6 +62,23 @@ impl Keyed for TrackedKey {
     }
 }
 
+/// Keys of which there were copies, on their way to be dropped.
+pub(crate) struct TrackedKeys(Table<TrackedKey>);
+
+impl TrackedKeys {
+    /// Whether dropping them takes long.
+    pub(crate) fn is_large(&self) -> bool {
+        const LARGE: usize = 1000;
+        self.0.len() > LARGE
+    }
+}
+
+impl fmt::Debug for TrackedKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TrackedKeys").field(&self.0.len()).finish()
+    }
+}
+
 /// The keys of one shard of which clients keep copies.
 ///
 /// # Invariants
@@ -152,13 +169,15 @@ impl TrackTable {
         }
     }
 
-    /// Any key may have changed: all copies of everything are stale.
-    pub fn all_changed(&mut self) {
-        self.keys = Table::default();
+    /// Any key may have changed: all copies of everything are stale. Returns what there was, to be
+    /// dropped where that holds up nobody.
+    pub(crate) fn all_changed(&mut self) -> TrackedKeys {
+        let keys = std::mem::take(&mut self.keys);
         self.items = 0;
         // What was stale before is so again.
         self.stale.keys.clear();
         self.stale.all = true;
+        TrackedKeys(keys)
     }
 
     /// Whether there are stale copies that nobody was told of.
@@ -292,7 +311,7 @@ mod tests {
                     table.remember(name, reader(client), 0);
                     model.entry(key).or_default().insert(client);
                 } else if client == 0 && key == 0 {
-                    table.all_changed();
+                    drop(table.all_changed());
                     prop_assert!(table.take_stale().all);
                     model.clear();
                 } else {

@@ -11,6 +11,7 @@
 pub mod cli;
 pub mod error;
 pub mod file;
+pub mod output_limits;
 pub mod redis;
 pub mod runtime;
 pub mod table;
@@ -18,6 +19,7 @@ pub mod value;
 
 pub use cli::{Loaded, Outcome, load};
 pub use error::{ConfigError, Origin};
+pub use output_limits::{OutputClass, OutputLimit, OutputLimits};
 pub use runtime::{RuntimeConfig, SetError, Settings};
 pub use value::{ClientMemory, Invalid};
 
@@ -251,6 +253,8 @@ pub struct Config {
     pub proto_max_bulk_len: u64,
     /// Most bytes of one client's unfinished request.
     pub client_query_buffer_limit: u64,
+    /// How much a client of each class may leave unread.
+    pub client_output_buffer_limit: OutputLimits,
     /// Hash: entries in the compact form.
     pub hash_max_listpack_entries: u64,
     /// Hash: longest field or value in the compact form.
@@ -364,6 +368,7 @@ impl Default for Config {
             initial_keyspace_hint: 0,
             proto_max_bulk_len: 512 << 20,
             client_query_buffer_limit: 1 << 30,
+            client_output_buffer_limit: OutputLimits::default(),
             hash_max_listpack_entries: 512,
             hash_max_listpack_value: 64,
             list_max_listpack_size: -2,

@@ -1,6 +1,7 @@
 //! CONFIG GET and CONFIG SET over the settings in force, and the few settings that hot code
 //! reads for every command or batch.
 
+use super::output_limits::OutputLimitsInForce;
 use super::redis;
 use super::table::{self, DIRECTIVES, How};
 use super::{AppendFsync, Config, LogLevel, PipelineOrder, UndeclaredKeys};
@@ -24,6 +25,7 @@ pub struct Settings {
     pub password_set: AtomicBool,
     pub proto_max_bulk_len: AtomicU64,
     pub client_query_buffer_limit: AtomicU64,
+    pub client_output_buffer_limit: OutputLimitsInForce,
     /// `maxmemory-clients` in bytes; 0 means no limit.
     pub client_memory_max: AtomicU64,
     pub inflight_max_bytes: AtomicU64,
@@ -63,6 +65,8 @@ impl Settings {
             .store(config.proto_max_bulk_len, Relaxed);
         self.client_query_buffer_limit
             .store(config.client_query_buffer_limit, Relaxed);
+        self.client_output_buffer_limit
+            .store(&config.client_output_buffer_limit);
         self.client_memory_max
             .store(config.maxmemory_clients.bytes(config.maxmemory), Relaxed);
         self.inflight_max_bytes

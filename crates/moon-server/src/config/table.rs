@@ -423,6 +423,18 @@ pub static DIRECTIVES: &[Directive] = &[
         "Most bytes of one client's unfinished request",
     ),
     row(
+        "client-output-buffer-limit",
+        "",
+        "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60",
+        Runtime,
+        (
+            |c, w| c.client_output_buffer_limit.set(w),
+            |c| c.client_output_buffer_limit.show(),
+        ),
+        "Class, hard limit, soft limit and its seconds, for normal, replica, pubsub: a client \
+         that leaves more unread is closed, at once or when it has for so long; 0 means no limit",
+    ),
+    row(
         "hash-max-listpack-entries",
         "hash-max-ziplist-entries",
         "512",
@@ -827,6 +839,7 @@ mod tests {
             ("maxmemory-policy", &["allkeys"]),
             ("maxmemory-samples", &["0"]),
             ("maxmemory-eviction-tenacity", &["101"]),
+            ("client-output-buffer-limit", &["pubsub", "1", "2"]),
             ("timeout", &["1.5"]),
             ("timeout", &["1", "2"]),
         ];

@@ -119,7 +119,7 @@ pub async fn serve(
     server: Arc<Server>,
 ) {
     let client = Arc::clone(registration.handle());
-    let (read, outlet) = Outlet::new(Arc::clone(&client), socket);
+    let (read, outlet) = Outlet::new(Arc::clone(&client), socket, Arc::clone(&server), shard.id());
     let outlet = Rc::new(outlet);
     let session: Rc<dyn Session> = Rc::clone(&outlet) as Rc<dyn Session>;
     shard.add_session(Rc::clone(&session));

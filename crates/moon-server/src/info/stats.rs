@@ -42,12 +42,15 @@ pub(super) fn stats(i: &InfoSource, s: &mut String) {
         "current_eviction_exceeded_time": i.eviction_exceeded_ms.1,
     );
     fields!(s, "keyspace_hits": t.keyspace_hits, "keyspace_misses": t.keyspace_misses);
+    let [channels, patterns, shard_channels] = i.pubsub;
+    fields!(s,
+        "pubsub_channels": channels,
+        "pubsub_patterns": patterns,
+        "pubsubshard_channels": shard_channels,
+    );
     zeros(
         s,
         &[
-            "pubsub_channels",
-            "pubsub_patterns",
-            "pubsubshard_channels",
             "latest_fork_usec",
             "total_forks",
             "migrate_cached_sockets",
@@ -77,6 +80,12 @@ pub(super) fn stats(i: &InfoSource, s: &mut String) {
         &[
             "io_threaded_reads_processed",
             "io_threaded_writes_processed",
+        ],
+    );
+    fields!(s, "client_output_buffer_limit_disconnections": t.output_limit_disconnections);
+    zeros(
+        s,
+        &[
             "reply_buffer_shrinks",
             "reply_buffer_expands",
             "eventloop_cycles",

@@ -231,13 +231,11 @@ impl Hub {
             self.registry.departed(item.memory());
             let item = item.clone();
             let delivery = Delivery { item, depends_on };
-            if shard == self.shard {
-                self.receive(delivery);
-            } else {
-                let errand = Box::new(move |_: &Rc<Shard>| Hub::of_this_thread().receive(delivery));
-                let mailbox = self.directory.of(shard);
-                mailbox.send_control(ControlMessage::Run(errand));
-            }
+            // Also to this shard: what came from others before lies in the mailbox, and may be
+            // what made this publisher speak.
+            let errand = Box::new(move |_: &Rc<Shard>| Hub::of_this_thread().receive(delivery));
+            let mailbox = self.directory.of(shard);
+            mailbox.send_control(ControlMessage::Run(errand));
         }
     }
 
@@ -406,5 +404,80 @@ impl Round<'_> {
         if !member.touched.replace(true) {
             self.touched.push(Rc::clone(member));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use moon_core::ShardCount;
+
+    const HERE: ShardId = ShardId(0);
+    const THERE: ShardId = ShardId(1);
+
+    /// A hub with a subscriber of `c` on this shard and on another.
+    fn hub() -> Rc<Hub> {
+        let registry = Arc::new(Registry::default());
+        for shard in [HERE, THERE] {
+            registry.add(Kind::Channel, &Arc::from(&b"c"[..]), shard);
+        }
+        let count = ShardCount::new(2).expect("two is a number of shards");
+        let stats = Arc::new(ServerStats::new(2, 1, 0));
+        Hub::install(HERE, registry, Directory::new(count), stats)
+    }
+
+    fn publish(hub: &Hub, depends_on: Lsn) {
+        assert_eq!(hub.publish(Kind::Channel, b"c", b"m", depends_on), 2);
+    }
+
+    /// How much has left for each of the two shards.
+    fn left(hub: &Hub) -> [usize; 2] {
+        [HERE, THERE].map(|shard| {
+            let mailbox = hub.directory.of(shard);
+            std::iter::from_fn(|| mailbox.take_control()).count()
+        })
+    }
+
+    #[test]
+    fn what_depends_on_the_turn_leaves_with_its_frame() {
+        let hub = hub();
+        publish(&hub, Lsn(5));
+        assert_eq!(left(&hub), [1, 1]);
+        publish(&hub, THIS_TURN);
+        assert_eq!(left(&hub), [0, 0]);
+        hub.frame_ended(Lsn(9));
+        assert_eq!(left(&hub), [1, 1]);
+        hub.frame_ended(Lsn(12));
+        assert_eq!(left(&hub), [0, 0]);
+    }
+
+    #[test]
+    fn a_unit_leaves_as_one_with_the_dependency_of_the_outermost() {
+        let hub = hub();
+        hub.begin_unit();
+        publish(&hub, Lsn(3));
+        hub.begin_unit();
+        publish(&hub, Lsn(20));
+        hub.end_unit(Lsn(7));
+        // The transaction itself becomes a frame before its unit ends.
+        hub.frame_ended(Lsn(10));
+        assert_eq!(left(&hub), [0, 0]);
+        hub.end_unit(Lsn(10));
+        assert_eq!(left(&hub), [2, 2]);
+
+        hub.begin_unit();
+        publish(&hub, Lsn::ZERO);
+        hub.end_unit(THIS_TURN);
+        assert_eq!(left(&hub), [0, 0]);
+        hub.frame_ended(Lsn(30));
+        assert_eq!(left(&hub), [1, 1]);
+    }
+
+    #[test]
+    fn nobody_is_looked_for_where_nobody_listens() {
+        let hub = hub();
+        assert_eq!(hub.publish(Kind::ShardChannel, b"c", b"m", Lsn::ZERO), 0);
+        assert_eq!(hub.publish(Kind::Channel, b"d", b"m", Lsn::ZERO), 0);
+        assert_eq!(left(&hub), [0, 0]);
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Member {
     pub(super) touched: Cell<bool>,
     /// What it has subscribed to, by [`Kind`].
     names: RefCell<[BTreeSet<Arc<[u8]>>; 3]>,
+    /// Bytes that its subscriptions take, about.
+    bytes: Cell<usize>,
 }
 
 impl Member {
@@ -38,17 +40,12 @@ impl Member {
     fn show(&self) {
         let names = self.names.borrow();
         let shown = [&self.client.sub, &self.client.psub, &self.client.ssub];
-        let mut bytes = 0;
         for (names, shown) in names.iter().zip(shown) {
             shown.store(u32::try_from(names.len()).unwrap_or(u32::MAX), Relaxed);
-            bytes += names
-                .iter()
-                .map(|name| name.len() + ENTRY_BYTES)
-                .sum::<usize>();
         }
         let is_subscriber = names.iter().any(|names| !names.is_empty());
         self.client.set_flag(Flags::PubSub, is_subscriber);
-        self.client.sub_mem.store(bytes as u64, Relaxed);
+        self.client.sub_mem.store(self.bytes.get() as u64, Relaxed);
     }
 }
 
@@ -79,6 +76,7 @@ impl Local {
             client,
             touched: Cell::new(false),
             names: RefCell::default(),
+            bytes: Cell::new(0),
         };
         self.members.insert(member.session.id(), Rc::new(member));
     }
@@ -129,6 +127,9 @@ impl Local {
         };
         let subscribers = of_kind.entry(Arc::clone(&name)).or_default();
         subscribers.insert(id, subscriber);
+        member
+            .bytes
+            .set(member.bytes.get() + name.len() + ENTRY_BYTES);
         member.names.borrow_mut()[kind as usize].insert(name);
     }
 
@@ -140,6 +141,9 @@ impl Local {
         if !member.names.borrow_mut()[kind as usize].remove(name) {
             return false;
         }
+        member
+            .bytes
+            .set(member.bytes.get() - name.len() - ENTRY_BYTES);
         let of_kind = &mut self.by_name[kind as usize];
         if let Some(subscribers) = of_kind.get_mut(name) {
             subscribers.remove(&id);

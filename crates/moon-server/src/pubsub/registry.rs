@@ -386,6 +386,17 @@ mod tests {
     }
 
     #[test]
+    fn publishers_wait_while_too_much_is_under_way() {
+        let registry = Registry::default();
+        registry.departed(BACKLOG_MAX - 1);
+        assert!(registry.has_room());
+        registry.departed(1);
+        assert!(!registry.has_room());
+        registry.arrived(BACKLOG_MAX);
+        assert!(registry.has_room());
+    }
+
+    #[test]
     fn channels_are_listed_by_pattern() {
         let registry = Registry::default();
         for channel in ["a1", "a2", "b1"] {
