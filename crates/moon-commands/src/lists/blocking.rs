@@ -1,7 +1,7 @@
 //! BLPOP, BRPOP, BLMOVE, BRPOPLPUSH, BLMPOP: as LPOP and its kin, and if there is no element, they
 //! would wait for one. Their effects are those of the commands that do not wait.
 
-use super::moves::{self, move_element, pop_of_several};
+use super::moves::{self, PopOfSeveral, move_element};
 use super::take;
 use crate::blocking::{Wait, seconds};
 use crate::context::{CommandResult, Cx};
@@ -74,8 +74,9 @@ pub(super) fn brpoplpush(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
 }
 
 pub(super) fn blmpop(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    let pop = PopOfSeveral::parse(args.from(2))?;
     let timeout_ms = seconds(args.at(1), cx.now)?;
-    if !pop_of_several(cx, args.from(2))? {
+    if !pop.run(cx)? {
         waits(cx, timeout_ms);
     }
     Ok(())
