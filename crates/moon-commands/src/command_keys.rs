@@ -139,6 +139,12 @@ pub(crate) fn flags_in_request(
     }
 }
 
+/// Whether what stands where keys do decides about the shard only, and names no keys.
+pub(crate) fn are_no_keys(spec: &CommandSpec) -> bool {
+    let is_none = |flags: &&[&str]| flags.contains(&"not_key");
+    !matches!(spec.keys, Keys::None) && flag_groups(spec).iter().all(is_none)
+}
+
 /// What is done to the keys: to all the same, or a group of flags for each. Never empty.
 fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
     match spec.name {
@@ -194,6 +200,7 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "xgroup|create" | "xgroup|createconsumer" => &[&["RW", "insert"]],
         "xlen" => &[&["RO"]],
         "xreadgroup" => &[&["RO", "access"]],
+        "spublish" | "ssubscribe" | "sunsubscribe" => &[&["not_key"]],
         _ if spec.flags.contains(Flags::READONLY) => &[&["RO", "access"]],
         _ => &[&["RW", "access", "update"]],
     }

@@ -12,6 +12,7 @@ mod moves;
 use crate::collection::{grow, pop_count, read, shrink_with_reply};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse::integer;
 use crate::parse::wrong_arity;
 use crate::spec::{FIRST_KEY, KEYS_TIMEOUT, Keys, NUMKEYS, TIMEOUT_NUMKEYS, commands};
@@ -102,6 +103,20 @@ fn value_of(list: List) -> Value {
     Value::List(Box::new(list))
 }
 
+fn push_event(end: End) -> &'static str {
+    match end {
+        End::Left => "lpush",
+        End::Right => "rpush",
+    }
+}
+
+fn pop_event(end: End) -> &'static str {
+    match end {
+        End::Left => "lpop",
+        End::Right => "rpop",
+    }
+}
+
 /// What a push does when there is no list.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Missing {
@@ -121,6 +136,7 @@ fn push(cx: &mut Cx<'_>, args: Args<'_>, end: End, missing: Missing) -> CommandR
     })?;
     if pushed.is_some() {
         cx.changed_as_sent(&[key], args);
+        cx.notify(Class::LIST, push_event(end), key);
     }
     cx.reply.count(pushed.unwrap_or(0));
     Ok(())
@@ -179,7 +195,10 @@ fn pop(cx: &mut Cx<'_>, args: Args<'_>, end: End, name: &str) -> CommandResult {
         (None, None) => cx.reply.null(),
         (None, Some(_)) => cx.reply.null_array(),
         (Some(0), _) => {}
-        (Some(_), _) => cx.changed_as_sent(&[key], args),
+        (Some(_), _) => {
+            cx.changed_as_sent(&[key], args);
+            cx.notify_shrunk(Class::LIST, pop_event(end), key);
+        }
     }
     Ok(())
 }

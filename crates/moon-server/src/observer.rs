@@ -1,24 +1,43 @@
 //! A shard's statistics: what its thread tells, put where INFO and metrics read it.
 
+use crate::notify;
+use crate::pubsub::Hub;
 use crate::stats::ServerStats;
+use crate::tracking::Tracking;
 use moon_commands::CommandId;
 use moon_commands::context::Counts;
+use moon_commands::notify::{Class, Event};
 use moon_core::{Lsn, ShardId};
-use moon_shard::Observer;
-use moon_store::{MemoryParts, ShardData};
+use moon_shard::{Observer, SessionId};
+use moon_store::{MemoryParts, ShardData, StaleKeys};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Writes the block of one shard in [`ServerStats`].
 pub struct StatsObserver {
     stats: Arc<ServerStats>,
     shard: ShardId,
+    /// Keeps what depends on the turn.
+    hub: Rc<Hub>,
+    /// Tells clients of stale copies.
+    tracking: Rc<Tracking>,
 }
 
 impl StatsObserver {
     /// The observer of `shard`.
     #[must_use]
-    pub fn new(stats: Arc<ServerStats>, shard: ShardId) -> StatsObserver {
-        StatsObserver { stats, shard }
+    pub fn new(
+        stats: Arc<ServerStats>,
+        shard: ShardId,
+        hub: Rc<Hub>,
+        tracking: Rc<Tracking>,
+    ) -> StatsObserver {
+        StatsObserver {
+            stats,
+            shard,
+            hub,
+            tracking,
+        }
     }
 }
 
@@ -54,7 +73,9 @@ impl Observer for StatsObserver {
         stats.changes.add(counts.changes);
     }
 
-    fn frame(&self, payload_bytes: usize, _end: Lsn) {
+    fn frame(&self, payload_bytes: usize, end: Lsn) {
+        self.hub.frame_ended(end);
+        self.tracking.frame_ended(end);
         let stats = self.stats.shard(self.shard.index());
         stats.turn_bytes.record(payload_bytes as u64, 1);
         stats.frames.add(1);
@@ -72,6 +93,14 @@ impl Observer for StatsObserver {
         let stats = self.stats.shard(self.shard.index());
         stats.evicted_keys.add(keys);
         stats.changes.add(keys);
+    }
+
+    fn stale(&self, keys: StaleKeys, by: SessionId, depends_on: Lsn) {
+        self.tracking.stale(keys, by, depends_on);
+    }
+
+    fn events(&self, classes: Class, events: Vec<Event>, depends_on: Lsn) {
+        notify::publish(&self.hub, classes, &events, depends_on);
     }
 
     fn data(&self, data: &ShardData) {
@@ -93,6 +122,8 @@ impl Observer for StatsObserver {
             block.keyspace_bytes.set(bytes.keyspace as u64);
             block.expiry_bytes.set(bytes.expiry as u64);
         }
+        let tracked = &data.tracking;
+        (self.tracking).note_table(data.id, tracked.len(), tracked.items());
         stats.keyspace_bytes.set(all.keyspace as u64);
         stats.value_bytes.set(all.values as u64);
         stats.expiry_bytes.set(all.expiry as u64);

@@ -11,8 +11,9 @@
 //! is first everywhere, gets every box, and gives them back without waiting for anyone: replies
 //! and boxes travel on lanes that always move.
 
+use crate::caller::Caller;
 use crate::mailbox::{ControlMessage, Directory};
-use crate::running::Meter;
+use crate::running::{Meter, tell_events};
 use crate::shard::{Shard, unix_now};
 use crate::waiting::{self, Hands};
 use bytes::Bytes;
@@ -74,13 +75,20 @@ impl ShardMask {
             .then(|| ShardId(u16::try_from(self.0.trailing_zeros()).unwrap_or(0)))
     }
 
+    /// Whether all shards of `other` are in it.
+    #[must_use]
+    pub fn contains_all(self, other: ShardMask) -> bool {
+        self.0 & other.0 == other.0
+    }
+
     /// Whether no shard is in it.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    fn iter(self) -> impl Iterator<Item = ShardId> {
+    /// The shards in it, in their order.
+    pub fn iter(self) -> impl Iterator<Item = ShardId> {
         (0..ShardCount::MAX)
             .map(ShardId)
             .filter(move |shard| self.contains(*shard))
@@ -142,11 +150,54 @@ pub struct Borrowed {
     rng: SmallRng,
     limits: Arc<Limits>,
     now: UnixMs,
+    caller: Caller,
     /// Keys that somebody waits for, in the order in which they were changed.
     ready: VecDeque<DbKey>,
+    /// Set if the data was taken out of its place on this thread, and not lent.
+    taken: Option<Taken>,
+}
+
+/// How data was taken that belongs to the executing shard itself.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    /// Whether the turn had no effects then.
+    was_clean: bool,
+    /// The end of the turn as it was, once others were let on.
+    aside: Option<Lsn>,
 }
 
 impl Shard {
+    /// Takes the data of this shard out of its place, without a message: what is executed joins
+    /// the turn in progress, as if it had stayed. `None` while it is away.
+    ///
+    /// Nothing else may run on this thread before the data is back, unless
+    /// [`Borrowed::step_aside`] comes first.
+    pub fn take(self: &Rc<Self>) -> Option<Borrowed> {
+        let now = self.begin()?.now();
+        let (limits, seed) = self.borrow_settings();
+        let mut core = self.core.borrow_mut();
+        let data = core.data.take()?;
+        let mut effects = std::mem::take(&mut core.effects);
+        let taken = Taken {
+            was_clean: effects.is_empty(),
+            aside: None,
+        };
+        effects.begin_unit();
+        let mut boxes: Vec<_> = (0..self.config.count.get()).map(|_| None).collect();
+        boxes[self.config.id.index()] = Some(data);
+        Some(Borrowed {
+            shard: Rc::clone(self),
+            boxes,
+            effects,
+            rng: SmallRng::seed_from_u64(seed),
+            limits,
+            now,
+            caller: Caller::default(),
+            ready: VecDeque::new(),
+            taken: Some(taken),
+        })
+    }
+
     /// Borrows the data of the shards in `mask` and of this one.
     pub async fn borrow(self: &Rc<Self>, mask: ShardMask) -> Borrowed {
         self.borrow_with(mask, |_| None).await
@@ -189,8 +240,12 @@ impl Shard {
             rng: SmallRng::seed_from_u64(seed),
             limits,
             now: unix_now(),
+            caller: Caller::default(),
             ready: VecDeque::new(),
+            taken: None,
         };
+        let classes = borrowed.limits.notify_keyspace_events;
+        borrowed.effects.events.set_classes(classes);
         borrowed.effects.begin_unit();
         for (shard, answer) in answers {
             let mut lent = answer
@@ -275,15 +330,47 @@ impl Borrowed {
         let outcome = execute(&mut cx, spec, args);
         let (depends_on, counts) = (cx.depends_on, cx.counts);
         meter.ran(id, outcome, counts, &replies[reply_start..]);
+        let depends_on = match self.effects.len() == before {
+            true => depends_on,
+            false => THIS_TURN,
+        };
+        tell_events(&*self.shard.observer, &mut self.effects, depends_on);
+        if self.caller.keeps(spec) {
+            let keys_max = self.limits.tracking_table_max_keys;
+            let count = self.shard.config.count;
+            let shards = ShardSet::Many {
+                count,
+                shards: &mut self.boxes,
+            };
+            (self.caller).remember(spec, args, keys_max, shards, count);
+        }
+        drop(meter);
+        self.tell_stale(depends_on);
         let mut shards = ShardSet::Many {
             count: self.shard.config.count,
             shards: &mut self.boxes,
         };
         waiting::collect_ready(&mut shards, &mut self.ready);
-        if self.effects.len() == before {
-            (outcome, depends_on)
-        } else {
-            (outcome, THIS_TURN)
+        (outcome, depends_on)
+    }
+
+    /// What is executed from here on is for this client.
+    pub fn set_caller(&mut self, caller: Caller) {
+        self.caller = caller;
+    }
+
+    /// Has the clients told whose copies of keys are stale.
+    fn tell_stale(&mut self, depends_on: Lsn) {
+        let in_hand = self.boxes.iter_mut().flatten();
+        let stale = in_hand
+            .filter(|data| data.tracking.has_stale())
+            .map(|data| data.tracking.take_stale())
+            .reduce(|mut all, more| {
+                all.join(more);
+                all
+            });
+        if let Some(stale) = stale {
+            (self.shard.observer).stale(stale, self.caller.client, depends_on);
         }
     }
 
@@ -311,6 +398,27 @@ impl Borrowed {
         waiting::serve(&mut hands, std::mem::take(&mut self.ready))
     }
 
+    /// The shards in hand.
+    #[must_use]
+    pub fn mask(&self) -> ShardMask {
+        let ids = self.all().map(|data| data.id);
+        ids.fold(ShardMask::default(), ShardMask::with)
+    }
+
+    /// Before others run on this thread while the data is in hand: what the turn had before gets
+    /// its LSN, and its replies can leave. To be called before each time, which costs nothing
+    /// after the first.
+    pub fn step_aside(&mut self) {
+        if let Some(taken) = &mut self.taken
+            && taken.aside.is_none()
+        {
+            let ended = self.effects.take_ended_units();
+            self.shard.core.borrow_mut().effects = ended;
+            taken.aside = Some(self.shard.end_turn());
+            taken.was_clean = true;
+        }
+    }
+
     /// The data of one shard in hand.
     pub fn data(&mut self, shard: ShardId) -> Option<&mut ShardData> {
         self.boxes[shard.index()].as_deref_mut()
@@ -334,18 +442,72 @@ impl Borrowed {
     }
 
     /// Makes one frame of everything that was written, in the file of the executing shard, and
-    /// gives the data back. Returns the frame's end, or zero if nothing was written.
+    /// gives the data back. Returns the frame's end, or zero if nothing was written. What
+    /// [`Shard::take`] gave joins the turn, whose end is not known yet: that is [`THIS_TURN`].
     pub fn commit(mut self) -> Lsn {
         self.issue_and_return()
     }
 
+    /// Puts the data back into its place, and what was written into the turn.
+    fn put_back(&mut self, taken: Taken) -> Lsn {
+        let shard = Rc::clone(&self.shard);
+        let place = shard.config.id.index();
+        if self.boxes[place].is_none() {
+            return Lsn::ZERO;
+        }
+        self.effects.set_in_transaction(false);
+        self.effects.end_unit();
+        self.tell_stale(match self.effects.is_empty() {
+            true => Lsn::ZERO,
+            false => THIS_TURN,
+        });
+        let served = self.serve_waiting();
+        self.caller = Caller::default();
+        self.tell_stale(THIS_TURN);
+        let wrote = !self.effects.is_empty();
+        let mut data = self.boxes[place].take().expect("it was just seen");
+        if let Some(end) = taken.aside
+            && !wrote
+        {
+            data.dirty.seal(end);
+        }
+        shard.observer.data(&data);
+        {
+            let mut core = shard.core.borrow_mut();
+            core.effects = std::mem::take(&mut self.effects);
+            // The setting may have changed while others were let on.
+            let classes = core.limits.notify_keyspace_events;
+            core.effects.events.set_classes(classes);
+            let previous = core.data.replace(data);
+            assert!(previous.is_none(), "{} got its data twice", shard.config.id);
+        }
+        if taken.was_clean && wrote {
+            shard.open_turn();
+        }
+        shard.answer(served);
+        if taken.aside.is_some() {
+            shard.came_home();
+        }
+        THIS_TURN
+    }
+
     fn issue_and_return(&mut self) -> Lsn {
+        if let Some(taken) = self.taken {
+            return self.put_back(taken);
+        }
         let in_hand = self.boxes[self.shard.config.id.index()].is_some();
         let mut end = Lsn::ZERO;
         let mut served = Vec::new();
         if in_hand {
             self.effects.end_unit();
+            // What was changed by other means than a command.
+            self.tell_stale(match self.effects.is_empty() {
+                true => Lsn::ZERO,
+                false => THIS_TURN,
+            });
             served = self.serve_waiting();
+            self.caller = Caller::default();
+            self.tell_stale(THIS_TURN);
             if !self.effects.is_empty() {
                 let payload = Bytes::from(self.effects.take());
                 let mut core = self.shard.core.borrow_mut();

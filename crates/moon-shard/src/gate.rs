@@ -60,6 +60,10 @@ pub struct Gate {
     spare: Vec<u8>,
     /// The most that was in `open` since [`Gate::forget_peak`].
     open_peak: usize,
+    /// The highest LSN that anything here has depended on.
+    latest: Lsn,
+    /// Something here depends on a turn that has not ended.
+    awaits_turn: bool,
 }
 
 /// What a gate holds.
@@ -119,6 +123,9 @@ impl Gate {
     /// What was written to the tail from `start` on depends on `depends_on`.
     #[inline]
     pub fn settle(&mut self, start: usize, depends_on: Lsn) {
+        if depends_on != Lsn::ZERO {
+            self.note(depends_on);
+        }
         match self.parts.back_mut() {
             None if depends_on == Lsn::ZERO => {}
             None => {
@@ -140,6 +147,25 @@ impl Gate {
                     self.push_own(later, depends_on);
                 }
             }
+        }
+    }
+
+    fn note(&mut self, depends_on: Lsn) {
+        if depends_on == THIS_TURN {
+            self.awaits_turn = true;
+        } else {
+            self.latest = self.latest.max(depends_on);
+        }
+    }
+
+    /// What a reply depends on that may leave when everything before it has: [`THIS_TURN`], or an
+    /// LSN, which may be committed already. Holes are not counted; wait for them first.
+    #[must_use]
+    pub fn dependency(&self) -> Lsn {
+        if self.awaits_turn {
+            THIS_TURN
+        } else {
+            self.latest
         }
     }
 
@@ -173,6 +199,7 @@ impl Gate {
         debug_assert_ne!(depends_on, THIS_TURN, "the other shard has ended its turn");
         self.held_bytes += bytes.len();
         self.holes -= 1;
+        self.latest = self.latest.max(depends_on);
         let came = Part {
             bytes: PartBytes::Came(bytes),
             depends_on,
@@ -257,6 +284,9 @@ impl Gate {
     /// The turn ended with a frame that ends at `end`.
     pub fn resolve_turn(&mut self, end: Lsn) {
         self.in_turn = false;
+        if std::mem::take(&mut self.awaits_turn) {
+            self.latest = self.latest.max(end);
+        }
         for part in self.parts.iter_mut().rev() {
             if part.depends_on == THIS_TURN {
                 part.depends_on = end;
@@ -452,6 +482,22 @@ mod tests {
         gate.advance(Lsn(7));
         assert_eq!(leave(&mut gate), "heldlast");
         assert!(gate.is_open());
+    }
+
+    #[test]
+    fn what_comes_next_depends_on_all_that_was_before() {
+        let mut gate = Gate::default();
+        assert_eq!(gate.dependency(), Lsn::ZERO);
+        reply(&mut gate, "a", Lsn(7));
+        reply(&mut gate, "b", Lsn(5));
+        assert_eq!(gate.dependency(), Lsn(7));
+        let ticket = gate.reserve();
+        gate.fill(ticket, Bytes::from_static(b"c"), Lsn(9));
+        assert_eq!(gate.dependency(), Lsn(9));
+        reply(&mut gate, "d", THIS_TURN);
+        assert_eq!(gate.dependency(), THIS_TURN);
+        gate.resolve_turn(Lsn(20));
+        assert_eq!(gate.dependency(), Lsn(20));
     }
 
     #[test]

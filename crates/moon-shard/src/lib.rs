@@ -10,6 +10,7 @@
 //! * [`mailbox`]: how other threads reach a shard: data messages, and a lane that always moves.
 //! * [`shard`]: [`Shard`], one shard on its thread: execution, turns, commit.
 //! * [`running`]: [`Running`], a stretch of execution there.
+//! * [`caller`]: [`Caller`], the client that commands run for.
 //! * [`borrow`]: [`Borrowed`], the data of several shards in one executor's hands.
 //! * [`waiting`]: clients that wait for keys, and how they are served.
 //! * [`batch`]: commands that run on another shard than their connection's.
@@ -23,6 +24,7 @@
 
 pub mod batch;
 pub mod borrow;
+pub mod caller;
 pub mod gate;
 pub mod huge;
 pub mod lazy_free;
@@ -39,6 +41,7 @@ pub mod waiting;
 
 pub use batch::{Batch, BatchCommand, BatchReply};
 pub use borrow::{AtLend, Borrowed, ShardMask};
+pub use caller::Caller;
 pub use gate::{Gate, GateSizes, Ticket};
 pub use lazy_free::LazyFree;
 pub use mailbox::{Directory, Mailbox};

@@ -12,11 +12,11 @@
 
 use crate::lazy_free::LazyFree;
 use crate::mailbox::ControlMessage;
-use crate::running::Running;
+use crate::running::{Running, tell_events};
 use crate::shard::{Core, Shard};
 use moon_commands::evict::evict_one;
 use moon_core::{ShardCount, ShardId, UnixMs};
-use moon_store::{EvictionPolicy, Garbage, ShardData};
+use moon_store::{EvictionPolicy, Garbage, ShardData, THIS_TURN};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -396,6 +396,7 @@ impl Running<'_> {
         };
         if keys > 0 {
             shard.observer.evicted(keys);
+            tell_events(&*shard.observer, &mut self.core.effects, THIS_TURN);
         }
         if was_clean && !self.core.effects.is_empty() {
             shard.open_turn();

@@ -1,5 +1,6 @@
 //! A stretch of execution on one shard, and the clock that times its commands.
 
+use crate::caller::Caller;
 use crate::misconf::Misconf;
 use crate::observer::Observer;
 use crate::shard::{Core, Shard};
@@ -9,7 +10,7 @@ use moon_commands::context::{Counts, Origin};
 use moon_commands::evict::OUT_OF_MEMORY;
 use moon_commands::execute::Outcome;
 use moon_commands::subcommands::row_of;
-use moon_commands::{CommandId, CommandSpec, Cx, Flags, Scope, ShardSet, by_id, execute};
+use moon_commands::{CommandId, CommandSpec, Cx, Effects, Flags, Scope, ShardSet, by_id, execute};
 use moon_core::{Lsn, UnixMs};
 use moon_resp::{Args, Protocol, Reply};
 use moon_store::{DbIndex, Key, ShardData, THIS_TURN};
@@ -31,6 +32,7 @@ pub struct Running<'a> {
     /// Between BEGIN and END of a transaction nothing is evicted.
     pub(crate) in_transaction: bool,
     refuses_writes: Option<Misconf>,
+    caller: Caller,
     meter: Meter<'a>,
 }
 
@@ -116,6 +118,7 @@ impl<'a> Running<'a> {
             now,
             in_transaction: false,
             refuses_writes,
+            caller: Caller::default(),
             meter,
         }
     }
@@ -211,6 +214,15 @@ impl<'a> Running<'a> {
         if clean && !effects.is_empty() {
             self.shard.open_turn();
         }
+        tell_events(&*self.shard.observer, effects, depends_on);
+        if self.caller.keeps(spec) {
+            let (count, keys_max) = (self.shard.config.count, limits.tracking_table_max_keys);
+            (self.caller).remember(spec, args, keys_max, ShardSet::One(data), count);
+        }
+        if data.tracking.has_stale() {
+            let stale = data.tracking.take_stale();
+            (self.shard.observer).stale(stale, self.caller.client, depends_on);
+        }
         let has_ready = data.waits.has_ready();
         self.meter.ran(id, outcome, counts, &replies[reply_start..]);
         if has_ready && !self.in_transaction {
@@ -252,7 +264,18 @@ impl<'a> Running<'a> {
         if !effects.is_empty() {
             shard.open_turn();
         }
+        if data.tracking.has_stale() {
+            let stale = data.tracking.take_stale();
+            let nobody = Caller::default().client;
+            shard.observer.stale(stale, nobody, THIS_TURN);
+        }
         shard.answer(served);
+    }
+
+    /// What is executed from here on is for this client.
+    #[inline]
+    pub fn set_caller(&mut self, caller: Caller) {
+        self.caller = caller;
     }
 
     /// Whether a command must wait until a walk has encoded a huge value that it changes.
@@ -350,6 +373,15 @@ impl<'a> Running<'a> {
     pub fn finish(mut self) {
         let observer = Rc::clone(&self.shard.observer);
         observer.data(self.data());
+    }
+}
+
+/// Hands on what was told of keys, which depends on `depends_on`.
+#[inline]
+pub(crate) fn tell_events(observer: &dyn Observer, effects: &mut Effects, depends_on: Lsn) {
+    let events = &mut effects.events;
+    if !events.is_empty() {
+        observer.events(events.classes(), events.take(), depends_on);
     }
 }
 

@@ -14,8 +14,10 @@
 //! a *hint* and borrows what is needed, and those behind it wait with it.
 
 use crate::batch::{BatchReply, Run};
+use crate::caller::Caller;
 use crate::gate::Ticket;
 use crate::observer::Observer;
+use crate::running::tell_events;
 use crate::shard::{SessionId, Shard};
 use bytes::Bytes;
 use moon_commands::blocking::{self, Retried};
@@ -24,7 +26,7 @@ use moon_commands::execute::Outcome;
 use moon_commands::{CommandId, CommandSpec, Cx, Effects, Limits, ShardSet, by_id};
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
 use moon_resp::{Args, OwnedArgs, Protocol, Reply};
-use moon_store::{DbIndex, DbKey, Kind, THIS_TURN, WaitOrder, Waiting};
+use moon_store::{DbIndex, DbKey, Key, Kind, THIS_TURN, WaitOrder, Waiting};
 use rand::rngs::SmallRng;
 use std::any::Any;
 use std::collections::VecDeque;
@@ -69,6 +71,8 @@ pub struct WaitingRequest {
     pub db: DbIndex,
     /// How its reply is written.
     pub protocol: Protocol,
+    /// The client.
+    pub caller: Caller,
     /// Whether the client wants a reply (CLIENT REPLY).
     pub wants_reply: bool,
 }
@@ -367,6 +371,7 @@ impl Shard {
         let mut running = self
             .begin()
             .expect("the mailbox runs commands with the data at home");
+        running.set_caller(request.caller);
         let mut state = waiter.lock();
         if *state != WaitState::Waiting {
             // Its client has gone meanwhile, or was unblocked.
@@ -430,7 +435,7 @@ fn retry(
     let before = cx.effects.len();
     // An error shows how the key is, as a reply does.
     let seen = {
-        let key = moon_store::Key::new(key);
+        let key = Key::new(key);
         let (db, shard) = (cx.db, cx.shard(key));
         shard.dirty.dependency(db, key.hash)
     };
@@ -442,5 +447,11 @@ fn retry(
     };
     let counts = cx.counts;
     hands.observer.counts(counts);
+    tell_events(hands.observer, hands.effects, depends_on);
+    if retried == Retried::Answered && request.caller.keeps(request.spec()) {
+        let keys_max = hands.limits.tracking_table_max_keys;
+        let data = hands.shards.of_key(key);
+        (request.caller).remember_key(Key::new(key), keys_max, data, hands.count);
+    }
     (retried == Retried::Answered).then(|| (Bytes::from(out), depends_on))
 }

@@ -13,6 +13,7 @@
 //! * [`dirty`]: which keys hold effects that are not committed yet, for the gate.
 //! * [`waits`]: keys that clients wait for, for BLPOP and its kin.
 //! * [`watch`]: versions of watched keys, for WATCH.
+//! * [`tracking`]: which clients keep copies of which keys, for CLIENT TRACKING.
 //! * [`evict`]: which key goes when memory runs out.
 //! * [`garbage`]: large values that were removed, dropped elsewhere.
 //! * [`shard`]: [`ShardData`], everything that execution touches and that a borrow moves.
@@ -26,6 +27,7 @@ pub mod evict;
 pub mod garbage;
 pub mod image;
 pub mod key;
+pub mod libraries;
 mod long_str;
 pub mod memory;
 mod packed_key;
@@ -35,6 +37,7 @@ pub mod shard;
 pub mod string;
 mod table;
 mod thin;
+pub mod tracking;
 pub mod types;
 pub mod value;
 pub mod waits;
@@ -48,10 +51,12 @@ pub use evict::{EvictionPolicy, Victim};
 pub use garbage::Garbage;
 pub use image::{ImageChunk, encode_entry, encode_value};
 pub use key::Key;
+pub use libraries::{Libraries, Library};
 pub use long_str::STRING_LEN_MAX;
 pub use memory::MemoryParts;
 pub use shard::{DbIndex, ShardData};
 pub use string::Str;
+pub use tracking::{Reader, StaleKey, StaleKeys, TrackTable};
 pub use types::stream;
 pub use types::{
     Direction, Encoding, End, Field, Hash, List, LiveFields, Member, NodeLimit, PackLimits, Set,

@@ -2,9 +2,10 @@
 //! would wait for one. Their effects are those of the commands that do not wait.
 
 use super::moves::{self, PopOfSeveral, move_element};
-use super::take;
+use super::{pop_event, take};
 use crate::blocking::{Wait, seconds};
 use crate::context::{CommandResult, Cx};
+use crate::notify::Class;
 use moon_resp::{Args, Reply};
 use moon_store::{End, Key};
 
@@ -34,6 +35,7 @@ fn pop(cx: &mut Cx<'_>, args: Args<'_>, end: End, effect: &[u8]) -> CommandResul
         };
         if take(cx, key, end, 1, head)?.is_some() {
             cx.changed(&[key], &[effect, key.bytes]);
+            cx.notify_shrunk(Class::LIST, pop_event(end), key);
             return Ok(());
         }
     }

@@ -1,9 +1,10 @@
 //! What takes from one list and gives elsewhere: LMOVE, RPOPLPUSH, LMPOP.
 
-use super::{node_limit, take};
+use super::{node_limit, pop_event, push_event, take};
 use crate::collection::{shrink, write};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse::{at_least, is, next_option, option_value};
 use moon_resp::{Args, Reply};
 use moon_store::{End, Key, List, Value};
@@ -68,6 +69,8 @@ pub(super) fn move_element(
     if source.bytes != destination.bytes {
         shrink(cx, source, |list: &mut List| list.pop(from, limit, |_| ()))?;
     }
+    cx.notify(Class::LIST, push_event(to), destination);
+    cx.notify_shrunk(Class::LIST, pop_event(from), source);
     cx.reply.bulk(&element);
     Ok(true)
 }
@@ -127,6 +130,7 @@ impl<'a> PopOfSeveral<'a> {
             };
             let mut text = itoa::Buffer::new();
             cx.changed(&[key], &[name, key.bytes, text.format(taken).as_bytes()]);
+            cx.notify_shrunk(Class::LIST, pop_event(self.from), key);
             return Ok(true);
         }
         cx.reply.null_array();

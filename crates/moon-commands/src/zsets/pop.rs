@@ -6,6 +6,7 @@ use crate::blocking::{Wait, seconds};
 use crate::collection::{pop_count, write};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse::{at_least, is, next_option, option_value};
 use moon_resp::{Args, Protocol, Reply};
 use moon_store::types::zset::Direction;
@@ -26,6 +27,13 @@ enum Layout {
     Flat,
     /// Pairs.
     Nested,
+}
+
+fn pop_event(from: Direction) -> &'static str {
+    match from {
+        Direction::Up => "zpopmin",
+        Direction::Down => "zpopmax",
+    }
 }
 
 /// Takes up to `count` members off one end. `None` if there is no such set.
@@ -90,6 +98,7 @@ fn pop_one_set(cx: &mut Cx<'_>, args: Args<'_>, from: Direction) -> CommandResul
     };
     if popped.count > 0 {
         cx.changed_as_sent(&[key], args);
+        cx.notify_shrunk(Class::ZSET, pop_event(from), key);
     }
     cx.reply.array(match layout {
         Layout::Flat => popped.count * 2,
@@ -160,6 +169,7 @@ impl<'a> PopOfSeveral<'a> {
             let mut text = itoa::Buffer::new();
             let count = text.format(popped.count).as_bytes();
             cx.changed(&[key], &[name, key.bytes, count]);
+            cx.notify_shrunk(Class::ZSET, pop_event(self.from), key);
             return Ok(true);
         }
         cx.reply.null_array();
@@ -197,6 +207,7 @@ fn pop_one_of_several(
             cx.reply.bulk(key.bytes);
             cx.reply.raw(&popped.reply);
             cx.changed(&[key], &[effect, key.bytes]);
+            cx.notify_shrunk(Class::ZSET, pop_event(from), key);
             return Ok(());
         }
     }

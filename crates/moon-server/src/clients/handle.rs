@@ -4,7 +4,7 @@
 use moon_shard::{Ending, GateSizes, Waiter};
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
@@ -44,6 +44,8 @@ pub enum Flags {
     Readonly = 1 << 9,
     NoEvict = 1 << 10,
     NoTouch = 1 << 11,
+    BrokenRedirect = 1 << 12,
+    Broadcast = 1 << 13,
 }
 
 /// Flags with their letters, in the order in which they are printed.
@@ -54,6 +56,8 @@ const LETTERS: &[(Flags, char)] = &[
     (Flags::Multi, 'x'),
     (Flags::Blocked, 'b'),
     (Flags::Tracking, 't'),
+    (Flags::BrokenRedirect, 'R'),
+    (Flags::Broadcast, 'B'),
     (Flags::DirtyCas, 'd'),
     (Flags::CloseAfterReply, 'c'),
     (Flags::UnixSocket, 'U'),
@@ -87,6 +91,8 @@ pub struct ClientHandle {
     pub argv_mem: AtomicU64,
     pub multi_mem: AtomicU64,
     pub watch_mem: AtomicU64,
+    /// Bytes of its subscriptions.
+    pub sub_mem: AtomicU64,
     /// Size of the reply buffer and its highest use lately.
     pub rbs: AtomicU64,
     pub rbp: AtomicU64,
@@ -98,6 +104,10 @@ pub struct ClientHandle {
     /// Id of the last command, or [`CMD_NONE`].
     pub cmd: AtomicU16,
     pub resp: AtomicU8,
+    /// The client that is told in its place of stale copies, 0 for none, -1 without tracking.
+    pub redirect: AtomicI64,
+    /// The shard of its connection.
+    pub shard: AtomicU16,
     killed: AtomicBool,
     wake: Notify,
     /// The wait of a command that blocks.
@@ -151,6 +161,7 @@ impl ClientHandle {
             argv_mem: AtomicU64::new(0),
             multi_mem: AtomicU64::new(0),
             watch_mem: AtomicU64::new(0),
+            sub_mem: AtomicU64::new(0),
             rbs: AtomicU64::new(0),
             rbp: AtomicU64::new(0),
             obl: AtomicU64::new(0),
@@ -159,6 +170,8 @@ impl ClientHandle {
             tot_mem: AtomicU64::new(0),
             cmd: AtomicU16::new(CMD_NONE),
             resp: AtomicU8::new(2),
+            redirect: AtomicI64::new(-1),
+            shard: AtomicU16::new(0),
             killed: AtomicBool::new(false),
             wake: Notify::new(),
             waiter: Mutex::new(None),
@@ -296,6 +309,7 @@ impl ClientHandle {
             &self.argv_mem,
             &self.multi_mem,
             &self.watch_mem,
+            &self.sub_mem,
             &self.rbs,
             &self.omem,
         ];
@@ -353,7 +367,7 @@ impl ClientHandle {
             s,
             "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} \
              ssub={} multi={multi} watch={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} \
-             rbp={} obl={} oll={} omem={} tot-mem={} events=r cmd={cmd} user={} redir=-1 resp={} \
+             rbp={} obl={} oll={} omem={} tot-mem={} events=r cmd={cmd} user={} redir={} resp={} \
              lib-name={} lib-ver={}",
             self.id,
             self.peer.addr,
@@ -379,6 +393,7 @@ impl ClientHandle {
             n(&self.omem),
             n(&self.tot_mem),
             texts.user,
+            self.redirect.load(Relaxed),
             self.resp.load(Relaxed),
             texts.lib_name,
             texts.lib_ver,
@@ -441,7 +456,8 @@ mod tests {
         c.qbuf.store(10, Relaxed);
         c.qbuf_free.store(20, Relaxed);
         c.multi_mem.store(100, Relaxed);
-        c.watch_mem.store(1000, Relaxed);
+        c.watch_mem.store(800, Relaxed);
+        c.sub_mem.store(200, Relaxed);
         let total = c.note_gate(GateSizes {
             open_capacity: 2000,
             open: 7,

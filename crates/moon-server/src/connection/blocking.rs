@@ -168,6 +168,7 @@ fn run_here(
         .expect("the data was home and nothing awaited since");
     let mut reply = Vec::new();
     let (db, protocol) = (connection.state.db, connection.state.protocol);
+    running.set_caller(connection.caller());
     let (outcome, depends_on) = running.attempt(spec, id, args, db, protocol, &mut reply);
     let wait = running.take_wait().filter(|_| outcome == Outcome::Waits);
     let Some(mut wait) = wait else {
@@ -214,6 +215,7 @@ async fn run_borrowed(
     let mut borrowed = connection.shard.borrow(mask).await;
     let mut reply = Vec::new();
     let (db, protocol) = (connection.state.db, connection.state.protocol);
+    borrowed.set_caller(connection.caller());
     let (outcome, depends_on) = borrowed.attempt(spec, id, args, db, protocol, &mut reply);
     let wait = borrowed.take_wait().filter(|_| outcome == Outcome::Waits);
     let resolved = |end| match depends_on {
@@ -274,6 +276,7 @@ fn begin(
         args: again.unwrap_or_else(|| args.into()),
         db,
         protocol: connection.state.protocol,
+        caller: connection.caller(),
         wants_reply,
     };
     (block(connection, Some(request)), keys)

@@ -4,6 +4,7 @@ use super::blocking;
 use super::pipeline::Connection;
 use super::read_buffer;
 use super::session::ReplyMode;
+use super::tracking_command;
 use crate::clients::filter::{self, LibAttribute};
 use crate::clients::{Flags, KillRequest, ListFilter};
 use crate::server::Server;
@@ -106,6 +107,10 @@ pub(super) fn run(
             reply.ok();
         }
         "reply" => reply_mode(connection, rest[0], out)?,
+        "tracking" => return tracking_command::tracking(connection, args, &mut reply),
+        "caching" => tracking_command::caching(connection, rest[0], &mut reply)?,
+        "trackinginfo" => tracking_command::info(connection, &mut reply),
+        "getredir" => tracking_command::getredir(connection, &mut reply),
         "unblock" => {
             if rest.len() > 2 {
                 let name = String::from_utf8_lossy(args.at(1));

@@ -2,7 +2,10 @@
 
 use super::pipeline::{Close, Connection};
 use super::session::{ReplyMode, SessionState};
-use super::{blocking, client_command, debug, memory_command, migrate, transaction};
+use super::{
+    blocking, client_command, debug, memory_command, migrate, pubsub_command, tracking_command,
+    transaction,
+};
 use crate::clients::{Flags as ClientFlags, filter};
 use crate::info;
 use crate::server::ShutdownRequest;
@@ -11,8 +14,10 @@ use moon_commands::{CommandId, CommandSpec, Flags, Run, by_id, docs, subcommands
 use moon_core::Lsn;
 use moon_resp::{Args, Protocol, Reply};
 use moon_shard::Misconf;
+use moon_shard::mailbox::ControlMessage;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::oneshot;
 
 /// Texts that more than one command answers with.
 pub(super) const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
@@ -55,6 +60,12 @@ pub(super) fn admit(
     }
     if let Some(misconf) = refuses(connection, spec) {
         return Err(misconf.to_string());
+    }
+    if connection.state.only_listens() && !pubsub_command::is_for_listeners(spec.name) {
+        return Err(pubsub_command::only_listens(spec.name));
+    }
+    if let Some(text) = connection.server.scripts.busy.refuses(spec) {
+        return Err(text.to_owned());
     }
     Ok((id, spec))
 }
@@ -109,6 +120,10 @@ pub(super) async fn run(
     args: Args<'_>,
 ) -> Result<(), Close> {
     let spec = by_id(id);
+    if let Some(change) = pubsub_command::change_of(id) {
+        pubsub_command::run(connection, change, id, args);
+        return Ok(());
+    }
     match spec.name {
         "multi" => transaction::multi(connection),
         "discard" => transaction::discard(connection),
@@ -125,6 +140,9 @@ pub(super) async fn run(
                 connection.barrier().await?;
                 connection.shard.end_turn();
             }
+            if matches!(spec.name, "publish" | "spublish") {
+                pubsub_command::wait_to_publish(connection).await?;
+            }
             if spec.name == "client" && client_command::shows_memory(args) || spec.name == "memory"
             {
                 client_command::measure_all(connection).await;
@@ -140,6 +158,9 @@ pub(super) async fn run(
             }
             let mut out = Vec::new();
             let depends_on = run_in_transaction(connection, id, args, &mut out);
+            if spec.name == "config" && args.at(1).eq_ignore_ascii_case(b"set") {
+                in_force_everywhere(connection).await;
+            }
             connection.durable_first().await?;
             connection.write_dependent_reply(depends_on, |reply| reply.raw(&out));
         }
@@ -147,9 +168,25 @@ pub(super) async fn run(
     Ok(())
 }
 
+/// Waits until all shards have heard of the settings that were sent to them: what CONFIG SET answers
+/// for is in force for every client.
+async fn in_force_everywhere(connection: &Connection) {
+    let mut heard = Vec::new();
+    for shard in connection.shard.count().ids() {
+        let (told, hears) = oneshot::channel::<()>();
+        heard.push(hears);
+        let mailbox = connection.shard.directory().of(shard);
+        mailbox.send_control(ControlMessage::Run(Box::new(move |_| drop(told))));
+    }
+    for hears in heard {
+        // It ends with an error, because nothing is ever sent but that it is done.
+        drop(hears.await);
+    }
+}
+
 /// Runs one server command that needs no waiting, alone or inside EXEC, and writes its reply to
 /// `out`. Returns what the reply depends on.
-pub(super) fn run_in_transaction(
+pub(crate) fn run_in_transaction(
     connection: &mut Connection,
     id: CommandId,
     args: Args<'_>,
@@ -178,7 +215,7 @@ pub(super) fn run_in_transaction(
 
 fn answer(
     connection: &mut Connection,
-    name: &str,
+    name: &'static str,
     args: Args<'_>,
     out: &mut Vec<u8>,
 ) -> Result<(), String> {
@@ -193,9 +230,13 @@ fn answer(
         "client" => return client_command::run(connection, args, out),
         _ => {}
     }
+    if let Some(change) = pubsub_command::Change::named(name) {
+        return pubsub_command::run_in_transaction(connection, change, args, out);
+    }
     let mut reply = Reply::new(out, connection.state.protocol);
     match name {
         "ping" => match args.len() {
+            1 | 2 if connection.state.only_listens() => pubsub_command::pong(args, &mut reply),
             1 => reply.simple("PONG"),
             2 => reply.bulk(args.at(1)),
             _ => return Err("ERR wrong number of arguments for 'ping' command".to_owned()),
@@ -217,6 +258,8 @@ fn answer(
             transaction::unwatch(connection);
             reply.ok();
         }
+        "publish" | "spublish" => pubsub_command::publish(connection, name, args, &mut reply),
+        "pubsub" => pubsub_command::pubsub(connection, args, &mut reply)?,
         "memory" => memory_command::run(connection, args, &mut reply)?,
         "command" => docs::command_reply(&mut reply, args).map_err(|e| e.text().to_owned())?,
         "config" => config(connection, args, &mut reply)?,
@@ -377,6 +420,8 @@ fn hello(connection: &mut Connection, args: Args<'_>, out: &mut Vec<u8>) -> Resu
 fn reset(connection: &mut Connection) {
     connection.state.transaction = None;
     transaction::unwatch(connection);
+    connection.hub.unsubscribe_all(connection.client.id);
+    tracking_command::end(connection);
     connection.state = SessionState::new(!connection.server.requires_password());
     connection.client.reset();
 }
@@ -492,6 +537,14 @@ fn shutdown(connection: &mut Connection, args: Args<'_>) -> Result<(), Close> {
                 return Ok(());
             }
         }
+    }
+    let busy = &connection.server.scripts.busy;
+    if let Some(text) = busy.text() {
+        if request.save != Some(false) {
+            connection.write_reply(|reply| reply.error(text));
+            return Ok(());
+        }
+        busy.abandon();
     }
     connection.server.request_shutdown(request);
     // As in Redis, the connection closes without a reply when the server has stopped.

@@ -329,6 +329,7 @@ async fn delete(connection: &mut Connection, moving: Vec<Moving>) -> (Lsn, bool)
         .await;
     let mask = shards_of(connection, confirmed().map(|it| &*it.key));
     let mut borrowed = connection.shard.borrow(mask).await;
+    borrowed.set_caller(connection.caller());
     let now = borrowed.now();
     parts.truncate(1);
     let mut changed = false;

@@ -9,6 +9,7 @@
 //! * [`blocking`]: commands that wait.
 //! * [`commands`]: the commands that the server itself runs: CONFIG, INFO, HELLO and the like.
 //! * [`client_command`]: CLIENT and its subcommands; [`memory_command`]: MEMORY.
+//! * [`pubsub_command`]: SUBSCRIBE and its kin, PUBLISH, PUBSUB.
 //! * [`debug`]: DEBUG and its subcommands.
 //! * [`migrate`]: MIGRATE, and the servers it talks to.
 
@@ -19,11 +20,15 @@ mod debug;
 mod memory_command;
 mod migrate;
 mod pipeline;
+mod pubsub_command;
 mod read_buffer;
 mod session;
 mod socket;
+mod tracking_command;
 mod transaction;
 
 pub use client_command::measure_clients;
+pub(crate) use commands::run_in_transaction as run_server_command;
 pub use pipeline::serve;
+pub(crate) use pipeline::{Close, Connection};
 pub use socket::Socket;

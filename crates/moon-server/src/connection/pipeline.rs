@@ -14,14 +14,17 @@ use super::session::{ReplyMode, SessionState};
 use super::socket::{Outlet, ReadHalf, Socket};
 use super::transaction;
 use crate::clients::{CMD_NONE, ClientHandle, Registration};
+use crate::pubsub::Hub;
+use crate::scripts;
 use crate::server::Server;
+use crate::tracking::Tracking;
 use bytes::{Buf, Bytes, BytesMut};
 use moon_commands::evict::OUT_OF_MEMORY;
 use moon_commands::{CommandId, CommandSpec, Flags, Run, Scope, by_id, lookup};
 use moon_core::{Lsn, ShardId};
 use moon_resp::{Args, OwnedArgs, Parsed, Reply, RequestParser, Span};
 use moon_shard::mailbox::DataMessage;
-use moon_shard::{Batch, BatchCommand, Running, Session, Shard, ShardMask};
+use moon_shard::{Batch, BatchCommand, Caller, Running, Session, Shard, ShardMask};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -43,7 +46,7 @@ struct Request {
 }
 
 /// Why a connection ends.
-pub(super) enum Close {
+pub(crate) enum Close {
     /// The client went away, was killed, or the server stops.
     Now,
     /// After the replies so far have left.
@@ -63,13 +66,14 @@ pub(super) enum Route {
 }
 
 /// One connection, owned by its task.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     pub(super) outlet: Rc<Outlet>,
     pub(super) session: Rc<dyn Session>,
-    pub(super) shard: Rc<Shard>,
-    pub(super) server: Arc<Server>,
-    pub(super) client: Arc<ClientHandle>,
-    pub(super) state: SessionState,
+    pub(crate) shard: Rc<Shard>,
+    pub(crate) server: Arc<Server>,
+    pub(crate) client: Arc<ClientHandle>,
+    pub(crate) hub: Rc<Hub>,
+    pub(crate) state: SessionState,
     /// The command that waits. Nothing is executed until it is answered.
     pub(super) blocked: Option<Blocked>,
     read: ReadHalf,
@@ -115,10 +119,13 @@ pub async fn serve(
     server: Arc<Server>,
 ) {
     let client = Arc::clone(registration.handle());
-    let (read, outlet) = Outlet::new(Arc::clone(&client), socket);
+    let (read, outlet) = Outlet::new(Arc::clone(&client), socket, Arc::clone(&server), shard.id());
     let outlet = Rc::new(outlet);
     let session: Rc<dyn Session> = Rc::clone(&outlet) as Rc<dyn Session>;
     shard.add_session(Rc::clone(&session));
+    let hub = Hub::of_this_thread();
+    hub.enter(Rc::clone(&session), Arc::clone(&client));
+    client.shard.store(shard.id().0, Relaxed);
     let stats = Arc::clone(&server.stats);
     let connections = &stats.shard(shard.id().index()).connections;
     connections.add(1);
@@ -129,6 +136,7 @@ pub async fn serve(
         shard: Rc::clone(&shard),
         server,
         client,
+        hub: Rc::clone(&hub),
         state,
         blocked: None,
         read,
@@ -143,6 +151,8 @@ pub async fn serve(
     };
     connection.run().await;
     transaction::unwatch(&mut connection);
+    hub.leave(session.id());
+    Tracking::of_this_thread().end(session.id());
     connection.outlet.close();
     shard.remove_session(&*session);
     connections.sub(1);
@@ -355,9 +365,19 @@ impl Connection {
         };
         let mut next = 0;
         while next < requests.len() {
+            if self.server.scripts.busy.any() {
+                let args = whole_args(&requests[next], &args_of);
+                self.execute_alone(requests[next].command, args).await?;
+                next += 1;
+                continue;
+            }
             if !self.shard.is_home() || !self.shard.has_room() {
                 self.flush();
-                self.shard.ready().await;
+                let server = Arc::clone(&self.server);
+                let is_busy = || server.scripts.busy.any();
+                if !self.shard.ready_unless(is_busy).await {
+                    continue;
+                }
             }
             next = self.execute_ready(requests, next, &args_of);
             let Some(request) = requests.get(next) else {
@@ -366,11 +386,7 @@ impl Connection {
             if !self.shard.is_home() || !self.shard.has_room() {
                 continue;
             }
-            let (request_spans, buf) = args_of(request);
-            let args = match &request.owned {
-                Some(owned) => owned.as_args(),
-                None => Args::new(buf, request_spans),
-            };
+            let args = whole_args(request, &args_of);
             if let Some(id) = request.command
                 && self.wait_for_walk([(id, args)].into_iter()).await
             {
@@ -421,6 +437,7 @@ impl Connection {
         let Some(mut running) = shard.begin() else {
             return next;
         };
+        running.set_caller(self.caller());
         running.warm(
             self.state.db,
             requests[next..].iter().filter_map(|request| {
@@ -455,6 +472,7 @@ impl Connection {
                     return next;
                 }
                 running = shard.begin().expect("ending a turn does not lend the data");
+                running.set_caller(self.caller());
             }
         }
         self.finish(running, next)
@@ -472,6 +490,8 @@ impl Connection {
             && self.state.transaction.is_none()
             && self.state.reply_mode == ReplyMode::On
             && matches!(spec.run, Run::Data(_))
+            && !self.state.only_listens()
+            && !self.state.is_caching()
             && !moon_commands::blocking::may_wait(spec, args)
             && spec.accepts(args.len());
         if plain {
@@ -520,6 +540,16 @@ impl Connection {
         }
     }
 
+    /// Whom this connection runs commands for.
+    #[inline]
+    pub(crate) fn caller(&self) -> Caller {
+        Caller {
+            client: self.client.id,
+            shard: self.shard.id(),
+            remembers: (self.state.tracking.as_ref()).is_some_and(|it| it.remembers()),
+        }
+    }
+
     #[inline]
     fn execute_here(&mut self, running: &mut Running<'_>, id: CommandId, args: Args<'_>) {
         let mut gate = self.outlet.gate().borrow_mut();
@@ -561,7 +591,8 @@ impl Connection {
     }
 
     /// Sends what was collected, joins the turn, lets out what may leave.
-    pub(super) fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
+        let remembers = self.caller().remembers;
         for (index, outgoing) in self.outgoing.iter_mut().enumerate() {
             if outgoing.commands.is_empty() {
                 continue;
@@ -571,6 +602,7 @@ impl Connection {
                 session: self.outlet.id(),
                 db: self.state.db,
                 protocol: self.state.protocol,
+                remembers,
                 buf: Bytes::from(std::mem::take(&mut outgoing.buf)),
                 spans: std::mem::take(&mut outgoing.spans),
                 commands: std::mem::take(&mut outgoing.commands),
@@ -589,7 +621,7 @@ impl Connection {
     }
 
     /// Waits until every command sent to another shard is executed there and logged.
-    pub(super) async fn barrier(&mut self) -> Result<(), Close> {
+    pub(crate) async fn barrier(&mut self) -> Result<(), Close> {
         self.flush();
         if self.outlet.gate().borrow().holes() == 0 {
             return Ok(());
@@ -642,7 +674,7 @@ impl Connection {
     }
 
     /// Writes one reply in its place.
-    pub(super) fn write_dependent_reply(
+    pub(crate) fn write_dependent_reply(
         &mut self,
         depends_on: Lsn,
         write: impl FnOnce(&mut Reply<'_>),
@@ -656,6 +688,15 @@ impl Connection {
         } else {
             tail_truncate(&mut gate, start);
         }
+    }
+
+    /// Writes what is no reply in its place: CLIENT REPLY does not hold it back.
+    pub(super) fn write_unasked(&mut self, bytes: &[u8]) {
+        let mut gate = self.outlet.gate().borrow_mut();
+        let tail = gate.tail();
+        let start = tail.len();
+        tail.extend_from_slice(bytes);
+        gate.settle(start, Lsn::ZERO);
     }
 
     /// Runs one request that is not plain.
@@ -674,6 +715,14 @@ impl Connection {
         let result = self.execute_checked(command, args).await;
         if self.state.reply_mode == ReplyMode::Skip {
             self.state.reply_mode = ReplyMode::On;
+        }
+        // What CLIENT CACHING says is for one command, or one transaction.
+        if self.state.is_caching()
+            && self.state.transaction.is_none()
+            && command.is_none_or(|id| by_id(id).name != "client")
+            && let Some(tracked) = &self.state.tracking
+        {
+            tracked.caching.set(false);
         }
         result?;
         if self.state.closing {
@@ -701,6 +750,13 @@ impl Connection {
             transaction::queue(self, id, args);
             return Ok(());
         }
+        if !spec.flags.contains(Flags::ALLOW_BUSY) {
+            // A script that took long may have ended just now, and the data be on its way home.
+            self.shard.ready().await;
+        }
+        if scripts::runs(id) {
+            return scripts::run(self, id, args).await;
+        }
         let Some(spec) = commands::data_spec(id, args) else {
             return commands::run(self, id, args).await;
         };
@@ -726,6 +782,7 @@ impl Connection {
         let mut running = shard
             .begin()
             .expect("the data was home and nothing awaited since");
+        running.set_caller(self.caller());
         let mut reply = Vec::new();
         let (db, protocol) = (self.state.db, self.state.protocol);
         let depends_on = running.execute_as(spec, id, args, db, protocol, &mut reply);
@@ -755,6 +812,7 @@ impl Connection {
             return Ok(());
         }
         let mut borrowed = self.shard.borrow(mask).await;
+        borrowed.set_caller(self.caller());
         let mut reply = Vec::new();
         let (db, protocol) = (self.state.db, self.state.protocol);
         let depends_on = borrowed.execute_as(spec, id, args, db, protocol, &mut reply);
@@ -767,6 +825,18 @@ impl Connection {
         self.write_dependent_reply(depends_on, |out| out.raw(&reply));
         self.flush();
         Ok(())
+    }
+}
+
+/// The arguments of a request, wherever they are.
+fn whole_args<'b>(
+    request: &'b Request,
+    args_of: &impl Fn(&Request) -> (&'b [Span], &'b [u8]),
+) -> Args<'b> {
+    let (spans, buf) = args_of(request);
+    match &request.owned {
+        Some(owned) => owned.as_args(),
+        None => Args::new(buf, spans),
     }
 }
 
