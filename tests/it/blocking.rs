@@ -501,7 +501,7 @@ fn the_log_holds_what_was_taken_and_nothing_that_waits() {
             &format!("XREADGROUP GROUP g me BLOCK 0 STREAMS {d} >"),
             1,
         );
-        run(server, &format!("XADD {d} 1-1 f v"));
+        run(server, &format!("XADD {d} 1-0 f v"));
         for client in clients.iter_mut().chain([&mut reader]) {
             client.read_reply().unwrap();
         }
@@ -765,7 +765,7 @@ fn feeding_line(rng: &mut StdRng, number: usize) -> String {
         0..3 => format!("RPUSH {a} {number} {number}b"),
         3..5 => format!("LPUSH {a} {number}"),
         5..7 => format!("ZADD {a} {number} m{number} 1 x"),
-        7..9 => format!("XADD {a} {}-1 f {number}", number + 1),
+        7..9 => format!("XADD {a} {}-0 f {number}", number + 1),
         9 => format!("DEL {a}"),
         10 => format!("SET {a} string"),
         11 => format!("LMOVE {a} {b} LEFT LEFT"),

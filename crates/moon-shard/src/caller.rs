@@ -4,7 +4,7 @@ use crate::shard::SessionId;
 use moon_commands::{CommandSpec, Flags, ShardSet};
 use moon_core::{ShardCount, ShardId};
 use moon_resp::Args;
-use moon_store::{Key, Reader};
+use moon_store::{Key, Reader, ShardData};
 
 /// The client that commands run for; the default is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +29,23 @@ impl Caller {
             && !spec.flags.contains(Flags::PUBSUB)
     }
 
+    /// Remembers one key that a command has just read, which `data` holds. `keys_max` as in
+    /// [`Caller::remember`].
+    pub(crate) fn remember_key(
+        self,
+        key: Key<'_>,
+        keys_max: usize,
+        data: &mut ShardData,
+        count: ShardCount,
+    ) {
+        let reader = Reader {
+            client: self.client,
+            shard: self.shard,
+        };
+        let keys_max = keys_max.div_ceil(usize::from(count.get()));
+        data.tracking.remember(key, reader, keys_max);
+    }
+
     /// Remembers the keys that a command has just read. Each is entered where it was read, before
     /// anybody else can change it. `keys_max` bounds the table of the whole instance of `count`
     /// shards, 0 for no bound.
@@ -43,14 +60,8 @@ impl Caller {
     ) {
         let mut positions = Vec::new();
         spec.key_positions(args, &mut positions);
-        let reader = Reader {
-            client: self.client,
-            shard: self.shard,
-        };
-        let keys_max = keys_max.div_ceil(usize::from(count.get()));
         for key in positions.iter().filter_map(|at| args.get(*at)) {
-            let tracking = &mut shards.of_key(key).tracking;
-            tracking.remember(Key::new(key), reader, keys_max);
+            self.remember_key(Key::new(key), keys_max, shards.of_key(key), count);
         }
     }
 }

@@ -18,6 +18,10 @@ use std::collections::VecDeque;
 /// Names a hole that a reply from another shard will fill.
 pub type Ticket = u64;
 
+/// Names the reply for which a connection executes nothing more until it has come. It has no part
+/// of its own before.
+const LAST: Ticket = Ticket::MAX;
+
 #[derive(Debug)]
 struct Part {
     bytes: PartBytes,
@@ -183,9 +187,27 @@ impl Gate {
         self.first_ticket + self.parts.len() as u64 - 1
     }
 
+    /// Awaits a reply before anything more is executed, so that it will be the last one whenever it
+    /// comes. What is pushed to the client meanwhile does not wait for it.
+    pub fn reserve_last(&mut self) -> Ticket {
+        self.holes += 1;
+        LAST
+    }
+
     /// The reply for `ticket` came.
     pub fn fill(&mut self, ticket: Ticket, bytes: Bytes, depends_on: Lsn) {
         debug_assert_ne!(depends_on, THIS_TURN, "the other shard has ended its turn");
+        self.held_bytes += bytes.len();
+        self.holes -= 1;
+        self.latest = self.latest.max(depends_on);
+        let came = Part {
+            bytes: PartBytes::Came(bytes),
+            depends_on,
+        };
+        if ticket == LAST {
+            self.parts.push_back(came);
+            return;
+        }
         let index =
             usize::try_from(ticket - self.first_ticket).expect("a ticket names a held part");
         let part = &mut self.parts[index];
@@ -193,13 +215,7 @@ impl Gate {
             matches!(part.bytes, PartBytes::Hole),
             "a hole is filled once"
         );
-        self.held_bytes += bytes.len();
-        self.latest = self.latest.max(depends_on);
-        *part = Part {
-            bytes: PartBytes::Came(bytes),
-            depends_on,
-        };
-        self.holes -= 1;
+        *part = came;
     }
 
     /// Notes that the shard will resolve the turn here; `false` if it is noted already, or if no
@@ -450,6 +466,22 @@ mod tests {
         reply(&mut gate, "b", THIS_TURN);
         assert_eq!(gate.advance(Lsn(5)), Some(THIS_TURN));
         assert_eq!(leave(&mut gate), "a");
+    }
+
+    #[test]
+    fn what_is_pushed_does_not_wait_for_the_last_reply() {
+        let mut gate = Gate::default();
+        reply(&mut gate, "a", Lsn(5));
+        let last = gate.reserve_last();
+        reply(&mut gate, "push", Lsn::ZERO);
+        assert_eq!((gate.advance(Lsn(5)), gate.holes()), (None, 1));
+        assert_eq!(leave(&mut gate), "apush");
+        reply(&mut gate, "held", Lsn(7));
+        gate.fill(last, Bytes::from_static(b"last"), Lsn(6));
+        assert_eq!((gate.advance(Lsn(6)), gate.holes()), (Some(Lsn(7)), 0));
+        gate.advance(Lsn(7));
+        assert_eq!(leave(&mut gate), "heldlast");
+        assert!(gate.is_open());
     }
 
     #[test]

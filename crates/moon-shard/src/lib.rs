@@ -57,4 +57,4 @@ pub use running::Running;
 pub use shard::{Session, SessionId, Shard, ShardConfig};
 pub use snapshot::{Image, SnapshotProgress};
 pub use thread::{ShardSeed, spawn};
-pub use waiting::{Ending, WaitState, Waiter, WaitingRequest};
+pub use waiting::{Ending, Settled, WaitState, Waiter, WaitingRequest};

@@ -151,6 +151,7 @@ fn take_control(shard: &Rc<Shard>, message: ControlMessage) {
 fn take_data(shard: &Rc<Shard>, message: DataMessage) {
     match message {
         DataMessage::Batch(batch) => shard.run_batch(&batch),
+        DataMessage::Attempt(waiter) => shard.attempt(&waiter),
         DataMessage::Lend(request) => {
             shard.end_turn();
             let mut core = shard.core.borrow_mut();

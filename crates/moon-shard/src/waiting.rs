@@ -14,22 +14,24 @@
 //! a *hint* and borrows what is needed, and those behind it wait with it.
 
 use crate::batch::{BatchReply, Run};
+use crate::caller::Caller;
 use crate::gate::Ticket;
 use crate::observer::Observer;
 use crate::running::tell_events;
-use crate::shard::SessionId;
+use crate::shard::{SessionId, Shard};
 use bytes::Bytes;
 use moon_commands::blocking::{self, Retried};
 use moon_commands::context::{Counts, Origin};
+use moon_commands::execute::Outcome;
 use moon_commands::{CommandId, CommandSpec, Cx, Effects, Limits, ShardSet, by_id};
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
-use moon_resp::{OwnedArgs, Protocol, Reply};
-use moon_store::{DbIndex, DbKey, Kind, THIS_TURN, WaitOrder, Waiting};
+use moon_resp::{Args, OwnedArgs, Protocol, Reply};
+use moon_store::{DbIndex, DbKey, Key, Kind, THIS_TURN, WaitOrder, Waiting};
 use rand::rngs::SmallRng;
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::Notify;
 
 /// How a wait ended without being served.
@@ -69,6 +71,8 @@ pub struct WaitingRequest {
     pub db: DbIndex,
     /// How its reply is written.
     pub protocol: Protocol,
+    /// The client.
+    pub caller: Caller,
     /// Whether the client wants a reply (CLIENT REPLY).
     pub wants_reply: bool,
 }
@@ -77,6 +81,17 @@ impl WaitingRequest {
     fn spec(&self) -> &'static CommandSpec {
         by_id(self.id)
     }
+}
+
+/// What is known of a wait when its command has been tried.
+#[derive(Debug)]
+pub struct Settled {
+    /// For how long it waits, in milliseconds; zero for ever.
+    pub timeout_ms: u64,
+    /// What it shows that nothing was found.
+    pub shown: Lsn,
+    /// The arguments to try again, if they are not those that were sent.
+    pub args: Option<OwnedArgs>,
 }
 
 /// A client that waits, for keys or for something else.
@@ -90,6 +105,7 @@ pub struct Waiter {
     request: Option<WaitingRequest>,
     /// The shard that its request needs beside that of the ready key.
     needs: Option<ShardId>,
+    settled: OnceLock<Settled>,
     state: Mutex<WaitState>,
     wake: Notify,
 }
@@ -100,7 +116,7 @@ impl Waiting for Waiter {}
 static NEXT_ORDER: AtomicU64 = AtomicU64::new(0);
 
 impl Waiter {
-    /// One whose reply belongs to the hole `ticket` of the connection `session` of the shard
+    /// One whose reply has the `ticket` of the connection `session` of the shard
     /// `home`. To be made with the data of all its keys in hand: its place in the order is
     /// that of this moment.
     #[must_use]
@@ -122,6 +138,7 @@ impl Waiter {
             ticket,
             request,
             needs,
+            settled: OnceLock::new(),
             state: Mutex::new(WaitState::Waiting),
             wake: Notify::new(),
         })
@@ -133,7 +150,7 @@ impl Waiter {
         self.order
     }
 
-    /// The hole that its reply fills.
+    /// Where its reply belongs.
     #[must_use]
     pub fn ticket(&self) -> Ticket {
         self.ticket
@@ -143,6 +160,19 @@ impl Waiter {
     #[must_use]
     pub fn needs(&self) -> Option<ShardId> {
         self.needs
+    }
+
+    /// Its command was tried and found nothing. Done once, before it is in a queue or under the
+    /// lock of its state.
+    pub fn settle(&self, settled: Settled) {
+        let is_first = self.settled.set(settled).is_ok();
+        debug_assert!(is_first, "a command that waits is tried first once");
+    }
+
+    /// What is known of it, once its command has been tried.
+    #[must_use]
+    pub fn settled(&self) -> Option<&Settled> {
+        self.settled.get()
     }
 
     /// What has become of it.
@@ -297,33 +327,96 @@ fn look(
         }
         return Looked::Held;
     }
-    let Some((bytes, depends_on)) = retry(hands, request, key) else {
+    let settled = waiter.settled.get();
+    let args = settled.and_then(|settled| settled.args.as_ref());
+    let args = args.unwrap_or(&request.args).as_args();
+    let Some((bytes, depends_on)) = retry(hands, request, args, key) else {
         return Looked::Waits;
     };
     *state = WaitState::Served;
-    let bytes = if request.wants_reply {
-        bytes
-    } else {
-        Bytes::new()
-    };
-    let run = Run {
-        ticket: waiter.ticket,
-        end: bytes.len(),
-        depends_on,
-    };
-    replies.push(ServedReply {
-        to: waiter.home,
-        reply: BatchReply {
-            session: waiter.session,
-            bytes,
-            runs: vec![run],
-        },
-    });
+    replies.push(waiter.reply(request, bytes, depends_on));
     Looked::Over
 }
 
+impl Waiter {
+    fn reply(&self, request: &WaitingRequest, bytes: Bytes, depends_on: Lsn) -> ServedReply {
+        let bytes = if request.wants_reply {
+            bytes
+        } else {
+            Bytes::new()
+        };
+        let run = Run {
+            ticket: self.ticket,
+            end: bytes.len(),
+            depends_on,
+        };
+        ServedReply {
+            to: self.home,
+            reply: BatchReply {
+                session: self.session,
+                bytes,
+                runs: vec![run],
+            },
+        }
+    }
+}
+
+impl Shard {
+    /// Tries a command for the first time that a connection of another shard sent and whose keys
+    /// are all here. If it finds nothing, it is in their queues when this returns.
+    pub(crate) fn attempt(&self, waiter: &Arc<Waiter>) {
+        let Some(request) = &waiter.request else {
+            return;
+        };
+        let mut running = self
+            .begin()
+            .expect("the mailbox runs commands with the data at home");
+        running.set_caller(request.caller);
+        let mut state = waiter.lock();
+        if *state != WaitState::Waiting {
+            // Its client has gone meanwhile, or was unblocked.
+            return;
+        }
+        let (spec, args, db) = (request.spec(), request.args.as_args(), request.db);
+        let mut out = Vec::new();
+        let (outcome, depends_on) =
+            running.attempt(spec, request.id, args, db, request.protocol, &mut out);
+        let wait = running.take_wait().filter(|_| outcome == Outcome::Waits);
+        let Some(wait) = wait else {
+            running.finish();
+            *state = WaitState::Served;
+            self.answer(vec![waiter.reply(request, out.into(), depends_on)]);
+            return;
+        };
+        let sent = wait.request.as_ref().unwrap_or(&request.args).as_args();
+        for key in blocking::waited_keys(spec, sent) {
+            let (kind, waiting) = (blocking::kind_of(spec), Arc::clone(waiter) as _);
+            running
+                .data()
+                .waits
+                .add(db, key, kind, waiter.order, waiting);
+        }
+        running.finish();
+        waiter.settle(Settled {
+            timeout_ms: wait.timeout_ms,
+            shown: match depends_on {
+                THIS_TURN => self.end_turn(),
+                lsn => lsn,
+            },
+            args: wait.request,
+        });
+        drop(state);
+        waiter.wake();
+    }
+}
+
 /// The reply and what it depends on, if there is one now.
-fn retry(hands: &mut Hands<'_>, request: &WaitingRequest, key: &[u8]) -> Option<(Bytes, Lsn)> {
+fn retry(
+    hands: &mut Hands<'_>,
+    request: &WaitingRequest,
+    args: Args<'_>,
+    key: &[u8],
+) -> Option<(Bytes, Lsn)> {
     let mut out = Vec::new();
     let mut cx = Cx {
         shards: hands.shards.reborrow(),
@@ -342,11 +435,11 @@ fn retry(hands: &mut Hands<'_>, request: &WaitingRequest, key: &[u8]) -> Option<
     let before = cx.effects.len();
     // An error shows how the key is, as a reply does.
     let seen = {
-        let key = moon_store::Key::new(key);
+        let key = Key::new(key);
         let (db, shard) = (cx.db, cx.shard(key));
         shard.dirty.dependency(db, key.hash)
     };
-    let retried = blocking::retry(&mut cx, request.spec(), request.args.as_args(), key);
+    let retried = blocking::retry(&mut cx, request.spec(), args, key);
     let depends_on = if cx.effects.len() == before {
         cx.depends_on.max(seen)
     } else {
@@ -355,5 +448,10 @@ fn retry(hands: &mut Hands<'_>, request: &WaitingRequest, key: &[u8]) -> Option<
     let counts = cx.counts;
     hands.observer.counts(counts);
     tell_events(hands.observer, hands.effects, depends_on);
+    if retried == Retried::Answered && request.caller.keeps(request.spec()) {
+        let keys_max = hands.limits.tracking_table_max_keys;
+        let data = hands.shards.of_key(key);
+        (request.caller).remember_key(Key::new(key), keys_max, data, hands.count);
+    }
     (retried == Retried::Answered).then(|| (Bytes::from(out), depends_on))
 }

@@ -1,10 +1,11 @@
 //! BLPOP, BRPOP, BLMOVE, BRPOPLPUSH, BLMPOP: as LPOP and its kin, and if there is no element, they
 //! would wait for one. Their effects are those of the commands that do not wait.
 
-use super::moves::{self, move_element, pop_of_several};
-use super::take;
+use super::moves::{self, PopOfSeveral, move_element};
+use super::{pop_event, take};
 use crate::blocking::{Wait, seconds};
 use crate::context::{CommandResult, Cx};
+use crate::notify::Class;
 use moon_resp::{Args, Reply};
 use moon_store::{End, Key};
 
@@ -34,6 +35,7 @@ fn pop(cx: &mut Cx<'_>, args: Args<'_>, end: End, effect: &[u8]) -> CommandResul
         };
         if take(cx, key, end, 1, head)?.is_some() {
             cx.changed(&[key], &[effect, key.bytes]);
+            cx.notify_shrunk(Class::LIST, pop_event(end), key);
             return Ok(());
         }
     }
@@ -74,8 +76,9 @@ pub(super) fn brpoplpush(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
 }
 
 pub(super) fn blmpop(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    let pop = PopOfSeveral::parse(args.from(2))?;
     let timeout_ms = seconds(args.at(1), cx.now)?;
-    if !pop_of_several(cx, args.from(2))? {
+    if !pop.run(cx)? {
         waits(cx, timeout_ms);
     }
     Ok(())

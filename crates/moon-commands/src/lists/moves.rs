@@ -76,43 +76,64 @@ pub(super) fn move_element(
 }
 
 pub(super) fn lmpop(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
-    pop_of_several(cx, args.from(1))?;
+    let pop = PopOfSeveral::parse(args.from(1))?;
+    pop.run(cx)?;
     Ok(())
 }
 
-/// As LMPOP with these arguments, which begin with the number of keys. Returns whether there were
-/// elements; that there are none is answered too.
-pub(super) fn pop_of_several(cx: &mut Cx<'_>, args: Args<'_>) -> Result<bool, CommandError> {
-    let number = "ERR numkeys should be greater than 0";
-    let keys = at_least(1, args.at(0), number)?;
-    let mut at = keys.saturating_add(1);
-    let from = end(option_value(args, &mut at)?)?;
-    let mut count = None;
-    while let Some(option) = next_option(args, &mut at) {
-        if count.is_some() || !is(option, "count") {
-            return Err(CommandError::Syntax);
+/// What LMPOP and BLMPOP ask for.
+pub(super) struct PopOfSeveral<'a> {
+    keys: Args<'a>,
+    /// How many of `keys` are keys.
+    key_count: usize,
+    from: End,
+    count: usize,
+}
+
+impl<'a> PopOfSeveral<'a> {
+    /// Arguments that begin with the number of keys.
+    pub(super) fn parse(args: Args<'a>) -> Result<PopOfSeveral<'a>, CommandError> {
+        let number = "ERR numkeys should be greater than 0";
+        let key_count = at_least(1, args.at(0), number)?;
+        let mut at = key_count.saturating_add(1);
+        let from = end(option_value(args, &mut at)?)?;
+        let mut count = None;
+        while let Some(option) = next_option(args, &mut at) {
+            if count.is_some() || !is(option, "count") {
+                return Err(CommandError::Syntax);
+            }
+            let value = option_value(args, &mut at)?;
+            count = Some(at_least(1, value, "ERR count should be greater than 0")?);
         }
-        let value = option_value(args, &mut at)?;
-        count = Some(at_least(1, value, "ERR count should be greater than 0")?);
+        Ok(PopOfSeveral {
+            keys: args.from(1),
+            key_count,
+            from,
+            count: count.unwrap_or(1),
+        })
     }
-    for key in args.from(1).iter().take(keys).map(Key::new) {
-        let head = |reply: &mut Reply<'_>, taking| {
-            reply.array(2);
-            reply.bulk(key.bytes);
-            reply.array(taking);
-        };
-        let Some(taken) = take(cx, key, from, count.unwrap_or(1), head)? else {
-            continue;
-        };
-        let name: &[u8] = match from {
-            End::Left => b"LPOP",
-            End::Right => b"RPOP",
-        };
-        let mut text = itoa::Buffer::new();
-        cx.changed(&[key], &[name, key.bytes, text.format(taken).as_bytes()]);
-        cx.notify_shrunk(Class::LIST, pop_event(from), key);
-        return Ok(true);
+
+    /// Takes from the first list that there is and answers; whether there was one.
+    pub(super) fn run(&self, cx: &mut Cx<'_>) -> Result<bool, CommandError> {
+        for key in self.keys.iter().take(self.key_count).map(Key::new) {
+            let head = |reply: &mut Reply<'_>, taking| {
+                reply.array(2);
+                reply.bulk(key.bytes);
+                reply.array(taking);
+            };
+            let Some(taken) = take(cx, key, self.from, self.count, head)? else {
+                continue;
+            };
+            let name: &[u8] = match self.from {
+                End::Left => b"LPOP",
+                End::Right => b"RPOP",
+            };
+            let mut text = itoa::Buffer::new();
+            cx.changed(&[key], &[name, key.bytes, text.format(taken).as_bytes()]);
+            cx.notify_shrunk(Class::LIST, pop_event(self.from), key);
+            return Ok(true);
+        }
+        cx.reply.null_array();
+        Ok(false)
     }
-    cx.reply.null_array();
-    Ok(false)
 }

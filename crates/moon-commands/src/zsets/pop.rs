@@ -109,47 +109,72 @@ fn pop_one_set(cx: &mut Cx<'_>, args: Args<'_>, from: Direction) -> CommandResul
 }
 
 pub(super) fn zmpop(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
-    pop_of_several(cx, args.from(1))?;
+    let pop = PopOfSeveral::parse(args.from(1))?;
+    pop.run(cx)?;
     Ok(())
 }
 
-/// As ZMPOP with these arguments, which begin with the number of keys. Returns whether there were
-/// members; that there are none is answered too.
-fn pop_of_several(cx: &mut Cx<'_>, args: Args<'_>) -> Result<bool, CommandError> {
-    let keys = at_least(1, args.at(0), "ERR numkeys should be greater than 0")?;
-    let mut at = keys.saturating_add(1);
-    let end = option_value(args, &mut at)?;
-    let (from, name) = if is(end, "min") {
-        (Direction::Up, b"ZPOPMIN")
-    } else if is(end, "max") {
-        (Direction::Down, b"ZPOPMAX")
-    } else {
-        return Err(CommandError::Syntax);
-    };
-    let mut count = None;
-    while let Some(option) = next_option(args, &mut at) {
-        if count.is_some() || !is(option, "count") {
+/// What ZMPOP and BZMPOP ask for.
+struct PopOfSeveral<'a> {
+    keys: Args<'a>,
+    /// How many of `keys` are keys.
+    key_count: usize,
+    from: Direction,
+    count: usize,
+}
+
+impl<'a> PopOfSeveral<'a> {
+    /// Arguments that begin with the number of keys.
+    fn parse(args: Args<'a>) -> Result<PopOfSeveral<'a>, CommandError> {
+        let key_count = at_least(1, args.at(0), "ERR numkeys should be greater than 0")?;
+        let mut at = key_count.saturating_add(1);
+        let end = option_value(args, &mut at)?;
+        let from = if is(end, "min") {
+            Direction::Up
+        } else if is(end, "max") {
+            Direction::Down
+        } else {
             return Err(CommandError::Syntax);
-        }
-        let value = option_value(args, &mut at)?;
-        count = Some(at_least(1, value, "ERR count should be greater than 0")?);
-    }
-    for key in args.from(1).iter().take(keys).map(Key::new) {
-        let Some(popped) = pop(cx, key, from, count.unwrap_or(1), Layout::Nested)? else {
-            continue;
         };
-        cx.reply.array(2);
-        cx.reply.bulk(key.bytes);
-        cx.reply.array(popped.count);
-        cx.reply.raw(&popped.reply);
-        let mut text = itoa::Buffer::new();
-        let count = text.format(popped.count).as_bytes();
-        cx.changed(&[key], &[name, key.bytes, count]);
-        cx.notify_shrunk(Class::ZSET, pop_event(from), key);
-        return Ok(true);
+        let mut count = None;
+        while let Some(option) = next_option(args, &mut at) {
+            if count.is_some() || !is(option, "count") {
+                return Err(CommandError::Syntax);
+            }
+            let value = option_value(args, &mut at)?;
+            count = Some(at_least(1, value, "ERR count should be greater than 0")?);
+        }
+        Ok(PopOfSeveral {
+            keys: args.from(1),
+            key_count,
+            from,
+            count: count.unwrap_or(1),
+        })
     }
-    cx.reply.null_array();
-    Ok(false)
+
+    /// Takes from the first sorted set that there is and answers; whether there was one.
+    fn run(&self, cx: &mut Cx<'_>) -> Result<bool, CommandError> {
+        for key in self.keys.iter().take(self.key_count).map(Key::new) {
+            let Some(popped) = pop(cx, key, self.from, self.count, Layout::Nested)? else {
+                continue;
+            };
+            cx.reply.array(2);
+            cx.reply.bulk(key.bytes);
+            cx.reply.array(popped.count);
+            cx.reply.raw(&popped.reply);
+            let name: &[u8] = match self.from {
+                Direction::Up => b"ZPOPMIN",
+                Direction::Down => b"ZPOPMAX",
+            };
+            let mut text = itoa::Buffer::new();
+            let count = text.format(popped.count).as_bytes();
+            cx.changed(&[key], &[name, key.bytes, count]);
+            cx.notify_shrunk(Class::ZSET, pop_event(self.from), key);
+            return Ok(true);
+        }
+        cx.reply.null_array();
+        Ok(false)
+    }
 }
 
 /// There is no member to be had.
@@ -182,6 +207,7 @@ fn pop_one_of_several(
             cx.reply.bulk(key.bytes);
             cx.reply.raw(&popped.reply);
             cx.changed(&[key], &[effect, key.bytes]);
+            cx.notify_shrunk(Class::ZSET, pop_event(from), key);
             return Ok(());
         }
     }
@@ -191,8 +217,9 @@ fn pop_one_of_several(
 }
 
 pub(super) fn bzmpop(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
+    let pop = PopOfSeveral::parse(args.from(2))?;
     let timeout_ms = seconds(args.at(1), cx.now)?;
-    if !pop_of_several(cx, args.from(2))? {
+    if !pop.run(cx)? {
         waits(cx, timeout_ms);
     }
     Ok(())

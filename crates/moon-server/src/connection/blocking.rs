@@ -1,8 +1,8 @@
 //! Commands that wait: BLPOP and its kin, XREAD BLOCK, WAIT, WAITAOF.
 //!
 //! The command is tried like any other. If it finds nothing, the connection enters the queues of its
-//! keys in the same step, keeps a hole in its gate for the reply, and executes nothing more until the
-//! wait is over. Who changes a key serves those who wait for it (`moon_shard::waiting`); here are the
+//! keys in the same step, and executes nothing more until the wait is over, so that the reply is the
+//! last in its gate; what is pushed to the client meanwhile leaves at once. Who changes a key serves those who wait for it (`moon_shard::waiting`); here are the
 //! ways in which a wait ends otherwise: its time is over, CLIENT UNBLOCK, CLIENT KILL, the client goes
 //! away. To notice the last, the connection goes on reading; what comes is executed after the wait.
 
@@ -15,10 +15,10 @@ use moon_commands::evict::OUT_OF_MEMORY;
 use moon_commands::execute::Outcome;
 use moon_commands::{CommandId, CommandSpec, Flags, by_id, parse};
 use moon_core::{Lsn, ShardId};
-use moon_resp::{Args, Reply};
+use moon_resp::{Args, OwnedArgs, Reply};
 use moon_shard::mailbox::DataMessage;
 use moon_shard::shard::unix_now;
-use moon_shard::{Ending, Session as _, ShardMask, WaitState, Waiter, WaitingRequest};
+use moon_shard::{Ending, Session as _, Settled, ShardMask, WaitState, Waiter, WaitingRequest};
 use moon_store::{DbKey, THIS_TURN};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -41,21 +41,28 @@ const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
 /// The wait of a connection.
 pub(super) struct Blocked {
     waiter: Arc<Waiter>,
-    /// When its time is over; `None` for never.
-    until: Option<Instant>,
+    /// When it began. Its end counts from then, and is known once the waiter is settled.
+    since: Instant,
     wants_reply: bool,
     on: On,
 }
 
+impl Blocked {
+    /// When its time is over; `None` for never, or as long as that is not known.
+    fn until(&self) -> Option<Instant> {
+        let timeout_ms = match &self.on {
+            On::Keys(_) => self.waiter.settled()?.timeout_ms,
+            On::Safe(safety) => safety.timeout_ms,
+        };
+        let timeout = Some(timeout_ms).filter(|timeout| *timeout > 0)?;
+        self.since.checked_add(Duration::from_millis(timeout))
+    }
+}
+
 /// What a connection waits for.
 enum On {
-    /// Keys.
-    Keys {
-        /// Those in whose queues it is.
-        keys: Vec<DbKey>,
-        /// What it shows that nothing was found.
-        shown: Lsn,
-    },
+    /// Keys, in whose queues it is, or will be as soon as another shard has tried the command.
+    Keys(Vec<DbKey>),
     /// What was written is safe, here or elsewhere.
     Safe(Safety),
 }
@@ -118,13 +125,19 @@ pub(super) async fn run(
     id: CommandId,
     args: Args<'_>,
 ) -> Result<(), Close> {
-    // Its hole is the only one then, and what it waits for can come from nothing before it.
+    // Its reply is the only one that is awaited then.
     connection.barrier().await?;
     let mask = connection.shards_of(spec, args);
     let own = ShardMask::default().with(connection.shard.id());
     if mask.is_empty() || mask == own {
         connection.shard.ready().await;
         run_here(connection, spec, id, args);
+        return Ok(());
+    }
+    if let Some(other) = mask.single()
+        && !connection.server.strict_order()
+    {
+        run_there(connection, other, spec, id, args);
         return Ok(());
     }
     if let Some(misconf) = super::commands::refuses(connection, spec) {
@@ -155,31 +168,40 @@ fn run_here(
         .expect("the data was home and nothing awaited since");
     let mut reply = Vec::new();
     let (db, protocol) = (connection.state.db, connection.state.protocol);
+    running.set_caller(connection.caller());
     let (outcome, depends_on) = running.attempt(spec, id, args, db, protocol, &mut reply);
     let wait = running.take_wait().filter(|_| outcome == Outcome::Waits);
-    let Some(wait) = wait else {
+    let Some(mut wait) = wait else {
         running.finish();
         connection.write_dependent_reply(depends_on, |out| out.raw(&reply));
         return;
     };
-    let (mut blocked, keys) = begin(connection, spec, id, args, *wait);
+    let (blocked, keys) = begin(connection, spec, id, args, wait.request.take());
     for (db, key) in &keys {
         let waiter = Arc::clone(&blocked.waiter) as _;
-        let waits = &mut running.data().waits;
-        waits.add(
-            *db,
-            key,
-            rules::kind_of(spec),
-            blocked.waiter.order(),
-            waiter,
-        );
+        let (kind, order) = (rules::kind_of(spec), blocked.waiter.order());
+        running.data().waits.add(*db, key, kind, order, waiter);
     }
     running.finish();
     let shown = match depends_on {
         THIS_TURN => shard.end_turn(),
         lsn => lsn,
     };
-    blocked.on = On::Keys { keys, shown };
+    settle(connection, blocked, keys, &wait, shown);
+}
+
+/// All keys are on another shard, which tries the command and puts it into their queues.
+fn run_there(
+    connection: &mut Connection,
+    other: ShardId,
+    spec: &'static CommandSpec,
+    id: CommandId,
+    args: Args<'_>,
+) {
+    let (mut blocked, keys) = begin(connection, spec, id, args, None);
+    let mailbox = connection.shard.directory().of(other);
+    mailbox.send_data(DataMessage::Attempt(Arc::clone(&blocked.waiter)));
+    blocked.on = On::Keys(keys);
     connection.blocked = Some(blocked);
 }
 
@@ -193,19 +215,20 @@ async fn run_borrowed(
     let mut borrowed = connection.shard.borrow(mask).await;
     let mut reply = Vec::new();
     let (db, protocol) = (connection.state.db, connection.state.protocol);
+    borrowed.set_caller(connection.caller());
     let (outcome, depends_on) = borrowed.attempt(spec, id, args, db, protocol, &mut reply);
     let wait = borrowed.take_wait().filter(|_| outcome == Outcome::Waits);
     let resolved = |end| match depends_on {
         THIS_TURN => end,
         lsn => lsn,
     };
-    let Some(wait) = wait else {
+    let Some(mut wait) = wait else {
         let end = borrowed.commit();
         connection.write_dependent_reply(resolved(end), |out| out.raw(&reply));
         connection.flush();
         return;
     };
-    let (mut blocked, keys) = begin(connection, spec, id, args, *wait);
+    let (blocked, keys) = begin(connection, spec, id, args, wait.request.take());
     for (db, key) in &keys {
         let owner = connection.shard.count().shard_of_key(key);
         let waiter = Arc::clone(&blocked.waiter) as _;
@@ -215,17 +238,34 @@ async fn run_borrowed(
         }
     }
     let shown = resolved(borrowed.commit());
-    blocked.on = On::Keys { keys, shown };
+    settle(connection, blocked, keys, &wait, shown);
+}
+
+/// The command is in the queues of `keys`: from here on the connection is blocked.
+fn settle(
+    connection: &mut Connection,
+    mut blocked: Blocked,
+    keys: Vec<DbKey>,
+    wait: &Wait,
+    shown: Lsn,
+) {
+    blocked.waiter.settle(Settled {
+        timeout_ms: wait.timeout_ms,
+        shown,
+        args: None,
+    });
+    blocked.on = On::Keys(keys);
     connection.blocked = Some(blocked);
 }
 
-/// Makes a place for the reply, and the waiter, which is in no queue yet.
+/// Makes a place for the reply, and the waiter, which is in no queue yet. `again` is what is to be
+/// tried again, if it is not what was sent.
 fn begin(
     connection: &Connection,
     spec: &CommandSpec,
     id: CommandId,
     args: Args<'_>,
-    wait: Wait,
+    again: Option<OwnedArgs>,
 ) -> (Blocked, Vec<DbKey>) {
     let db = connection.state.db;
     let keys = rules::waited_keys(spec, args);
@@ -233,27 +273,24 @@ fn begin(
     let wants_reply = connection.state.reply_mode == ReplyMode::On;
     let request = WaitingRequest {
         id,
-        args: wait.request.unwrap_or_else(|| args.into()),
+        args: again.unwrap_or_else(|| args.into()),
         db,
         protocol: connection.state.protocol,
+        caller: connection.caller(),
         wants_reply,
     };
-    (block(connection, Some(request), wait.timeout_ms), keys)
+    (block(connection, Some(request)), keys)
 }
 
-fn block(connection: &Connection, request: Option<WaitingRequest>, timeout_ms: u64) -> Blocked {
-    let ticket = connection.outlet.gate().borrow_mut().reserve();
+fn block(connection: &Connection, request: Option<WaitingRequest>) -> Blocked {
+    let ticket = connection.outlet.gate().borrow_mut().reserve_last();
     let (home, count) = (connection.shard.id(), connection.shard.count());
     let waiter = Waiter::new(home, count, connection.outlet.id(), ticket, request);
-    let timeout = Some(timeout_ms).filter(|timeout| *timeout > 0);
     Blocked {
         waiter,
-        until: timeout.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms))),
+        since: Instant::now(),
         wants_reply: connection.state.reply_mode == ReplyMode::On,
-        on: On::Keys {
-            keys: Vec::new(),
-            shown: Lsn::ZERO,
-        },
+        on: On::Keys(Vec::new()),
     }
 }
 
@@ -276,7 +313,7 @@ pub(super) async fn run_wait(
             connection.write_reply(|reply| safety.write(durable, reply));
         }
         Ok(safety) => {
-            let mut blocked = block(connection, None, safety.timeout_ms);
+            let mut blocked = block(connection, None);
             blocked.on = On::Safe(safety);
             connection.blocked = Some(blocked);
         }
@@ -358,11 +395,19 @@ async fn wait_for(
     blocked: &Blocked,
     mut killed: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<(), Close> {
-    let mut time_is_over = pin!(sleep_until(blocked.until.unwrap_or_else(Instant::now)));
-    let mut has_time_limit = blocked.until.is_some();
+    let mut time_is_over = pin!(sleep_until(blocked.since));
+    let (mut has_time_limit, mut is_over) = (false, false);
     let looks = matches!(&blocked.on, On::Safe(safety) if safety.replicas <= 0);
     let mut pause = MARK_PAUSE_MIN;
     loop {
+        // Where another shard tries the command, it tells the limit.
+        if let Some(until) = blocked.until()
+            && !has_time_limit
+            && !is_over
+        {
+            time_is_over.as_mut().reset(until);
+            has_time_limit = true;
+        }
         let mut look = pin!(tokio::time::sleep(pause));
         let mut woken = pin!(blocked.waiter.woken());
         let outlet = Rc::clone(&connection.outlet);
@@ -417,7 +462,7 @@ async fn wait_for(
             },
             Event::TimeIsOver => {
                 // Otherwise the reply is on its way, or the end was another one.
-                has_time_limit = false;
+                (has_time_limit, is_over) = (false, true);
                 if blocked.waiter.end(Ending::TimedOut) {
                     answer(connection, blocked, Ending::TimedOut);
                 }
@@ -438,11 +483,12 @@ async fn wait_for(
                 if let WaitState::Ended(_) = blocked.waiter.state() {
                     answer(connection, blocked, Ending::Gone);
                 }
-                return Err(if connection.server.is_stopping() {
-                    Close::AfterReplies
-                } else {
-                    Close::Now
-                });
+                if !connection.server.is_stopping() {
+                    return Err(Close::Now);
+                }
+                // One that was served is told so before the server ends.
+                outlet.wait_until(|gate| gate.holes() == 0).await;
+                return Err(Close::AfterReplies);
             }
             Event::Gone => {
                 // If it was served already, what it took is gone with it, as in Redis.
@@ -458,11 +504,13 @@ fn answer(connection: &mut Connection, blocked: &Blocked, ending: Ending) {
     let mut out = Vec::new();
     let mut reply = Reply::new(&mut out, connection.state.protocol);
     let mut depends_on = Lsn::ZERO;
+    let settled = blocked.waiter.settled();
     match (ending, &blocked.on) {
         (Ending::Gone, _) => {}
         (Ending::UnblockedWithError, _) => reply.error(UNBLOCKED),
-        (Ending::TimedOut | Ending::Unblocked, On::Keys { shown, .. }) => {
-            depends_on = *shown;
+        (Ending::TimedOut | Ending::Unblocked, On::Keys(_)) => {
+            // Before it was tried, it shows nothing.
+            depends_on = settled.map_or(Lsn::ZERO, |settled| settled.shown);
             reply.null_array();
         }
         (Ending::TimedOut | Ending::Unblocked, On::Safe(safety)) => {
@@ -481,7 +529,7 @@ fn answer(connection: &mut Connection, blocked: &Blocked, ending: Ending) {
 /// There is something for this connection, which needs shards that only it can borrow: it holds
 /// them while those who wait for its keys are served.
 async fn follow_hint(connection: &Connection, blocked: &Blocked) {
-    let On::Keys { keys, .. } = &blocked.on else {
+    let On::Keys(keys) = &blocked.on else {
         return;
     };
     let shard = &connection.shard;
@@ -506,7 +554,7 @@ async fn follow_hint(connection: &Connection, blocked: &Blocked) {
 /// Takes the waiter out of the queues that it is still in. Nobody waits for that: those who meet it
 /// there see that it waits no more.
 fn leave_queues(connection: &Connection, blocked: Blocked) {
-    let On::Keys { keys, .. } = blocked.on else {
+    let On::Keys(keys) = blocked.on else {
         return;
     };
     let waiter = &blocked.waiter;

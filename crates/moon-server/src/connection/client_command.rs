@@ -114,7 +114,11 @@ pub(super) fn run(
         "getredir" => tracking_command::getredir(connection, &mut reply),
         "unblock" => {
             if rest.len() > 2 {
-                return Err("ERR syntax error".to_owned());
+                let name = String::from_utf8_lossy(args.at(1));
+                return Err(format!(
+                    "ERR unknown subcommand or wrong number of arguments for '{name}'. Try CLIENT \
+                     HELP."
+                ));
             }
             let id = parse::integer(rest[0]).map_err(|error| error.text().to_owned());
             let named = id.clone().ok().and_then(|id| u64::try_from(id).ok());
