@@ -18,6 +18,7 @@
 //! * [`typed`]: operations on sorted sets, streams and bitmaps.
 //! * [`fields`]: operations on fields of hashes that have deadlines.
 //! * [`sketches`]: operations on HyperLogLogs.
+//! * [`scripts`]: scripts and functions that run any commands.
 //! * [`workload`]: seeded generators of operations.
 //! * [`load`]: the threads that drive a server and keep the ledger.
 //! * [`rewriter`]: a client that rewrites the log meanwhile.
@@ -32,6 +33,7 @@ pub mod model;
 pub mod op;
 pub mod reply;
 pub mod rewriter;
+pub mod scripts;
 pub mod server;
 pub mod shared;
 pub mod sketches;
