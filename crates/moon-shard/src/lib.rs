@@ -22,6 +22,8 @@
 
 pub mod batch;
 pub mod borrow;
+#[cfg(feature = "break-borrow-order")]
+pub mod breach;
 pub mod gate;
 pub mod huge;
 pub mod lazy_free;

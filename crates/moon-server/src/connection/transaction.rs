@@ -374,6 +374,10 @@ async fn exec_borrowed(
                 borrowed.execute_as(spec, queued.id, args, db, protocol, &mut replies)
             }
         };
+        #[cfg(feature = "break-borrow-order")]
+        {
+            borrowed = borrowed.give_back_between(mask).await;
+        }
         depends_on = depends_on.max(dependency);
     }
     let end = borrowed.commit();
