@@ -18,6 +18,7 @@ mod debug;
 mod disk;
 mod documents;
 mod expiry;
+mod isolation;
 mod memory;
 mod migrate;
 mod move_keys;

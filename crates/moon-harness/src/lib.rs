@@ -16,6 +16,7 @@
 //! * [`model`]: the keyspace a test expects.
 //! * [`op`]: operations: how they are sent, what they do to the model, what they answer.
 //! * [`typed`]: operations on sorted sets, streams and bitmaps.
+//! * [`groups`]: operations on streams that several consumers share.
 //! * [`fields`]: operations on fields of hashes that have deadlines.
 //! * [`sketches`]: operations on HyperLogLogs.
 //! * [`scripts`]: scripts and functions that run any commands.
@@ -28,6 +29,7 @@
 
 pub mod client;
 pub mod fields;
+pub mod groups;
 pub mod load;
 pub mod model;
 pub mod op;

@@ -12,6 +12,8 @@ while at <= #ARGV do
 end
 return answers";
 
+/// The name of the library.
+pub const LIBRARY: &str = "harness";
 /// The name of the function.
 const FUNCTION: &[u8] = b"run_all";
 
@@ -31,7 +33,7 @@ pub fn fcall_all(keys: &[Vec<u8>], requests: &[Vec<Vec<u8>>]) -> Vec<Vec<u8>> {
 #[must_use]
 pub fn load_library() -> Vec<Vec<u8>> {
     let code = format!(
-        "#!lua name=harness\n\
+        "#!lua name={LIBRARY}\n\
          redis.register_function('run_all', function(KEYS, ARGV)\n{RUN_ALL}\nend)"
     );
     let words: [&[u8]; 4] = [b"FUNCTION", b"LOAD", b"REPLACE", code.as_bytes()];
