@@ -3,12 +3,12 @@
 
 use crate::support::{binary, flavor};
 use moon_harness::FsyncPolicy;
-use moon_isolation::cell::{Cell, CellReport, fresh, run};
+use moon_isolation::cell::{Cell, CellReport, Until, fresh, run};
 use std::time::Duration;
 
 fn check(cell: Cell, time: Duration) -> CellReport {
     let (_dir, config) = fresh(flavor(), binary()).unwrap();
-    let report = run(cell, config, time, 11).unwrap();
+    let report = run(cell, config, Until::Over(time), 11).unwrap();
     let findings: Vec<String> = report.findings().map(ToString::to_string).collect();
     assert!(findings.is_empty(), "{cell}:\n{}", findings.join("\n"));
     for tally in &report.tallies {

@@ -30,6 +30,15 @@ pub struct Cell {
     pub kills: bool,
 }
 
+/// How long a run takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Until {
+    /// So long, whatever is found.
+    Over(Duration),
+    /// Until something is found, or so long.
+    Found(Duration),
+}
+
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kills = if self.kills { "kills" } else { "no kills" };
@@ -66,11 +75,15 @@ impl CellReport {
     }
 }
 
-/// Runs `cell` on the server that `config` describes, on a fresh directory, for `time`.
+/// Runs `cell` on the server that `config` describes, on a fresh directory.
 ///
 /// # Errors
 /// When the server cannot be started. One that does not start again after a kill is a finding.
-pub fn run(cell: Cell, config: ServerConfig, time: Duration, seed: u64) -> Result<CellReport> {
+pub fn run(cell: Cell, config: ServerConfig, until: Until, seed: u64) -> Result<CellReport> {
+    let (time, stops_at_first) = match until {
+        Until::Over(time) => (time, false),
+        Until::Found(time) => (time, true),
+    };
     let mut config = config.append(cell.policy);
     config.shards = Some(cell.shards);
     let shards = ShardCount::new(config.effective_shards()).context("shard count")?;
@@ -83,6 +96,7 @@ pub fn run(cell: Cell, config: ServerConfig, time: Duration, seed: u64) -> Resul
         features,
         seed,
         until: begun + time,
+        stops_at_first,
         stop: Arc::new(AtomicBool::new(false)),
     };
     let disciplines = discipline::all();

@@ -219,7 +219,7 @@ impl fmt::Display for Record {
         )?;
         match &self.answer {
             Some(answer) => write!(f, "{answer}"),
-            None => write!(f, "(no answer: the server died)"),
+            None => write!(f, "(no answer)"),
         }
     }
 }

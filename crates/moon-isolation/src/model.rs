@@ -2,6 +2,7 @@
 
 use crate::command::{Answer, Command, Key, SetOp, Side};
 use std::collections::BTreeSet;
+use std::fmt;
 
 /// What a key holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,6 +22,21 @@ pub enum Value {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Keyspace(Vec<Value>);
 
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = |items: &mut dyn Iterator<Item = &i64>| {
+            let items: Vec<String> = items.map(ToString::to_string).collect();
+            items.join(" ")
+        };
+        match self {
+            Value::Absent => write!(f, "nothing"),
+            Value::Number(n) => write!(f, "{n}"),
+            Value::List(items) => write!(f, "[{}]", all(&mut items.iter())),
+            Value::Set(members) => write!(f, "{{{}}}", all(&mut members.iter())),
+        }
+    }
+}
+
 /// The command is for another type.
 struct WrongType;
 
@@ -35,6 +51,15 @@ impl Keyspace {
     #[must_use]
     pub fn get(&self, key: Key) -> &Value {
         &self.0[key.index()]
+    }
+
+    /// What `keys` hold, in words.
+    #[must_use]
+    pub fn show(&self, keys: &BTreeSet<Key>) -> String {
+        let shown = keys
+            .iter()
+            .map(|key| format!("k{}={}", key.0, self.get(*key)));
+        shown.collect::<Vec<_>>().join(", ")
     }
 
     /// Lets `key` hold `value`.

@@ -1,88 +1,248 @@
 //! The shortest piece of a wrong history that is wrong by itself, to be read by a person.
 //!
-//! Three cuts keep a violation a violation. What was invoked after the return that cannot be explained
-//! has no part in it. A history may begin at any moment when nothing is in flight, with the keyspaces
-//! that are possible then. And a call that only read may be left out: what agrees with one serial
-//! order still does without it, so what is wrong without it is wrong.
+//! A part may be left out if whatever explains the whole explains the rest, too: then a rest that is
+//! wrong makes the whole wrong. That holds for
+//!
+//! * what was invoked after the return that cannot be explained, and answers that came after it;
+//! * what came before a moment at which nothing was in flight, if the piece begins with the keyspaces
+//!   that are possible then;
+//! * a call without an answer, because it may never have happened;
+//! * all that was done to other keys, if no command uses both these and those;
+//! * a read, alone or inside of a transaction.
 
-use crate::history::Record;
+use crate::command::{Answer, Command, Key};
+use crate::history::{Call, Record};
 use crate::linear::{Verdict, check};
 use crate::model::Keyspace;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
-/// The smallest part of `records` found that no serial order explains, in order of invocation, with
-/// the keyspaces it may begin with. `failed` is the position that [`check`] named.
+/// Groups of keys of which all combinations are tried.
+const GROUPS_MAX: usize = 10;
+
+/// A piece of a history that no serial order explains.
+#[derive(Clone, Debug)]
+pub struct Piece {
+    /// What the keys may hold in the beginning.
+    pub initial: HashSet<Keyspace>,
+    /// Its calls, in the order in which they were sent.
+    pub records: Vec<Record>,
+    configurations_max: usize,
+}
+
+/// The smallest part of `records` found that no serial order explains. `failed` is the position that
+/// [`check`] named.
 #[must_use]
 pub fn shortest(
     initial: &HashSet<Keyspace>,
     records: &[Record],
     failed: usize,
     configurations_max: usize,
-) -> (HashSet<Keyspace>, Vec<Record>) {
-    let is_wrong = |initial: &HashSet<Keyspace>, records: &[Record]| {
-        matches!(
-            check(initial, records, configurations_max),
-            Verdict::Violated(_)
-        )
-    };
+) -> Piece {
     let end = records[failed].returned;
-    let part: Vec<usize> = (0..records.len())
+    let mut part: Vec<usize> = (0..records.len())
         .filter(|at| records[*at].invoked <= end)
         .collect();
-    let mut piece = select(records, &part);
-    // What was in flight at the end has not answered yet, as far as this piece tells.
-    for record in &mut piece {
-        if record.returned > end {
-            record.answer = None;
+    part.sort_by_key(|at| records[*at].invoked);
+    let mut piece = Piece {
+        initial: initial.clone(),
+        records: select(records, &part),
+        configurations_max,
+    };
+    piece.try_without(|piece| {
+        for record in &mut piece.records {
+            if record.returned > end {
+                record.answer = None;
+            }
         }
-    }
-    if !is_wrong(initial, &piece) {
-        // Their answers tell something about what came before.
-        piece = select(records, &part);
-    }
-    let (initial, mut piece) = later_begin(initial, piece, configurations_max, &is_wrong);
-    let mut at = 0;
-    while at < piece.len() {
-        let rest: Vec<usize> = (0..piece.len()).filter(|other| *other != at).collect();
-        if piece[at].call.is_read() && is_wrong(&initial, &select(&piece, &rest)) {
-            piece = select(&piece, &rest);
-        } else {
-            at += 1;
-        }
-    }
-    (initial, piece)
+        piece.keep(|record| record.answer.is_some());
+    });
+    piece.begin_later();
+    piece.leave_keys_out();
+    piece.leave_reads_out();
+    piece.begin_later();
+    piece
 }
 
-/// The same violation from the last moment at which nothing was in flight.
-fn later_begin(
-    initial: &HashSet<Keyspace>,
-    piece: Vec<Record>,
-    configurations_max: usize,
-    is_wrong: &dyn Fn(&HashSet<Keyspace>, &[Record]) -> bool,
-) -> (HashSet<Keyspace>, Vec<Record>) {
-    let mut order: Vec<usize> = (0..piece.len()).collect();
-    order.sort_by_key(|at| piece[*at].invoked);
-    let piece = select(&piece, &order);
-    let mut begins = Vec::new();
-    let mut busy_until = 0;
-    for (at, record) in piece.iter().enumerate() {
-        if at > 0 && record.invoked > busy_until {
-            begins.push(at);
-        }
-        busy_until = busy_until.max(record.returned);
+impl Piece {
+    /// What the keys that the piece uses hold in the beginning.
+    #[must_use]
+    pub fn begins_with(&self) -> String {
+        let used = self.records.iter().flat_map(|record| record.call.keys());
+        let used: BTreeSet<Key> = used.collect();
+        let keyspaces = self.initial.iter().map(|keys| keys.show(&used));
+        let keyspaces: BTreeSet<String> = keyspaces.collect();
+        keyspaces.into_iter().collect::<Vec<_>>().join(" or ")
     }
-    for begin in begins.into_iter().rev() {
-        let before: Vec<usize> = (0..begin).collect();
-        let after: Vec<usize> = (begin..piece.len()).collect();
-        let before = select(&piece, &before);
-        if let Verdict::Explained(keyspaces) = check(initial, &before, configurations_max) {
-            let after = select(&piece, &after);
-            if is_wrong(&keyspaces, &after) {
-                return (keyspaces, after);
+
+    fn is_wrong(&self) -> bool {
+        let verdict = check(&self.initial, &self.records, self.configurations_max);
+        matches!(verdict, Verdict::Violated(_))
+    }
+
+    /// Makes a change if the piece is wrong after it.
+    fn try_without(&mut self, change: impl FnOnce(&mut Piece)) -> bool {
+        let mut changed = self.clone();
+        change(&mut changed);
+        let is_wrong = changed.is_wrong();
+        if is_wrong {
+            *self = changed;
+        }
+        is_wrong
+    }
+
+    fn keep(&mut self, stays: impl Fn(&Record) -> bool) {
+        let positions = 0..self.records.len();
+        let positions: Vec<usize> = positions.filter(|at| stays(&self.records[*at])).collect();
+        self.records = select(&self.records, &positions);
+    }
+
+    /// Begins at the last moment possible at which nothing was in flight.
+    fn begin_later(&mut self) {
+        let mut begins = Vec::new();
+        let mut busy_until = 0;
+        for (at, record) in self.records.iter().enumerate() {
+            if at > 0 && record.invoked > busy_until {
+                begins.push(at);
+            }
+            busy_until = busy_until.max(record.returned);
+        }
+        for begin in begins.into_iter().rev() {
+            let before = select(&self.records, &(0..begin).collect::<Vec<_>>());
+            let verdict = check(&self.initial, &before, self.configurations_max);
+            if let Verdict::Explained(keyspaces) = verdict
+                && self.try_without(|piece| {
+                    piece.initial = keyspaces;
+                    let rest: Vec<usize> = (begin..piece.records.len()).collect();
+                    piece.records = select(&piece.records, &rest);
+                })
+            {
+                return;
             }
         }
     }
-    (initial.clone(), piece)
+
+    /// Leaves out what was done to keys that have no part in it.
+    fn leave_keys_out(&mut self) {
+        let groups = self.groups();
+        if groups.len() > GROUPS_MAX {
+            return;
+        }
+        let mut choices: Vec<usize> = (1..1_usize << groups.len()).collect();
+        choices.sort_by_key(|choice| choice.count_ones());
+        for choice in choices {
+            let chosen = groups.iter().enumerate();
+            let chosen = chosen.filter(|(number, _)| choice & (1 << number) != 0);
+            let keys: BTreeSet<Key> = chosen.flat_map(|(_, group)| group).copied().collect();
+            let is_inside = |command: &Command| command.keys().iter().all(|k| keys.contains(k));
+            if self.try_without(|piece| piece.keep_commands(&|_, _, command| is_inside(command))) {
+                return;
+            }
+        }
+    }
+
+    /// Keys that are used together by one command, directly or by way of others.
+    fn groups(&self) -> Vec<BTreeSet<Key>> {
+        let mut groups: Vec<BTreeSet<Key>> = Vec::new();
+        for command in self.records.iter().flat_map(|record| all_of(&record.call)) {
+            let mut joined: BTreeSet<Key> = command.keys().into_iter().collect();
+            groups.retain(|group| {
+                let is_apart = group.is_disjoint(&joined);
+                if !is_apart {
+                    joined.extend(group);
+                }
+                is_apart
+            });
+            groups.push(joined);
+        }
+        groups
+    }
+
+    /// Leaves out reads, one after the other.
+    fn leave_reads_out(&mut self) {
+        let mut record = 0;
+        while record < self.records.len() {
+            let mut command = 0;
+            while let Some(is_read) = self.is_read(record, command) {
+                let before = self.records.len();
+                let is_this = |r: usize, c: usize| r == record && c == command;
+                let is_left_out = is_read
+                    && self.try_without(|piece| {
+                        piece.keep_commands(&|r, c, _| !is_this(r, c));
+                    });
+                if is_left_out && self.records.len() < before {
+                    // The next record has come to this place.
+                    command = 0;
+                } else if !is_left_out {
+                    command += 1;
+                }
+            }
+            record += 1;
+        }
+    }
+
+    /// Whether the command at a place only reads; `None` if there is none.
+    fn is_read(&self, record: usize, command: usize) -> Option<bool> {
+        let call = &self.records.get(record)?.call;
+        all_of(call).nth(command).map(Command::is_read)
+    }
+
+    /// Keeps the commands of each record that `stays` allows, asked with the position of the record
+    /// and that of the command in it, those of a guard first.
+    fn keep_commands(&mut self, stays: &dyn Fn(usize, usize, &Command) -> bool) {
+        for (number, record) in self.records.iter_mut().enumerate() {
+            let stays = |at: usize, command: &Command| stays(number, at, command);
+            project(record, &stays);
+        }
+        self.keep(|record| !record.call.commands().is_empty());
+    }
+}
+
+/// Every command of a call, those that it read before it first.
+fn all_of(call: &Call) -> impl Iterator<Item = &Command> {
+    let guard = match call {
+        Call::Watched { guard, .. } => &guard[..],
+        _ => &[],
+    };
+    let guard = guard.iter().map(|(read, _)| read);
+    guard.chain(call.commands())
+}
+
+/// Leaves the commands out that do not stay, with their answers.
+fn project(record: &mut Record, stays: &dyn Fn(usize, &Command) -> bool) {
+    let stays: Vec<bool> = all_of(&record.call)
+        .enumerate()
+        .map(|(at, command)| stays(at, command))
+        .collect();
+    let mut next = stays.iter();
+    let mut keep = || next.next().copied().unwrap_or(true);
+    match &mut record.call {
+        Call::One(_) => {
+            if !keep() {
+                // Whoever asked leaves a transaction of nothing out.
+                record.call = Call::Multi(Vec::new());
+                record.answer = record.answer.take().map(|_| Answer::All(Vec::new()));
+            }
+            return;
+        }
+        Call::Watched { guard, body } => {
+            guard.retain(|_| keep());
+            let kept: Vec<bool> = body.iter().map(|_| keep()).collect();
+            keep_marked(body, &mut record.answer, &kept);
+        }
+        Call::Multi(body) | Call::Script(body) => {
+            let kept: Vec<bool> = body.iter().map(|_| keep()).collect();
+            keep_marked(body, &mut record.answer, &kept);
+        }
+    }
+}
+
+fn keep_marked(body: &mut Vec<Command>, answer: &mut Option<Answer>, kept: &[bool]) {
+    let mut marks = kept.iter();
+    body.retain(|_| marks.next() == Some(&true));
+    if let Some(Answer::All(answers)) = answer {
+        let mut marks = kept.iter();
+        answers.retain(|_| marks.next() == Some(&true));
+    }
 }
 
 /// The records at `positions`, with their order among each other.
@@ -100,28 +260,63 @@ fn select(records: &[Record], positions: &[usize]) -> Vec<Record> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Answer, Command, Key};
+    use crate::command::Side;
     use crate::linear::tests::{answered, keyspaces, one};
+
+    const A: Key = Key(0);
+    const B: Key = Key(1);
+
+    fn piece_of(records: &[Record]) -> Piece {
+        let Verdict::Violated(failed) = check(&keyspaces(2), records, 1000) else {
+            panic!("this is explained");
+        };
+        shortest(&keyspaces(2), records, failed, 1000)
+    }
 
     #[test]
     fn what_has_no_part_in_a_violation_is_left_out() {
-        let a = Key(0);
-        let records = [
-            answered(0, 0, 1, one(Command::Set(a, 1)), Answer::Ok),
-            answered(1, 2, 3, one(Command::Get(a)), Answer::Number(1)),
-            answered(0, 4, 9, one(Command::Set(a, 2)), Answer::Ok),
-            answered(1, 5, 6, one(Command::Get(a)), Answer::Number(1)),
-            answered(2, 10, 11, one(Command::Get(a)), Answer::Number(2)),
-            answered(2, 12, 13, one(Command::Get(a)), Answer::Number(1)),
-            answered(2, 14, 15, one(Command::Set(a, 3)), Answer::Ok),
+        let get = || one(Command::Get(A));
+        let piece = piece_of(&[
+            answered(0, 0, 1, one(Command::Set(A, 1)), Answer::Ok),
+            answered(1, 2, 3, get(), Answer::Number(1)),
+            answered(0, 4, 9, one(Command::Set(A, 2)), Answer::Ok),
+            answered(1, 5, 6, get(), Answer::Number(1)),
+            answered(2, 10, 11, get(), Answer::Number(2)),
+            answered(2, 12, 13, get(), Answer::Number(1)),
+            answered(2, 14, 15, one(Command::Set(A, 3)), Answer::Ok),
+        ]);
+        assert_eq!(piece.records.len(), 1, "{piece:?}");
+        assert_eq!(piece.records[0].invoked, 12);
+        assert_eq!(piece.begins_with(), "k0=2");
+    }
+
+    #[test]
+    fn other_keys_and_reads_inside_of_transactions_are_left_out() {
+        let mixed = Call::Multi(vec![
+            Command::Push(Side::Right, B, 9),
+            Command::LRange(B),
+            Command::Get(A),
+            Command::Set(A, 2),
+        ]);
+        let answers = vec![
+            Answer::Int(1),
+            Answer::Numbers(vec![Some(9)]),
+            Answer::Nil,
+            Answer::Ok,
         ];
-        let Verdict::Violated(failed) = check(&keyspaces(1), &records, 1000) else {
-            panic!("a stale read is explained");
-        };
-        assert_eq!(failed, 5);
-        let (initial, piece) = shortest(&keyspaces(1), &records, failed, 1000);
-        assert_eq!(initial.len(), 1);
-        assert_eq!(piece.len(), 1, "{piece:?}");
-        assert_eq!(piece[0].invoked, 12);
+        let piece = piece_of(&[
+            answered(0, 0, 9, mixed, Answer::All(answers)),
+            answered(
+                1,
+                1,
+                9,
+                one(Command::Push(Side::Left, B, 8)),
+                Answer::Int(2),
+            ),
+            answered(1, 1, 12, one(Command::Get(A)), Answer::Number(3)),
+        ]);
+        let calls = piece.records.iter().map(|record| record.call.to_string());
+        let calls: Vec<String> = calls.collect();
+        assert_eq!(calls, ["MULTI { SET k0 2 }", "GET k0"]);
     }
 }

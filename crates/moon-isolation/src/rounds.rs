@@ -55,6 +55,8 @@ pub struct Setting {
     pub seed: u64,
     /// When it ends.
     pub until: Instant,
+    /// Whether everything ends when something is found.
+    pub stops_at_first: bool,
     /// Set when something is so wrong that nobody goes on.
     pub stop: Arc<AtomicBool>,
 }
@@ -122,19 +124,23 @@ struct Rounds<'a> {
 
 impl Rounds<'_> {
     fn work(&mut self, clients: &mut [Client], steps: usize) -> Result<(), Interrupted> {
-        let mut before = self.read_all()?;
+        let (mut before, _) = self.read_all()?;
         while Instant::now() < self.setting.until
             && !self.setting.stop.load(Ordering::Relaxed)
             && self.tally.findings.len() < FINDINGS_MAX
         {
             before = self.prepare(before)?;
-            let records = self.round(clients, steps)?;
-            let after = self.read_all()?;
+            let mut records = self.round(clients, steps)?;
+            let (after, read) = self.read_all()?;
             self.count(&records);
+            records.push(read);
             let judgement = self.discipline.judge(&before, &after, &records);
             self.tally.rounds += 1;
             self.tally.not_decided += u64::from(!judgement.is_decided);
             self.tally.findings.extend(judgement.findings);
+            if self.setting.stops_at_first && !self.tally.findings.is_empty() {
+                self.setting.stop.store(true, Ordering::Relaxed);
+            }
             before = after;
         }
         Ok(())
@@ -213,7 +219,7 @@ impl Rounds<'_> {
             prepared.apply(command);
         }
         let was_answered = self.lead(Call::Multi(commands))?.is_some();
-        let found = self.read_all()?;
+        let (found, _) = self.read_all()?;
         let is_right = found == prepared || (!was_answered && found == before);
         if !is_right {
             let detail = format!("between two rounds: {found:?} instead of {prepared:?}");
@@ -225,14 +231,16 @@ impl Rounds<'_> {
     }
 
     /// Everything that the keys hold, read at one moment at which nobody else works on them.
-    fn read_all(&mut self) -> Result<Keyspace, Interrupted> {
+    fn read_all(&mut self) -> Result<(Keyspace, Record), Interrupted> {
         loop {
             let Some(record) = self.lead(self.kinds.read_all())? else {
                 continue;
             };
             let keyspace = record.answer.as_ref().and_then(|a| self.kinds.keyspace(a));
-            let odd = || Interrupted::Garbled(record.to_string());
-            return keyspace.ok_or_else(odd);
+            return match keyspace {
+                Some(keyspace) => Ok((keyspace, record)),
+                None => Err(Interrupted::Garbled(record.to_string())),
+            };
         }
     }
 

@@ -8,7 +8,7 @@ mod report;
 use crate::binary::{ServerBinary, ServerOptions, target_dir};
 use anyhow::{Context as _, Result};
 use moon_harness::{Flavor, FsyncPolicy};
-use moon_isolation::cell::{Cell, CellReport, fresh, run as run_cell};
+use moon_isolation::cell::{Cell, CellReport, Until, fresh, run as run_cell};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -97,7 +97,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     report::print_header();
     let mut reports = Vec::new();
     for (number, cell) in (0..).zip(cells) {
-        let report = run_one(cell, &binary, None, time, seed.wrapping_add(number))?;
+        let until = Until::Over(time);
+        let report = run_one(cell, &binary, None, until, seed.wrapping_add(number))?;
         report::print_row(&report);
         reports.push(report);
     }
@@ -131,14 +132,14 @@ fn run_one(
     cell: Cell,
     binary: &ServerBinary,
     breach: Option<&str>,
-    time: Duration,
+    until: Until,
     seed: u64,
 ) -> Result<CellReport> {
     let (dir, mut config) = fresh(binary.flavor, &binary.path)?;
     if let Some(breach) = breach {
         config = config.env(BREAK_ENV, breach);
     }
-    let report = run_cell(cell, config, time, seed).with_context(|| cell.to_string())?;
+    let report = run_cell(cell, config, until, seed).with_context(|| cell.to_string())?;
     if report.findings().next().is_some() && breach.is_none() {
         // What is on disk is evidence.
         println!("  the directory is kept: {}", dir.keep().display());
@@ -162,7 +163,7 @@ fn run_broken(options: &Options, seed: u64) -> Result<bool> {
             breach.cell,
             &binary,
             Some(breach.name),
-            NOTICED_WITHIN,
+            Until::Found(NOTICED_WITHIN),
             seed,
         )?;
         are_noticed &= report::print_breach(breach.name, &report);

@@ -5,6 +5,8 @@ use std::path::Path;
 
 /// Findings of one run that are printed in full.
 const PRINTED_MAX: usize = 3;
+/// Characters of a printed line.
+const LINE_MAX: usize = 220;
 
 pub(super) fn print_header() {
     println!(
@@ -44,8 +46,22 @@ pub(super) fn print_row(report: &CellReport) {
 fn print_findings(report: &CellReport) {
     for tally in &report.tallies {
         for finding in tally.findings.iter().take(PRINTED_MAX) {
-            println!("  {}: {}: {finding}", report.cell, tally.discipline);
+            println!(
+                "  {}: {}: {}",
+                report.cell, tally.discipline, finding.anomaly
+            );
+            for line in std::iter::once(&finding.detail).chain(&finding.piece) {
+                println!("    {}", shortened(line));
+            }
         }
+    }
+}
+
+/// A line as long as a terminal may be wide; the JSON file has all of it.
+fn shortened(line: &str) -> String {
+    match line.char_indices().nth(LINE_MAX) {
+        Some((end, _)) => format!("{} ...", &line[..end]),
+        None => line.to_owned(),
     }
 }
 
