@@ -204,7 +204,7 @@ fn pick<'a>(rng: &mut StdRng, names: &[&'a str]) -> &'a str {
 fn produce(load: &Load, rng: &mut StdRng, known: &mut Known) -> std::io::Result<()> {
     let mut client = Client::connect(load.address)?;
     while !load.stop.load(Ordering::Relaxed) {
-        let mut number = || load.next.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = || load.next.fetch_add(1, Ordering::Relaxed) + 1;
         let (a, b) = (number(), number());
         let (first, second) = (pick(rng, &QUEUES), pick(rng, &QUEUES));
         let rank = pick(rng, &RANKS);
