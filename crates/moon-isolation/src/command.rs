@@ -266,6 +266,26 @@ impl Command {
         )
     }
 
+    /// Whether it changed nothing, as its answer shows.
+    #[must_use]
+    pub fn did_nothing(&self, answer: &Answer) -> bool {
+        let nothing = match self {
+            Command::MSetNx(_)
+            | Command::Del(_)
+            | Command::RenameNx(..)
+            | Command::Copy(..)
+            | Command::SAdd(..)
+            | Command::SRem(..)
+            | Command::SMove(..) => *answer == Answer::Int(0),
+            Command::Pop(..)
+            | Command::LMove { .. }
+            | Command::BlockingPop(..)
+            | Command::BlockingMove { .. } => *answer == Answer::Nil,
+            command => command.is_read(),
+        };
+        nothing || matches!(answer, Answer::Error(_))
+    }
+
     /// The words that are sent.
     #[must_use]
     pub fn words(&self, names: &Names) -> Vec<Vec<u8>> {

@@ -8,7 +8,7 @@
 //!   that are possible then;
 //! * a call without an answer, because it may never have happened;
 //! * all that was done to other keys, if no command uses both these and those;
-//! * a read, alone or inside of a transaction.
+//! * what only read, or changed nothing as its answer shows, alone or inside of a transaction.
 
 use crate::command::{Answer, Command, Key};
 use crate::history::{Call, Record};
@@ -57,8 +57,10 @@ pub fn shortest(
         piece.keep(|record| record.answer.is_some());
     });
     piece.begin_later();
+    // Reads join keys that have nothing else in common.
+    piece.leave_idle_out();
     piece.leave_keys_out();
-    piece.leave_reads_out();
+    piece.leave_idle_out();
     piece.begin_later();
     piece
 }
@@ -157,15 +159,15 @@ impl Piece {
         groups
     }
 
-    /// Leaves out reads, one after the other.
-    fn leave_reads_out(&mut self) {
+    /// Leaves out what changed nothing, one command after the other.
+    fn leave_idle_out(&mut self) {
         let mut record = 0;
         while record < self.records.len() {
             let mut command = 0;
-            while let Some(is_read) = self.is_read(record, command) {
+            while let Some(did_nothing) = self.did_nothing(record, command) {
                 let before = self.records.len();
                 let is_this = |r: usize, c: usize| r == record && c == command;
-                let is_left_out = is_read
+                let is_left_out = did_nothing
                     && self.try_without(|piece| {
                         piece.keep_commands(&|r, c, _| !is_this(r, c));
                     });
@@ -180,10 +182,24 @@ impl Piece {
         }
     }
 
-    /// Whether the command at a place only reads; `None` if there is none.
-    fn is_read(&self, record: usize, command: usize) -> Option<bool> {
-        let call = &self.records.get(record)?.call;
-        all_of(call).nth(command).map(Command::is_read)
+    /// Whether the command at a place changed nothing; `None` if there is none.
+    fn did_nothing(&self, record: usize, command: usize) -> Option<bool> {
+        let record = self.records.get(record)?;
+        let guards = match &record.call {
+            Call::Watched { guard, .. } => guard.len(),
+            _ => 0,
+        };
+        let what = all_of(&record.call).nth(command)?;
+        let answer = match (&record.answer, command.checked_sub(guards)) {
+            (Some(Answer::All(answers)), Some(at)) => answers.get(at),
+            // It was refused as a whole.
+            (Some(Answer::Nil), _) if matches!(record.call, Call::Watched { .. }) => {
+                return Some(true);
+            }
+            (Some(answer), _) if matches!(record.call, Call::One(_)) => Some(answer),
+            _ => None,
+        };
+        Some(what.is_read() || answer.is_some_and(|answer| what.did_nothing(answer)))
     }
 
     /// Keeps the commands of each record that `stays` allows, asked with the position of the record

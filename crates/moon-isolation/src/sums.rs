@@ -126,7 +126,7 @@ pub fn check_pairs(records: &[Record]) -> Vec<Finding> {
     for record in records {
         for (keys, seen) in reads(record) {
             if seen.iter().any(|n| *n != seen[0]) {
-                let text: Vec<_> = seen.iter().map(|n| format!("{n:?}")).collect();
+                let text: Vec<_> = seen.iter().map(|n| shown(*n)).collect();
                 let detail = format!("values written together are {}", text.join(" and "));
                 findings.push(Finding::new(Anomaly::Torn, detail, [record]));
                 continue;
@@ -142,13 +142,17 @@ pub fn check_pairs(records: &[Record]) -> Vec<Finding> {
             });
             // Where nobody is known to have written it, it is from before this history.
             if let Some((n, newer)) = newer {
-                let detail = format!("{:?} was read although {n} had replaced it", seen[0]);
+                let detail = format!("{} was read although {n} had replaced it", shown(seen[0]));
                 let piece = source.map(|(_, r)| *r).into_iter().chain([*newer, record]);
                 findings.push(Finding::new(Anomaly::StaleRead, detail, piece));
             }
         }
     }
     findings
+}
+
+fn shown(n: Option<i64>) -> String {
+    n.map_or("nothing".to_owned(), |n| n.to_string())
 }
 
 /// Keys that a record wrote together, and what.
