@@ -21,6 +21,7 @@ mod disk;
 mod documents;
 mod expiry;
 mod hard_transactions;
+mod isolation;
 mod memory;
 mod migrate;
 mod monitor;

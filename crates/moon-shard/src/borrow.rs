@@ -499,11 +499,30 @@ impl Borrowed {
         THIS_TURN
     }
 
+    /// Commits and borrows again, if transactions are broken in this way.
+    #[cfg(feature = "break-borrow-order")]
+    pub async fn give_back_between(self, mask: ShardMask) -> Borrowed {
+        if !crate::breach::is(crate::breach::Breach::Split) {
+            return self;
+        }
+        let shard = Rc::clone(&self.shard);
+        self.commit();
+        shard.borrow(mask).await
+    }
+
     fn issue_and_return(&mut self) -> Lsn {
         if let Some(taken) = self.taken {
             return self.put_back(taken);
         }
         let in_hand = self.boxes[self.shard.config.id.index()].is_some();
+        #[cfg(feature = "break-borrow-order")]
+        if crate::breach::is(crate::breach::Breach::EarlyReturn) {
+            for data in self.boxes.iter_mut().filter_map(Option::take) {
+                let owner = self.shard.shared.directory.of(data.id);
+                owner.send_control(ControlMessage::Home(data, Lsn::ZERO));
+            }
+            crate::breach::dawdle();
+        }
         let mut end = Lsn::ZERO;
         let mut served = Vec::new();
         if in_hand {

@@ -26,6 +26,8 @@
 
 pub mod batch;
 pub mod borrow;
+#[cfg(feature = "break-borrow-order")]
+pub mod breach;
 pub mod caller;
 pub mod gate;
 pub mod huge;

@@ -412,6 +412,11 @@ async fn exec_borrowed(
         } else {
             told::run_inside(connection, queued.id, args, &mut replies)
         };
+        #[cfg(feature = "break-borrow-order")]
+        {
+            let mask = borrowed.mask();
+            borrowed = borrowed.give_back_between(mask).await;
+        }
         depends_on = depends_on.max(dependency);
     }
     let end = in_hand.map_or(Lsn::ZERO, Borrowed::commit);
