@@ -413,9 +413,9 @@ async fn exec_borrowed(
             told::run_inside(connection, queued.id, args, &mut replies)
         };
         #[cfg(feature = "break-borrow-order")]
-        {
-            let mask = borrowed.mask();
-            borrowed = borrowed.give_back_between(mask).await;
+        if let Some(whole) = in_hand.take() {
+            let mask = whole.mask();
+            in_hand = Some(whole.give_back_between(mask).await);
         }
         depends_on = depends_on.max(dependency);
     }
