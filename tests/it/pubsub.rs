@@ -497,6 +497,33 @@ fn a_message_waits_for_the_log_with_what_its_publisher_wrote() {
     }
 }
 
+/// Nobody writes after it.
+#[test]
+fn events_of_a_transaction_over_shards_are_told_when_it_is_logged() {
+    for shards in [1, 4] {
+        let server = start(shards, FsyncPolicy::Everysec);
+        let mut listener = server.client().unwrap();
+        let events = listener.run("CONFIG SET notify-keyspace-events KA");
+        assert!(events.unwrap().is_ok());
+        say(&mut listener, "PSUBSCRIBE __keyspace@0__:*");
+        listener.read_reply().unwrap();
+        let mut writer = server.client().unwrap();
+        for round in 0..20 {
+            let keys: Vec<String> = (0..6).map(|n| format!("key:{round}:{n}")).collect();
+            writer.run("MULTI").unwrap();
+            for key in &keys {
+                writer.run(&format!("SET {key} v")).unwrap();
+            }
+            writer.run("EXEC").unwrap();
+            for key in &keys {
+                let event = listener.read_reply().unwrap();
+                let channel = event.items().unwrap()[2].text().unwrap();
+                assert_eq!(channel, format!("__keyspace@0__:{key}"));
+            }
+        }
+    }
+}
+
 /// Scenario 206.
 #[test]
 fn who_does_not_read_is_cut_off_and_nobody_else_notices() {

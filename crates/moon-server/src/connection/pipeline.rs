@@ -9,6 +9,7 @@ mod holdings;
 
 use super::blocking::{self, Blocked};
 use super::commands;
+use super::pubsub_command;
 use super::read_buffer::Unfinished;
 use super::session::{ReplyMode, SessionState};
 use super::socket::{Outlet, ReadHalf, Socket};
@@ -470,6 +471,9 @@ impl Connection {
                 }
                 Route::Here => self.execute_here(&mut running, id, args),
                 Route::To(to) => self.collect(to, id, args),
+                Route::Alone if pubsub_command::publishes_now(self, spec, args) => {
+                    pubsub_command::publish_now(self, id, args);
+                }
                 Route::Borrow(_) | Route::Alone => return self.finish(running, next),
             }
             next += 1;
@@ -495,12 +499,8 @@ impl Connection {
     /// Decides who runs a request. Everything that is not plain is `Alone`.
     #[inline]
     fn route(&mut self, spec: &CommandSpec, args: Args<'_>) -> Route {
-        let plain = self.state.authenticated
-            && self.state.transaction.is_none()
-            && self.state.reply_mode == ReplyMode::On
-            && matches!(spec.run, Run::Data(_))
-            && !self.state.only_listens()
-            && !self.state.is_caching()
+        let plain = matches!(spec.run, Run::Data(_))
+            && self.state.runs_plainly()
             && !moon_commands::blocking::may_wait(spec, args)
             && spec.accepts(args.len());
         if plain {

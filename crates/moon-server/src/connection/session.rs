@@ -139,6 +139,17 @@ impl SessionState {
         (self.tracking.as_ref()).is_some_and(|tracked| tracked.caching.get())
     }
 
+    /// Whether requests run here as they come: nothing is queued, withheld or said about the next
+    /// one.
+    #[inline]
+    pub(super) fn runs_plainly(&self) -> bool {
+        self.authenticated
+            && self.transaction.is_none()
+            && self.reply_mode == ReplyMode::On
+            && !self.only_listens()
+            && !self.is_caching()
+    }
+
     /// Whether it may only change its subscriptions: in RESP2 its client could not tell replies
     /// from messages.
     #[inline]

@@ -468,12 +468,14 @@ async fn drive(
                     }));
                     wake_all(connection);
                 }
+                let unit = connection.hub.set_unit_aside();
                 tokio::task::yield_now().await;
                 if scripts.busy.is_abandoned() {
                     // The process ends. The data stays with the script, so that nothing of what
                     // it did is ever issued or shown.
                     return Err(Close::Now);
                 }
+                connection.hub.take_unit_back(unit);
                 match fate.is_killed() {
                     true => Answer::Kill,
                     false => Answer::GoOn,
