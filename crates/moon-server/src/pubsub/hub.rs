@@ -202,7 +202,17 @@ impl Hub {
 
     /// The turn, or a transaction executed here, became a frame that ends at `end`.
     pub fn frame_ended(&self, end: Lsn) {
-        let kept = std::mem::take(&mut self.outgoing.borrow_mut().turn);
+        let kept = {
+            let mut outgoing = self.outgoing.borrow_mut();
+            // A transaction on borrowed data is over only when its frame is there: what it says
+            // leaves with its unit, but must not wait for yet another frame.
+            for item in &mut outgoing.unit {
+                if item.depends_on == THIS_TURN {
+                    item.depends_on = end;
+                }
+            }
+            std::mem::take(&mut outgoing.turn)
+        };
         for mut item in kept {
             item.depends_on = end;
             self.send(item);
