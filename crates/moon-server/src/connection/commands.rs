@@ -14,10 +14,8 @@ use moon_commands::{CommandId, CommandSpec, Flags, Run, by_id, docs, stat_id, su
 use moon_core::Lsn;
 use moon_resp::{Args, Protocol, Reply};
 use moon_shard::Misconf;
-use moon_shard::mailbox::ControlMessage;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::oneshot;
 
 /// Texts that more than one command answers with.
 pub(super) const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
@@ -166,31 +164,12 @@ pub(super) async fn run(
             }
             let mut out = Vec::new();
             let depends_on = run_in_transaction(connection, id, args, &mut out);
-            if spec.name == "config" && args.at(1).eq_ignore_ascii_case(b"set") {
-                in_force_everywhere(connection).await;
-            }
             connection.durable_first().await?;
             pause::settle(connection).await;
             connection.write_dependent_reply(depends_on, |reply| reply.raw(&out));
         }
     }
     Ok(())
-}
-
-/// Waits until all shards have heard of the settings that were sent to them: what CONFIG SET answers
-/// for is in force for every client.
-async fn in_force_everywhere(connection: &Connection) {
-    let mut heard = Vec::new();
-    for shard in connection.shard.count().ids() {
-        let (told, hears) = oneshot::channel::<()>();
-        heard.push(hears);
-        let mailbox = connection.shard.directory().of(shard);
-        mailbox.send_control(ControlMessage::Run(Box::new(move |_| drop(told))));
-    }
-    for hears in heard {
-        // It ends with an error, because nothing is ever sent but that it is done.
-        drop(hears.await);
-    }
 }
 
 /// Runs one of the commands that write their replies themselves, and notes what came of it.
