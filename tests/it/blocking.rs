@@ -859,3 +859,23 @@ fn random_waits_end_as_in_redis() {
         assert_same_state(&expected, &found, &format!("seed {seed}"));
     }
 }
+
+#[test]
+fn messages_reach_a_client_while_it_waits() {
+    with_servers(|server| {
+        let mut client = server.client().unwrap();
+        client.run("HELLO 3").unwrap();
+        assert_eq!(
+            format!("{:?}", client.run("SUBSCRIBE news").unwrap()),
+            ">[\"subscribe\", \"news\", :1]"
+        );
+        send(&mut client, &["BLPOP k 0"]);
+        until_waiting(server, 1);
+        assert_eq!(run(server, "PUBLISH news first"), Reply::Int(1));
+        assert_eq!(reply(&mut client), ">[\"message\", \"news\", \"first\"]");
+        run(server, "RPUSH k x");
+        assert_eq!(reply(&mut client), "[\"k\", \"x\"]");
+        run(server, "PUBLISH news second");
+        assert_eq!(reply(&mut client), ">[\"message\", \"news\", \"second\"]");
+    });
+}

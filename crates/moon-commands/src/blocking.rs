@@ -45,11 +45,11 @@ fn has_block(args: Args<'_>) -> bool {
         if is(option, "streams") {
             return false;
         }
-        at += match () {
-            () if is(option, "count") => 1,
-            () if is(option, "group") => 2,
-            () => 0,
-        };
+        if is(option, "count") {
+            at += 1;
+        } else if is(option, "group") {
+            at += 2;
+        }
     }
     false
 }

@@ -162,8 +162,8 @@ impl Waiter {
         self.needs
     }
 
-    /// Its command was tried and found nothing. Done once, before it is in a queue or under the
-    /// lock of its state.
+    /// Its command was tried and found nothing. Done once; where the arguments change, before
+    /// anybody else can try it.
     pub fn settle(&self, settled: Settled) {
         let is_first = self.settled.set(settled).is_ok();
         debug_assert!(is_first, "a command that waits is tried first once");
