@@ -277,6 +277,26 @@ pub static COMMANDS: &[CommandSpec] = &[
         ..SERVER
     },
     CommandSpec {
+        name: "wait",
+        arity: 3,
+        flags: Flags::NOSCRIPT,
+        acl: "slow connection",
+        group: "generic",
+        since: "3.0.0",
+        summary: "Waits until so many replicas have received what this connection wrote.",
+        ..SERVER
+    },
+    CommandSpec {
+        name: "waitaof",
+        arity: 4,
+        flags: Flags::NOSCRIPT,
+        acl: "slow connection",
+        group: "generic",
+        since: "7.2.0",
+        summary: "Waits until what this connection wrote is synced here, and on so many replicas.",
+        ..SERVER
+    },
+    CommandSpec {
         name: "shutdown",
         arity: -1,
         flags: ANY_TIME

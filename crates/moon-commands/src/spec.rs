@@ -93,6 +93,17 @@ pub const DESTINATION_NUMKEYS: Keys = Keys::Numkeys {
     at: 2,
     destination: true,
 };
+/// Every argument but the last, which is a timeout.
+pub const KEYS_TIMEOUT: Keys = Keys::Range {
+    first: 1,
+    last: -2,
+    step: 1,
+};
+/// A timeout at index 1, a number of keys behind it, and the keys.
+pub const TIMEOUT_NUMKEYS: Keys = Keys::Numkeys {
+    at: 2,
+    destination: false,
+};
 /// Every argument after the name is a key.
 pub const ALL_KEYS: Keys = Keys::Range {
     first: 1,

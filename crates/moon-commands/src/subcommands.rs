@@ -5,6 +5,7 @@
 
 use crate::error::CommandError;
 use crate::keys::presence;
+use crate::scripting;
 use crate::spec::{CommandSpec, Flags, Keys, Run, Scope};
 use crate::streams::{groups, info};
 use crate::syntax;
@@ -98,9 +99,22 @@ pub(crate) static CONTAINERS: &[CommandSpec] = &[
 
 static CLIENT_SUBCOMMANDS: &[CommandSpec] = &[
     CommandSpec {
+        name: "client|caching",
+        arity: 3,
+        since: "6.0.0",
+        summary: "Has the keys that the next command reads remembered, or not.",
+        ..CLIENT
+    },
+    CommandSpec {
         name: "client|getname",
         since: "2.6.9",
         summary: "Answers the name of this connection.",
+        ..CLIENT
+    },
+    CommandSpec {
+        name: "client|getredir",
+        since: "6.0.0",
+        summary: "Answers which client is told of stale copies in the place of this one.",
         ..CLIENT
     },
     CommandSpec {
@@ -177,6 +191,26 @@ static CLIENT_SUBCOMMANDS: &[CommandSpec] = &[
         since: "2.6.9",
         summary: "Names this connection.",
         ..CLIENT
+    },
+    CommandSpec {
+        name: "client|tracking",
+        arity: -3,
+        since: "6.0.0",
+        summary: "Tells this connection when what it has read changes, or ends that.",
+        ..CLIENT
+    },
+    CommandSpec {
+        name: "client|trackinginfo",
+        since: "6.2.0",
+        summary: "Describes how this connection is told of changes.",
+        ..CLIENT
+    },
+    CommandSpec {
+        name: "client|unblock",
+        arity: -3,
+        summary: "Ends the waiting of another connection, as if its time were over or with an error.",
+        complexity: "O(log N) for N connections.",
+        ..CLIENT_ADMIN
     },
     CommandSpec {
         name: "client|unpause",
@@ -564,7 +598,10 @@ pub fn of(container: &str) -> &'static [CommandSpec] {
         "config" => CONFIG_SUBCOMMANDS,
         "latency" => LATENCY_SUBCOMMANDS,
         "memory" => MEMORY_SUBCOMMANDS,
+        "function" => scripting::FUNCTION_SUBCOMMANDS,
         "object" => OBJECT_SUBCOMMANDS,
+        "pubsub" => crate::pubsub::SUBCOMMANDS,
+        "script" => scripting::SCRIPT_SUBCOMMANDS,
         "slowlog" => SLOWLOG_SUBCOMMANDS,
         "xgroup" => XGROUP_SUBCOMMANDS,
         "xinfo" => XINFO_SUBCOMMANDS,
@@ -616,6 +653,18 @@ pub fn resolve(container: &str, args: Args<'_>) -> Result<&'static CommandSpec, 
         return Err(crate::parse::wrong_arity(spec.name));
     }
     Ok(spec)
+}
+
+/// The error for a subcommand with arguments that it does not take, where more than their number
+/// decides about that.
+#[must_use]
+pub fn wrong_arguments(args: Args<'_>, container: &str) -> CommandError {
+    let name = args.get(1).unwrap_or_default();
+    let name = String::from_utf8_lossy(&name[..name.len().min(NAME_SHOWN_BYTES_MAX)]);
+    let text = format!(
+        "ERR unknown subcommand or wrong number of arguments for '{name}'. Try {container} HELP."
+    );
+    CommandError::Detailed(text.into_boxed_str())
 }
 
 /// An unknown name is quoted up to here.

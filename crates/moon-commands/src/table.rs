@@ -5,8 +5,8 @@
 
 use crate::spec::{CommandId, CommandSpec};
 use crate::{
-    bitmaps, dump, geo, hashes, hyperloglog, keys, keyspace, lists, server_commands, sets, sort,
-    streams, strings, subcommands, zsets,
+    bitmaps, dump, geo, hashes, hyperloglog, keys, keyspace, lists, pubsub, scripting,
+    server_commands, sets, sort, streams, strings, subcommands, zsets,
 };
 use std::sync::LazyLock;
 
@@ -24,8 +24,10 @@ static FAMILIES: &[&[CommandSpec]] = &[
     zsets::COMMANDS,
     dump::COMMANDS,
     streams::COMMANDS,
+    scripting::COMMANDS,
     subcommands::CONTAINERS,
     server_commands::COMMANDS,
+    pubsub::COMMANDS,
 ];
 
 static TABLE: LazyLock<Table> = LazyLock::new(Table::build);

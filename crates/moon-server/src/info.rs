@@ -74,6 +74,10 @@ pub struct InfoSource {
     pub connections_received: u64,
     pub rejected_connections: u64,
     pub evicted_clients: u64,
+    /// Copies that clients keep of keys.
+    pub tracking: crate::tracking::shared::Numbers,
+    /// Names that have subscribers: channels, patterns, shard channels.
+    pub pubsub: [u64; 3],
     pub turns: u64,
     pub frames: u64,
 

@@ -6,6 +6,7 @@ use crate::config::{AppendFsync, maxmemory_policy_word};
 use crate::info::{self, AofInfo, InfoSource, MemoryInfo, Section};
 use crate::metrics::{LsnNumbers, Readiness, Source};
 use crate::persistence::PersistenceInfo;
+use crate::pubsub::Kind;
 use crate::server::Server;
 use crate::stats::ServerStats;
 use crate::watch::latency::Event;
@@ -110,6 +111,8 @@ impl Server {
             connections_received: stats.connections_received(),
             rejected_connections: stats.rejected_connections(),
             evicted_clients: stats.evicted_clients(),
+            tracking: self.tracking.numbers(),
+            pubsub: Kind::ALL.map(|kind| self.pubsub.names(kind) as u64),
             turns: stats.merged(|s| &s.turn_bytes).count(),
             frames: stats.sum(|s| &s.frames),
             replid: self.replication_id.clone(),
@@ -145,6 +148,7 @@ impl Server {
             values: stats.sum(|s| &s.value_bytes),
             expiry: stats.sum(|s| &s.expiry_bytes),
             clients: stats.sum(|s| &s.client_bytes),
+            scripts: self.scripts.info(),
             aof_in_flight: stats.sum(|s| &s.inflight_bytes),
             not_counted: self.memory.uncounted(config.maxmemory),
             maxmemory: config.maxmemory,
@@ -284,6 +288,10 @@ impl Source for Server {
 
     fn memory(&self) -> MemoryInfo {
         self.memory_info()
+    }
+
+    fn subscriptions(&self, kind: Kind) -> u64 {
+        self.pubsub.subscriptions(kind) as u64
     }
 }
 

@@ -1,10 +1,13 @@
 //! What all threads of one server share.
 
-use crate::clients::{ClientHandle, Clients};
+use crate::clients::{ClientHandle, Clients, Flags as ClientFlags};
 use crate::config::{Config, RuntimeConfig, Settings};
 use crate::persistence::Persistence;
+use crate::pubsub::Registry;
 use crate::report::Lag;
+use crate::scripts::Scripts;
 use crate::stats::ServerStats;
+use crate::tracking::Shared as Tracked;
 use crate::watch::latency::LatencyMonitor;
 use crate::watch::monitor::Monitors;
 use crate::watch::slowlog::SlowLog;
@@ -15,6 +18,7 @@ use moon_repl::Clock;
 use moon_resp::RequestLimits;
 use moon_shard::mailbox::{ControlMessage, Directory};
 use moon_shard::{FailingLogs, Memory, Pause, Shard};
+use moon_store::Libraries;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -54,6 +58,12 @@ pub struct Server {
     pub failing_logs: Arc<FailingLogs>,
     /// What is known about memory.
     pub memory: Arc<Memory>,
+    /// Who has subscribed to what.
+    pub pubsub: Arc<Registry>,
+    /// Who keeps copies of keys.
+    pub tracking: Arc<Tracked>,
+    /// Scripts and functions.
+    pub(crate) scripts: Arc<Scripts>,
     /// The id of the history, as replicas know it.
     pub replication_id: String,
     /// The commands that took long.
@@ -95,6 +105,8 @@ pub struct Parts {
     pub failing_logs: Arc<FailingLogs>,
     /// See [`Server::memory`].
     pub memory: Arc<Memory>,
+    /// The libraries of functions that recovery found.
+    pub libraries: Libraries,
 }
 
 impl Server {
@@ -115,6 +127,9 @@ impl Server {
             persistence: parts.persistence,
             failing_logs: parts.failing_logs,
             memory: parts.memory,
+            pubsub: Arc::default(),
+            tracking: Tracked::new(parts.shards),
+            scripts: Scripts::new(parts.shards, parts.libraries),
             replication_id: parts.replication_id,
             slowlog,
             latency: LatencyMonitor::default(),
@@ -273,7 +288,8 @@ impl Server {
         }
         let now = self.clients.now_ms();
         for client in self.clients.all() {
-            if client.idle_ms(now) > timeout_ms {
+            // Subscribers listen; they need not speak.
+            if client.idle_ms(now) > timeout_ms && !client.has_flag(ClientFlags::PubSub) {
                 client.kill();
             }
         }
@@ -360,6 +376,8 @@ pub fn limits_of(config: &Config) -> Limits {
         lfu_log_factor: config.lfu_log_factor,
         lfu_decay_time: config.lfu_decay_time,
         hll_sparse_max_bytes: size(config.hll_sparse_max_bytes),
+        notify_keyspace_events: config.notify_keyspace_events,
+        tracking_table_max_keys: size(config.tracking_table_max_keys),
     }
 }
 

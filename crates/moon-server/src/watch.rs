@@ -43,7 +43,7 @@ impl Server {
         let slower_than = self.settings.slowlog_log_slower_than.load(Relaxed);
         let is_logged = u64::try_from(slower_than).is_ok_and(|than| micros >= than);
         if is_logged && !command.spec.flags.contains(Flags::SKIP_SLOWLOG) {
-            let client = self.clients.get(command.executor.session);
+            let client = self.clients.get(command.caller.client);
             let (address, name) = client.map_or_else(Default::default, |client| {
                 (client.peer.addr.clone(), client.name())
             });

@@ -10,7 +10,9 @@
 //! * [`mailbox`]: how other threads reach a shard: data messages, and a lane that always moves.
 //! * [`shard`]: [`Shard`], one shard on its thread: execution, turns, commit.
 //! * [`running`]: [`Running`], a stretch of execution there.
+//! * [`caller`]: [`Caller`], the client that commands run for.
 //! * [`borrow`]: [`Borrowed`], the data of several shards in one executor's hands.
+//! * [`waiting`]: clients that wait for keys, and how they are served.
 //! * [`batch`]: commands that run on another shard than their connection's.
 //! * [`lazy_free`]: the thread that drops what is large.
 //! * [`memory`]: the memory limit, and evictions.
@@ -24,6 +26,9 @@
 
 pub mod batch;
 pub mod borrow;
+#[cfg(feature = "break-borrow-order")]
+pub mod breach;
+pub mod caller;
 pub mod gate;
 pub mod huge;
 pub mod lazy_free;
@@ -37,18 +42,21 @@ pub mod running;
 pub mod shard;
 pub mod snapshot;
 pub mod thread;
+pub mod waiting;
 
 pub use batch::{Batch, BatchCommand, BatchReply};
 pub use borrow::{AtLend, Borrowed, ShardMask};
+pub use caller::Caller;
 pub use gate::{Gate, GateSizes, Ticket};
 pub use lazy_free::LazyFree;
 pub use mailbox::{Directory, Mailbox};
 pub use memory::Memory;
 pub use misconf::{FailingLogs, Misconf};
-pub use observer::{Executed, Executor, NoObserver, Observer, Watch};
+pub use observer::{Executed, NoObserver, Observer, Watch};
 pub use pause::{Pause, PauseMode};
 pub use replay::ReplayPool;
 pub use running::Running;
 pub use shard::{Session, SessionId, Shard, ShardConfig};
 pub use snapshot::{Image, SnapshotProgress};
 pub use thread::{ShardSeed, spawn};
+pub use waiting::{Ending, Settled, WaitState, Waiter, WaitingRequest};

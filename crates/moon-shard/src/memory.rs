@@ -12,11 +12,11 @@
 
 use crate::lazy_free::LazyFree;
 use crate::mailbox::ControlMessage;
-use crate::running::Running;
+use crate::running::{Running, tell_events};
 use crate::shard::{Core, Shard};
 use moon_commands::evict::evict_one;
 use moon_core::{ShardCount, ShardId, UnixMs};
-use moon_store::{EvictionPolicy, Garbage, ShardData};
+use moon_store::{EvictionPolicy, Garbage, ShardData, THIS_TURN};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -288,6 +288,9 @@ impl Shard {
         };
         let time = time_for(running.core.limits.maxmemory_eviction_tenacity);
         let is_more = running.evict_to(target, time) == Evicted::OutOfTime;
+        if running.data().waits.has_ready() {
+            running.serve_waiting();
+        }
         if !is_more {
             self.budget.owes.set(false);
         }
@@ -396,6 +399,7 @@ impl Running<'_> {
         self.meter.leave_out(taken);
         if keys > 0 {
             shard.observer.evicted(keys);
+            tell_events(&*shard.observer, &mut self.core.effects, THIS_TURN);
             shard.observer.eviction_cycle(taken);
         }
         if was_clean && !self.core.effects.is_empty() {

@@ -1,32 +1,14 @@
 //! What a shard tells about itself, for INFO, metrics, the slow log and monitors.
 
+use crate::caller::Caller;
 use crate::shard::SessionId;
 use moon_commands::context::Counts;
+use moon_commands::notify::{Class, Event};
 use moon_commands::{CommandId, CommandSpec};
 use moon_core::Lsn;
 use moon_resp::Args;
-use moon_store::{DbIndex, ShardData};
+use moon_store::{DbIndex, ShardData, StaleKeys};
 use std::time::Duration;
-
-/// Who executes for whom.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Executor {
-    /// The connection; zero if nobody said.
-    pub session: SessionId,
-    /// A script of that connection, and not the connection itself.
-    pub in_script: bool,
-}
-
-impl Executor {
-    /// A connection for itself.
-    #[must_use]
-    pub fn connection(session: SessionId) -> Executor {
-        Executor {
-            session,
-            in_script: false,
-        }
-    }
-}
 
 /// What a stretch of execution must tell beyond what is counted.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +34,7 @@ pub struct Executed<'a> {
     /// Its row, that of its subcommand if it has one.
     pub spec: &'a CommandSpec,
     /// For whom.
-    pub executor: Executor,
+    pub caller: Caller,
     /// The database that was selected.
     pub db: DbIndex,
     /// The request.
@@ -76,6 +58,17 @@ pub trait Observer {
     fn expired(&self, keys: u64, fields: u64);
     /// Keys were removed because memory had run out.
     fn evicted(&self, keys: u64);
+    /// What happened to keys, of the `classes` that are told of. Whoever is told must not be before
+    /// `depends_on` is committed: [`moon_store::THIS_TURN`] for the frame that the turn in progress,
+    /// or the transaction, becomes. Called while commands run.
+    fn events(&self, classes: Class, events: Vec<Event>, depends_on: Lsn) {
+        let _nobody_is_told = (classes, events, depends_on);
+    }
+    /// Copies that clients keep of keys are stale, by what the client `by` did, or 0. The clients
+    /// are to be told when `depends_on` is committed, which is as for [`Observer::events`].
+    fn stale(&self, keys: StaleKeys, by: SessionId, depends_on: Lsn) {
+        let _nobody_is_told = (keys, by, depends_on);
+    }
     /// The data after a batch of commands, for the counts of keys.
     fn data(&self, data: &ShardData);
 

@@ -1,17 +1,23 @@
 //! A stretch of execution on one shard, and the clock that times its commands.
 
+use crate::caller::Caller;
 use crate::misconf::Misconf;
-use crate::observer::{Executed, Executor, Observer, Watch};
+use crate::observer::{Executed, Observer, Watch};
 use crate::shard::{Core, Shard};
+use crate::waiting::{self, Hands};
+use moon_commands::blocking::Wait;
 use moon_commands::context::{Counts, Origin};
 use moon_commands::evict::OUT_OF_MEMORY;
 use moon_commands::execute::Outcome;
 use moon_commands::subcommands::row_of;
-use moon_commands::{CommandId, CommandSpec, Cx, Flags, Scope, ShardSet, by_id, execute, stat_id};
+use moon_commands::{
+    CommandId, CommandSpec, Cx, Effects, Flags, Scope, ShardSet, by_id, execute, stat_id,
+};
 use moon_core::{Lsn, UnixMs};
 use moon_resp::{Args, Protocol, Reply};
 use moon_store::{DbIndex, Key, ShardData, THIS_TURN};
 use std::cell::RefMut;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -28,7 +34,7 @@ pub struct Running<'a> {
     /// Between BEGIN and END of a transaction nothing is evicted.
     pub(crate) in_transaction: bool,
     refuses_writes: Option<Misconf>,
-    executor: Executor,
+    caller: Caller,
     pub(crate) meter: Meter<'a>,
 }
 
@@ -182,15 +188,9 @@ impl<'a> Running<'a> {
             now,
             in_transaction: false,
             refuses_writes,
-            executor: Executor::default(),
+            caller: Caller::default(),
             meter,
         }
-    }
-
-    /// Says for whom the commands that follow run: the slow log and monitors name the client.
-    #[inline]
-    pub fn set_executor(&mut self, executor: Executor) {
-        self.executor = executor;
     }
 
     /// Runs one data command whose keys are all here and writes its reply behind `replies`.
@@ -218,6 +218,21 @@ impl<'a> Running<'a> {
         protocol: Protocol,
         replies: &mut Vec<u8>,
     ) -> Lsn {
+        self.attempt(spec, id, args, db, protocol, replies).1
+    }
+
+    /// As [`Running::execute_as`], for who can wait: says how the command ended, too. If it would
+    /// wait, [`Running::take_wait`] tells for what.
+    #[inline]
+    pub fn attempt(
+        &mut self,
+        spec: &CommandSpec,
+        id: CommandId,
+        args: Args<'_>,
+        db: DbIndex,
+        protocol: Protocol,
+        replies: &mut Vec<u8>,
+    ) -> (Outcome, Lsn) {
         let reply_start = replies.len();
         let misconf = self
             .refuses_writes
@@ -228,7 +243,7 @@ impl<'a> Running<'a> {
             let text = misconf.map_or_else(|| OUT_OF_MEMORY.to_owned(), |m| m.to_string());
             Reply::new(replies, protocol).error(&text);
             self.meter.refused(id, spec, &text);
-            return Lsn::ZERO;
+            return (Outcome::Failed, Lsn::ZERO);
         }
         let is_light = self.meter.runs(spec, args);
         let Core {
@@ -264,9 +279,19 @@ impl<'a> Running<'a> {
         if before == 0 && !is_clean {
             self.shard.open_turn();
         }
+        tell_events(&*self.shard.observer, effects, depends_on);
+        if self.caller.keeps(spec) {
+            let (count, keys_max) = (self.shard.config.count, limits.tracking_table_max_keys);
+            (self.caller).remember(spec, args, keys_max, ShardSet::One(data), count);
+        }
+        if data.tracking.has_stale() {
+            let stale = data.tracking.take_stale();
+            (self.shard.observer).stale(stale, self.caller.client, depends_on);
+        }
+        let has_ready = data.waits.has_ready();
         let command = Executed {
             spec,
-            executor: self.executor,
+            caller: self.caller,
             db,
             args,
         };
@@ -274,7 +299,57 @@ impl<'a> Running<'a> {
         self.meter
             .ran(id, is_light, outcome, counts, reply, &command);
         self.meter.tell(&command, depends_on, is_clean);
-        depends_on
+        if has_ready && !self.in_transaction {
+            self.serve_waiting();
+        }
+        (outcome, depends_on)
+    }
+
+    /// What the command would wait for that was attempted last.
+    pub fn take_wait(&mut self) -> Option<Box<Wait>> {
+        self.core.effects.take_wait()
+    }
+
+    /// Serves those who wait for keys that have changed.
+    #[cold]
+    pub(crate) fn serve_waiting(&mut self) {
+        let shard = self.shard;
+        let Core {
+            data,
+            effects,
+            rng,
+            limits,
+            ..
+        } = &mut *self.core;
+        let data = data
+            .as_mut()
+            .expect("the data is at home while commands run");
+        let mut hands = Hands {
+            shards: ShardSet::One(data),
+            count: shard.config.count,
+            now: self.now,
+            effects,
+            rng,
+            limits,
+            keep_expired: shard.keeps_expired(),
+            observer: &*shard.observer,
+        };
+        let served = waiting::serve(&mut hands, VecDeque::new());
+        if !effects.is_empty() {
+            shard.open_turn();
+        }
+        if data.tracking.has_stale() {
+            let stale = data.tracking.take_stale();
+            let nobody = Caller::default().client;
+            shard.observer.stale(stale, nobody, THIS_TURN);
+        }
+        shard.answer(served);
+    }
+
+    /// What is executed from here on is for this client.
+    #[inline]
+    pub fn set_caller(&mut self, caller: Caller) {
+        self.caller = caller;
     }
 
     /// Whether a command must wait until a walk has encoded a huge value that it changes.
@@ -300,6 +375,9 @@ impl<'a> Running<'a> {
         self.core.effects.set_in_transaction(false);
         self.core.effects.end_unit();
         self.in_transaction = false;
+        if self.data().waits.has_ready() {
+            self.serve_waiting();
+        }
     }
 
     /// Touches the memory that `commands` will look up first, so that their cache misses overlap.
@@ -369,6 +447,15 @@ impl<'a> Running<'a> {
     pub fn finish(mut self) {
         let observer = Rc::clone(&self.shard.observer);
         observer.data(self.data());
+    }
+}
+
+/// Hands on what was told of keys, which depends on `depends_on`.
+#[inline]
+pub(crate) fn tell_events(observer: &dyn Observer, effects: &mut Effects, depends_on: Lsn) {
+    let events = &mut effects.events;
+    if !events.is_empty() {
+        observer.events(events.classes(), events.take(), depends_on);
     }
 }
 

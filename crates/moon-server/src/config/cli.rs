@@ -46,12 +46,7 @@ const SWITCHES: &[(&str, &str)] = &[
 ];
 
 /// Directives whose lines add up, so that a flag does not replace what the file says.
-const ADDS_UP: &[&str] = &[
-    "client-output-buffer-limit",
-    "rename-command",
-    "user",
-    "loadmodule",
-];
+const ADDS_UP: &[&str] = &["rename-command", "user", "loadmodule"];
 
 /// Reads the command line (`args` without the program's name) and the file it names.
 ///

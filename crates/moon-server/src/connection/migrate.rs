@@ -335,6 +335,7 @@ async fn delete(connection: &mut Connection, moving: Vec<Moving>) -> (Lsn, bool)
         return (Lsn::ZERO, true);
     }
     let mut borrowed = connection.shard.borrow(mask).await;
+    borrowed.set_caller(connection.caller());
     let now = borrowed.now();
     parts.truncate(1);
     let mut changed = false;

@@ -1,14 +1,16 @@
 //! What a connection remembers between commands.
 
+use crate::tracking::Tracked;
 use moon_commands::{CommandId, CommandSpec};
 use moon_core::{Lsn, ShardId};
 use moon_resp::{OwnedArgs, Protocol};
 use moon_store::{DbIndex, WatchVersion};
+use std::rc::Rc;
 use std::time::Instant;
 
 /// Whether replies are sent, as CLIENT REPLY sets it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum ReplyMode {
+pub(crate) enum ReplyMode {
     /// Every reply is sent.
     #[default]
     On,
@@ -22,7 +24,7 @@ pub(super) enum ReplyMode {
 
 /// A command queued by MULTI.
 #[derive(Debug)]
-pub(super) struct Queued {
+pub(crate) struct Queued {
     /// Which command.
     pub id: CommandId,
     /// Its arguments.
@@ -38,7 +40,7 @@ impl Queued {
 
 /// A transaction being queued.
 #[derive(Debug, Default)]
-pub(super) struct Transaction {
+pub(crate) struct Transaction {
     /// The commands so far.
     pub queue: Vec<Queued>,
     /// A command was refused while queueing: EXEC will refuse them all.
@@ -49,7 +51,7 @@ pub(super) struct Transaction {
 
 /// A key that WATCH named.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     /// Its database.
     pub db: DbIndex,
     /// The key.
@@ -66,7 +68,7 @@ pub(super) struct Watch {
 
 /// What went wrong with a command; the text of its reply.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     /// It ran, and answered with an error.
     Failed(String),
     /// It was refused before it ran.
@@ -75,7 +77,7 @@ pub(super) enum Trouble {
 
 /// The state of one connection.
 #[derive(Debug)]
-pub(super) struct SessionState {
+pub(crate) struct SessionState {
     /// The selected database.
     pub db: DbIndex,
     /// The chosen protocol.
@@ -88,6 +90,10 @@ pub(super) struct SessionState {
     pub watches: Vec<Watch>,
     /// What must be durable before the reply of the present command is written.
     pub durable_first: Lsn,
+    /// How many subscriptions it has, of all kinds.
+    pub subscriptions: usize,
+    /// CLIENT TRACKING, if it is on.
+    pub tracking: Option<Rc<Tracked>>,
     /// The present command has paused the server: its reply waits for what was let through before.
     pub quiesce_first: bool,
     /// The present command has changed settings: its reply waits until all shards follow them.
@@ -115,6 +121,8 @@ impl SessionState {
             transaction: None,
             watches: Vec::new(),
             durable_first: Lsn::ZERO,
+            subscriptions: 0,
+            tracking: None,
             quiesce_first: false,
             everywhere_first: false,
             trouble: None,
@@ -123,5 +131,18 @@ impl SessionState {
             reply_mode: ReplyMode::On,
             closing: false,
         }
+    }
+
+    /// Whether CLIENT CACHING was given, which is for the next command alone.
+    #[inline]
+    pub(super) fn is_caching(&self) -> bool {
+        (self.tracking.as_ref()).is_some_and(|tracked| tracked.caching.get())
+    }
+
+    /// Whether it may only change its subscriptions: in RESP2 its client could not tell replies
+    /// from messages.
+    #[inline]
+    pub(super) fn only_listens(&self) -> bool {
+        self.subscriptions > 0 && self.protocol == Protocol::Resp2
     }
 }

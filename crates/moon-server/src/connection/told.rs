@@ -3,6 +3,7 @@
 use super::commands;
 use super::pipeline::{Close, Connection};
 use crate::histogram::Counter;
+use crate::scripts;
 use moon_commands::{CommandId, by_id, stat_id, subcommands};
 use moon_core::Lsn;
 use moon_resp::Args;
@@ -26,6 +27,19 @@ pub(super) async fn run(
 ) -> Result<(), Close> {
     begin(connection);
     let result = commands::run(connection, id, args).await;
+    tell(connection, id, args);
+    connection.shard.show();
+    result
+}
+
+/// Runs a script or a function, and tells of it, behind what it has called.
+pub(super) async fn run_script(
+    connection: &mut Connection,
+    id: CommandId,
+    args: Args<'_>,
+) -> Result<(), Close> {
+    begin(connection);
+    let result = scripts::run(connection, id, args).await;
     tell(connection, id, args);
     connection.shard.show();
     result
@@ -57,7 +71,7 @@ fn begin(connection: &Connection) {
 fn tell(connection: &Connection, id: CommandId, args: Args<'_>) {
     let command = Executed {
         spec: commands::row(id, args),
-        executor: connection.executor(),
+        caller: connection.caller(),
         db: connection.state.db,
         args,
     };

@@ -3,12 +3,13 @@
 use super::pipeline::{Close, Connection};
 use super::session::{Queued, Transaction, Trouble, Watch};
 use super::{commands, pause, told};
+use crate::scripts;
 use moon_commands::evict::OUT_OF_MEMORY;
 use moon_commands::{CommandId, CommandSpec, Flags, by_id};
 use moon_core::{Lsn, ShardId, UnixMs};
 use moon_resp::{Args, Reply, Span};
 use moon_shard::mailbox::DataMessage;
-use moon_shard::{Misconf, ShardMask};
+use moon_shard::{Borrowed, Misconf, ShardMask};
 use moon_store::{DbIndex, Key, ShardData, THIS_TURN};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -263,16 +264,21 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
             mask = mask.union(connection.shards_of(spec, args));
         }
     }
+    let has_scripts = transaction.queue.iter().any(|q| scripts::runs(q.id));
+    if has_scripts {
+        // Which keys a script touches is known only while it runs, and EXEC runs once.
+        mask = ShardMask::all(connection.shard.count());
+    }
     let own = ShardMask::default().with(connection.shard.id());
-    let depends_on = if mask.is_empty() || mask == own {
+    let (reply, mut depends_on) = if has_scripts || !mask.is_empty() && mask != own {
+        pause::wait(connection, writes).await?;
+        let borrowed = scripts::acquire(connection, mask).await?;
+        exec_borrowed(connection, &transaction, borrowed).await?
+    } else {
         // The barrier may have let another executor borrow the data.
         pause::ready(connection, writes).await?;
         exec_here(connection, &transaction)
-    } else {
-        pause::wait(connection, writes).await?;
-        exec_borrowed(connection, &transaction, mask).await
     };
-    let (reply, mut depends_on) = depends_on;
     unwatch(connection);
     if connection.state.durable_first > Lsn::ZERO {
         // The turn may end while this waits, so the reply takes its LSN before.
@@ -327,7 +333,6 @@ fn exec_here(connection: &mut Connection, transaction: &Transaction) -> (Vec<u8>
     let mut running = shard
         .begin()
         .expect("the data is home and nothing awaited since");
-    running.set_executor(connection.executor());
     connection.state.began = Instant::now();
     let now = running.now();
     // As in the check before, which an await may have aged.
@@ -350,12 +355,14 @@ fn exec_here(connection: &mut Connection, transaction: &Transaction) -> (Vec<u8>
     let mut replies = Vec::new();
     Reply::new(&mut replies, connection.state.protocol).array(transaction.queue.len());
     running.begin_transaction();
+    connection.hub.begin_unit();
     for queued in &transaction.queue {
         let args = queued.args.as_args();
         let dependency = match commands::data_spec(queued.id, args) {
             None => told::run_inside(connection, queued.id, args, &mut replies),
             Some(spec) => {
                 let (db, protocol) = (connection.state.db, connection.state.protocol);
+                running.set_caller(connection.caller());
                 running.execute_as(spec, queued.id, args, db, protocol, &mut replies)
             }
         };
@@ -363,16 +370,15 @@ fn exec_here(connection: &mut Connection, transaction: &Transaction) -> (Vec<u8>
     }
     running.end_transaction();
     running.finish();
+    connection.hub.end_unit(depends_on);
     (replies, depends_on)
 }
 
 async fn exec_borrowed(
     connection: &mut Connection,
     transaction: &Transaction,
-    mask: ShardMask,
-) -> (Vec<u8>, Lsn) {
-    let mut borrowed = connection.shard.borrow(mask).await;
-    borrowed.set_executor(connection.executor());
+    mut borrowed: Borrowed,
+) -> Result<(Vec<u8>, Lsn), Close> {
     connection.state.began = Instant::now();
     let now = borrowed.now();
     let (mut unchanged, mut depends_on) = (true, Lsn::ZERO);
@@ -384,29 +390,47 @@ async fn exec_borrowed(
         depends_on = depends_on.max(shown_by_watch(watch, data));
     }
     if !unchanged {
-        return (null_reply(connection), depends_on);
+        return Ok((null_reply(connection), depends_on));
     }
     let mut replies = Vec::new();
     Reply::new(&mut replies, connection.state.protocol).array(transaction.queue.len());
     borrowed.begin_transaction();
+    connection.hub.begin_unit();
+    // A script takes it away and brings it back.
+    let mut in_hand = Some(borrowed);
+    let mut has_scripts = false;
     for queued in &transaction.queue {
         let args = queued.args.as_args();
-        let dependency = match commands::data_spec(queued.id, args) {
-            None => told::run_inside(connection, queued.id, args, &mut replies),
-            Some(spec) => {
-                let (db, protocol) = (connection.state.db, connection.state.protocol);
-                borrowed.execute_as(spec, queued.id, args, db, protocol, &mut replies)
-            }
+        let dependency = if scripts::runs(queued.id) {
+            has_scripts = true;
+            scripts::run_in(connection, queued.id, args, &mut in_hand, &mut replies).await?
+        } else if let Some(spec) = commands::data_spec(queued.id, args) {
+            let (db, protocol) = (connection.state.db, connection.state.protocol);
+            let borrowed = in_hand.as_mut().expect("a script brings the data back");
+            borrowed.set_caller(connection.caller());
+            borrowed.execute_as(spec, queued.id, args, db, protocol, &mut replies)
+        } else {
+            told::run_inside(connection, queued.id, args, &mut replies)
         };
+        #[cfg(feature = "break-borrow-order")]
+        if let Some(whole) = in_hand.take() {
+            let mask = whole.mask();
+            in_hand = Some(whole.give_back_between(mask).await);
+        }
         depends_on = depends_on.max(dependency);
     }
-    let end = borrowed.commit();
-    (
-        replies,
-        if depends_on == THIS_TURN {
-            end
-        } else {
-            depends_on
-        },
-    )
+    let end = in_hand.map_or(Lsn::ZERO, Borrowed::commit);
+    let end = match end {
+        // Libraries may have changed, which others may show before the turn is over.
+        THIS_TURN if has_scripts => connection.shard.end_turn(),
+        end => end,
+    };
+    if has_scripts {
+        scripts::transaction_ended(&connection.server.scripts, end);
+    }
+    if depends_on == THIS_TURN {
+        depends_on = end;
+    }
+    connection.hub.end_unit(depends_on);
+    Ok((replies, depends_on))
 }

@@ -14,7 +14,7 @@ use crate::clients::{ClientHandle, Clients};
 use moon_commands::{CommandSpec, Flags};
 use moon_core::{Lsn, ShardId};
 use moon_shard::mailbox::{ControlMessage, Directory};
-use moon_shard::{Executed, Executor, SessionId, Shard};
+use moon_shard::{Executed, SessionId, Shard};
 use moon_store::THIS_TURN;
 use std::cell::{Cell, RefCell};
 use std::io::Write as _;
@@ -126,19 +126,19 @@ impl Lines {
         clients: &Clients,
     ) {
         // Without a connection it is a part of another command, such as what MIGRATE deletes.
-        if !is_shown(command.spec) || command.executor == Executor::default() {
+        if !is_shown(command.spec) || command.caller.client == 0 {
             return;
         }
         if depends_on != THIS_TURN {
             self.depends_on.set(self.depends_on.get().max(depends_on));
         }
         let mut named = self.named.borrow_mut();
-        let session = command.executor.session;
+        let session = command.caller.client;
         if named.as_ref().is_none_or(|(who, _)| *who != session) {
             let client = clients.get(session);
             *named = Some((session, client.map_or_else(String::new, |c| name(&c))));
         }
-        let who = match (&*named, command.executor.in_script) {
+        let who = match (&*named, command.caller.in_script) {
             (_, true) => "lua",
             (Some((_, name)), false) => name,
             (None, false) => "",
@@ -205,6 +205,7 @@ mod tests {
     use crate::clients::Peer;
     use moon_commands::lookup;
     use moon_resp::OwnedArgs;
+    use moon_shard::Caller;
     use std::time::Duration;
 
     #[test]
@@ -224,7 +225,11 @@ mod tests {
             let args = OwnedArgs::new(args);
             let command = Executed {
                 spec: lookup(args.as_args().at(0)).unwrap().1,
-                executor: Executor { session, in_script },
+                caller: Caller {
+                    client: session,
+                    in_script,
+                    ..Caller::default()
+                },
                 db: 3,
                 args: args.as_args(),
             };

@@ -55,7 +55,8 @@ impl World {
         // The history stays here, where a real one goes to the disk.
         let used = move || {
             let frames = written.lock().unwrap();
-            let history: usize = frames.iter().map(|frame| frame.payload.len()).sum();
+            let sizes = frames.iter().map(|frame| frame.payload.len());
+            let history: usize = sizes.map(moon_alloc::good_size).sum();
             moon_alloc::allocated().saturating_sub(history as u64)
         };
         let free = LazyFree::start().unwrap();
@@ -536,6 +537,7 @@ impl Connection {
                 continue;
             }
             let batch = Batch {
+                remembers: false,
                 from: self.shard.id(),
                 session: self.outlet.id,
                 db: 0,

@@ -4,9 +4,10 @@ use super::super::value::{Invalid, integer, octal_mode, one_of, optional_text};
 use super::super::{
     APPENDFSYNC_WORDS, AppendFsync, Config, DEBUG_COMMAND_WORDS, DebugCommand, LOGLEVEL_WORDS,
     LogLevel, MAXMEMORY_POLICIES, MAXMEMORY_POLICY_WORDS, PIPELINE_ORDER_WORDS, PipelineOrder,
-    SavePoint,
+    SavePoint, UNDECLARED_KEYS_WORDS, UndeclaredKeys,
 };
 use super::single;
+use moon_commands::notify::Class;
 use moon_core::ShardCount;
 
 /// As many addresses as Redis takes.
@@ -73,6 +74,11 @@ pub(super) fn set_appendfsync(c: &mut Config, words: &[&str]) -> Result<(), Inva
 
 pub(super) fn set_maxmemory_policy(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
     c.maxmemory_policy = MAXMEMORY_POLICIES[one_of(single(words)?, MAXMEMORY_POLICY_WORDS)?];
+    Ok(())
+}
+
+pub(super) fn set_notify_keyspace_events(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
+    c.notify_keyspace_events = Class::parse(single(words)?).ok_or(Invalid::NotEventClass)?;
     Ok(())
 }
 
@@ -173,6 +179,15 @@ pub(super) fn set_pipeline_order(c: &mut Config, words: &[&str]) -> Result<(), I
     c.pipeline_order = match one_of(single(words)?, PIPELINE_ORDER_WORDS)? {
         0 => PipelineOrder::Relaxed,
         _ => PipelineOrder::Strict,
+    };
+    Ok(())
+}
+
+pub(super) fn set_script_undeclared_keys(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
+    c.script_undeclared_keys = match one_of(single(words)?, UNDECLARED_KEYS_WORDS)? {
+        0 => UndeclaredKeys::Retry,
+        1 => UndeclaredKeys::All,
+        _ => UndeclaredKeys::Refuse,
     };
     Ok(())
 }
