@@ -28,7 +28,7 @@ pub fn shown<'a>(spec: &CommandSpec, args: Args<'a>) -> Vec<Cow<'a, [u8]>> {
         "config|set" => {
             for at in (2..args.len()).step_by(2) {
                 let is_name = |name: &&str| name.as_bytes().eq_ignore_ascii_case(args.at(at));
-                if SECRET_SETTINGS.iter().any(|name| is_name(&name)) {
+                if SECRET_SETTINGS.iter().any(is_name) {
                     hide(&mut shown, at + 1, 1);
                 }
             }
