@@ -88,7 +88,7 @@ fn pipelines(
                 *key = Key::new(name);
             }
             if depth > 1 {
-                db.warm(hashed);
+                db.warm(hashed, |_| &[]);
             }
             for key in hashed {
                 work(db, *key);

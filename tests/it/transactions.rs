@@ -154,7 +154,7 @@ fn a_watched_key_that_is_flushed_swapped_or_expired_stops_the_transaction() {
             assert!(other.run(change).unwrap().is_ok());
             assert_eq!(watcher.run("EXEC").unwrap(), Reply::NullArray, "{change}");
         }
-        script(&mut other, "FLUSHALL\n SET watched 1 PX 20");
+        script(&mut other, "FLUSHALL\n SET watched 1 PX 700");
         script(&mut watcher, "WATCH watched\n MULTI\n SET k 1 => +QUEUED");
         while other.run("EXISTS watched").unwrap() == Reply::Int(1) {
             std::thread::sleep(Duration::from_millis(1));

@@ -19,4 +19,4 @@ pub mod statistics;
 pub use allocator::Allocator;
 pub use counters::{OwnCounter, allocated, allocated_here};
 pub use size::good_size;
-pub use statistics::{collect, text};
+pub use statistics::{collect, collect_by_hand, text};

@@ -180,6 +180,14 @@ impl RdbFile {
         Ok(())
     }
 
+    /// Writes a library of functions. Between two keys, so best before all of them.
+    ///
+    /// # Errors
+    /// As [`chunk`](RdbFile::chunk).
+    pub fn function(&mut self, code: &[u8]) -> io::Result<()> {
+        self.writer.function(code)
+    }
+
     /// Bytes of keys taken so far.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -242,6 +250,17 @@ impl DumpFile {
     pub fn chunk(&mut self, db: u32, bytes: &[u8]) -> io::Result<()> {
         match &mut self.file {
             Some(file) => file.chunk(db, bytes),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// See [`RdbFile::function`].
+    ///
+    /// # Errors
+    /// As the disk's.
+    pub fn function(&mut self, code: &[u8]) -> io::Result<()> {
+        match &mut self.file {
+            Some(file) => file.function(code),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }

@@ -95,6 +95,21 @@ pub(crate) fn write<'c, T: Collection>(
     }
 }
 
+/// As [`write`], for a command that to those who are told of misses is a read.
+pub(crate) fn write_source<'c, T: Collection>(
+    cx: &'c mut Cx<'_>,
+    key: Key<'_>,
+) -> Result<Option<&'c mut T>, CommandError> {
+    let db = cx.db;
+    if !cx.is_source_there(key) {
+        return Ok(None);
+    }
+    match cx.found_mut(db, key) {
+        None => Ok(None),
+        Some(value) => T::of_mut(value).map(Some).ok_or(CommandError::WrongType),
+    }
+}
+
 /// Runs `fill` on the collection at `key`, or on one that `create` makes if there is no such key
 /// and `wrap` makes a value of. `None` if there is none and none was made. The effect is the
 /// caller's to tell.
@@ -154,14 +169,15 @@ pub(crate) fn shrink_with_reply<'a, T: Collection, R>(
 
 /// Makes the result of a command, which has `len` elements, the value of a key, whatever that
 /// held; an empty result removes the key. The effect is the command as sent, which is exact if the
-/// command has looked all its sources up as a write does. Answers the length.
+/// command has looked all its sources up as a write does. Answers the length. Returns whether that
+/// changed something.
 pub(crate) fn store_result(
     cx: &mut Cx<'_>,
     key: Key<'_>,
     result: Value,
     len: usize,
     args: Args<'_>,
-) {
+) -> bool {
     let was_there = cx.live(cx.db, key).is_some();
     if len > 0 {
         cx.store(key, result, None);
@@ -172,6 +188,7 @@ pub(crate) fn store_result(
         cx.changed_as_sent(&[key], args);
     }
     cx.reply.count(len);
+    len > 0 || was_there
 }
 
 /// The optional count of pops, at `index`: not negative.

@@ -139,6 +139,12 @@ pub(crate) fn flags_in_request(
     }
 }
 
+/// Whether what stands where keys do decides about the shard only, and names no keys.
+pub(crate) fn are_no_keys(spec: &CommandSpec) -> bool {
+    let is_none = |flags: &&[&str]| flags.contains(&"not_key");
+    !matches!(spec.keys, Keys::None) && flag_groups(spec).iter().all(is_none)
+}
+
 /// What is done to the keys: to all the same, or a group of flags for each. Never empty.
 fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
     match spec.name {
@@ -154,7 +160,8 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "expire" | "expireat" | "geoadd" | "hexpire" | "hexpireat" | "hmset" | "hpersist"
         | "hpexpire" | "hpexpireat" | "hset" | "hsetex" | "lset" | "persist" | "pexpire"
         | "pexpireat" | "setrange" => &[&["RW", "update"]],
-        "getdel" | "hgetdel" | "lmpop" | "lpop" | "rpop" | "spop" => &[&["RW", "access", "delete"]],
+        "blmpop" | "blpop" | "brpop" | "getdel" | "hgetdel" | "lmpop" | "lpop" | "rpop"
+        | "spop" => &[&["RW", "access", "delete"]],
         "bitfield" => &[&["RW", "access", "update", "variable_flags"]],
         "bitop" => &[&["OW", "update"], &["RO", "access"]],
         "pfcount" | "pfdebug" => &[&["RW", "access"]],
@@ -165,7 +172,9 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         }
         "sort" => &[&["RO", "access"], &["RO", "access"], &["OW", "update"]],
         "sort_ro" => &[&["RO", "access"], &["RO", "access"]],
-        "lmove" | "rpoplpush" | "smove" => &[&["RW", "access", "delete"], &["RW", "insert"]],
+        "blmove" | "brpoplpush" | "lmove" | "rpoplpush" | "smove" => {
+            &[&["RW", "access", "delete"], &["RW", "insert"]]
+        }
         "hdel" | "lrem" | "ltrim" | "srem" => &[&["RW", "delete"]],
         "mset" | "psetex" | "restore" | "setex" => &[&["OW", "update"]],
         "migrate" => &[
@@ -177,7 +186,9 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "zdiffstore" | "zinterstore" | "zrangestore" | "zunionstore" => {
             &[&["OW", "update"], &["RO", "access"]]
         }
-        "zmpop" | "zpopmax" | "zpopmin" => &[&["RW", "access", "delete"]],
+        "bzmpop" | "bzpopmax" | "bzpopmin" | "zmpop" | "zpopmax" | "zpopmin" => {
+            &[&["RW", "access", "delete"]]
+        }
         "zrem" | "zremrangebylex" | "zremrangebyrank" | "zremrangebyscore" => &[&["RW", "delete"]],
         "msetnx" | "setnx" => &[&["OW", "insert"]],
         "sdiffstore" | "sunionstore" => &[&["OW", "update"], &["RO", "access"]],
@@ -189,6 +200,7 @@ fn flag_groups(spec: &CommandSpec) -> &'static [&'static [&'static str]] {
         "xgroup|create" | "xgroup|createconsumer" => &[&["RW", "insert"]],
         "xlen" => &[&["RO"]],
         "xreadgroup" => &[&["RO", "access"]],
+        "spublish" | "ssubscribe" | "sunsubscribe" => &[&["not_key"]],
         _ if spec.flags.contains(Flags::READONLY) => &[&["RO", "access"]],
         _ => &[&["RW", "access", "update"]],
     }

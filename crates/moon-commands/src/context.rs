@@ -3,6 +3,7 @@
 use crate::effects::Effects;
 use crate::error::CommandError;
 use crate::hashes;
+use crate::notify::{Class, Events};
 use crate::shard_set::ShardSet;
 use moon_core::{Lsn, ShardCount, UnixMs};
 use moon_resp::{Args, Reply};
@@ -53,6 +54,12 @@ pub struct Limits {
     pub stream_node_max_bytes: usize,
     /// `stream-node-max-entries`: entries of a block; 0 for any number.
     pub stream_node_max_entries: usize,
+    /// `notify-keyspace-events`: which events clients are told of. In force is what
+    /// [`crate::notify::Events::set_classes`] was told.
+    pub notify_keyspace_events: Class,
+    /// `tracking-table-max-keys`: keys of which clients keep copies, of the whole instance; 0 for
+    /// no bound.
+    pub tracking_table_max_keys: usize,
 }
 
 impl Limits {
@@ -110,6 +117,8 @@ impl Default for Limits {
             lfu_decay_time: 1,
             stream_node_max_bytes: 4096,
             stream_node_max_entries: 100,
+            notify_keyspace_events: Class::empty(),
+            tracking_table_max_keys: 1_000_000,
         }
     }
 }
@@ -211,8 +220,22 @@ impl<'a> Cx<'a> {
         self.look_up::<false>(key).0
     }
 
+    /// As [`Cx::inspect`], for a command that tells nobody if there is no such key.
+    #[inline]
+    pub(crate) fn inspect_quietly(&mut self, key: Key<'_>) -> Option<(&Value, Deadline)> {
+        self.look_up_telling::<false, false>(key).0
+    }
+
     #[inline]
     fn look_up<const TOUCH: bool>(
+        &mut self,
+        key: Key<'_>,
+    ) -> (Option<(&Value, Deadline)>, &mut Reply<'a>) {
+        self.look_up_telling::<TOUCH, true>(key)
+    }
+
+    #[inline]
+    fn look_up_telling<const TOUCH: bool, const TELL: bool>(
         &mut self,
         key: Key<'_>,
     ) -> (Option<(&Value, Deadline)>, &mut Reply<'a>) {
@@ -234,8 +257,16 @@ impl<'a> Cx<'a> {
             }
             past => {
                 self.counts.misses += 1;
-                if past.is_some() && !self.keep_expired {
-                    self.effects.lapsed(db, key.bytes);
+                if let Some((value, deadline)) = past
+                    && !self.keep_expired
+                    && self.effects.lapsed(db, key.bytes)
+                {
+                    // Told here, where the key is found to be gone; it is removed later.
+                    notify_expired(&mut self.effects.events, db, key, value, deadline, now);
+                }
+                if TELL {
+                    let events = &mut self.effects.events;
+                    events.tell(Class::KEY_MISS, "keymiss", db, key.bytes);
                 }
                 None
             }
@@ -289,6 +320,9 @@ impl<'a> Cx<'a> {
         key: Key<'_>,
         change: impl FnOnce(Option<&mut Value>, &mut Reply<'a>) -> (Change, R),
     ) -> R {
+        if self.effects.events.are_wanted(Class::NEW) {
+            return self.update_telling(key, change);
+        }
         let (db, now, reply) = (self.db, self.now, &mut self.reply);
         let shard = self.shards.of_key(key.bytes);
         self.depends_on = self.depends_on.max(shard.dirty.dependency(db, key.hash));
@@ -303,6 +337,24 @@ impl<'a> Cx<'a> {
             Ok(result) => result,
             Err(change) => self.update_expired(key, change),
         }
+    }
+
+    /// As [`Cx::update`], and tells if that has made a new key.
+    #[cold]
+    fn update_telling<R>(
+        &mut self,
+        key: Key<'_>,
+        change: impl FnOnce(Option<&mut Value>, &mut Reply<'a>) -> (Change, R),
+    ) -> R {
+        let db = self.db;
+        let was_there = self.live(db, key).is_some();
+        let reply = &mut self.reply;
+        let shard = self.shards.of_key(key.bytes);
+        let result = shard.db(db).update(key, |found, _| change(found, reply));
+        if !was_there && self.peek(db, key).is_some() {
+            self.notify(Class::NEW, "new", key);
+        }
+        result
     }
 
     /// As [`Cx::update`], for a key past its deadline: it is removed first.
@@ -331,6 +383,15 @@ impl<'a> Cx<'a> {
     /// As [`Cx::live`], and says whether the key holds a hash with fields past their deadlines.
     #[inline]
     pub(crate) fn find_live(&mut self, db: DbIndex, key: Key<'_>) -> Option<FoundLive> {
+        self.find_live_telling::<true>(db, key)
+    }
+
+    #[inline]
+    fn find_live_telling<const TELL: bool>(
+        &mut self,
+        db: DbIndex,
+        key: Key<'_>,
+    ) -> Option<FoundLive> {
         let now = self.now;
         let shard = self.shards.of_key(key.bytes);
         self.depends_on = self.depends_on.max(shard.dirty.dependency(db, key.hash));
@@ -343,6 +404,10 @@ impl<'a> Cx<'a> {
             };
             self.counts.expired += u64::from(fields.is_none());
             self.counts.expired_fields += fields.unwrap_or(0);
+            if TELL {
+                let events = &mut self.effects.events;
+                notify_expired(events, db, key, value, deadline, now);
+            }
             self.remove_expired(db, key);
             return None;
         }
@@ -378,7 +443,7 @@ impl<'a> Cx<'a> {
         for (db, bytes) in self.effects.take_lapsed() {
             // Only what is still past its deadline: the command may have written the key since.
             let key = Key::new(&bytes);
-            let found = self.find_live(db, key);
+            let found = self.find_live_telling::<false>(db, key);
             // A huge hash that a snapshot still has to write would be written at once now.
             if found.is_some_and(|found| found.has_expired_fields)
                 && !self.shard(key).is_held(db, key)
@@ -397,6 +462,7 @@ impl<'a> Cx<'a> {
     /// As [`Cx::store`], in database `db`.
     #[inline]
     pub fn store_in(&mut self, db: DbIndex, key: Key<'_>, value: Value, deadline: Deadline) {
+        self.notify_if_new(db, key);
         self.shard(key).db(db).store(key, value, deadline);
     }
 
@@ -404,6 +470,7 @@ impl<'a> Cx<'a> {
     #[inline]
     pub fn store_string(&mut self, key: Key<'_>, bytes: &[u8], deadline: Deadline) {
         let db = self.db;
+        self.notify_if_new(db, key);
         self.shard(key).db(db).insert_string(key, bytes, deadline);
     }
 
@@ -437,12 +504,14 @@ impl<'a> Cx<'a> {
         if at <= self.now {
             self.remove(key);
             self.changed(&[key], &[b"DEL", key.bytes]);
+            self.notify(Class::GENERIC, "del", key);
             return;
         }
         self.set_deadline(key, Some(at));
         let mut text = itoa::Buffer::new();
         let at = text.format(at.0).as_bytes();
         self.changed(&[key], &[b"PEXPIREAT", key.bytes, at]);
+        self.notify(Class::GENERIC, "expire", key);
     }
 
     /// `keys` were changed, and `effect` repeats the change.
@@ -472,6 +541,12 @@ impl<'a> Cx<'a> {
         self.effects.push(self.db, effect);
     }
 
+    /// The libraries of functions were changed, and the request as it came repeats the change.
+    pub(crate) fn changed_libraries(&mut self, args: Args<'_>) {
+        self.counts.changes += 1;
+        self.effects.push_args(self.db, args);
+    }
+
     /// A key of `db` was changed; its effect is told apart, with [`Effects::push`].
     #[inline]
     pub fn mark(&mut self, db: DbIndex, key: Key<'_>) {
@@ -497,6 +572,25 @@ pub(crate) struct FoundLive {
     pub(crate) deadline: Deadline,
     /// Whether it holds a hash with fields past their deadlines.
     pub(crate) has_expired_fields: bool,
+}
+
+/// Tells that a key was found past its deadline, or all fields of its hash past theirs.
+#[cold]
+pub(crate) fn notify_expired(
+    events: &mut Events,
+    db: DbIndex,
+    key: Key<'_>,
+    value: &Value,
+    deadline: Deadline,
+    now: UnixMs,
+) {
+    match value {
+        Value::Hash(_) if deadline.is_none_or(|at| at > now) => {
+            events.tell(Class::HASH, "hexpired", db, key.bytes);
+            events.tell(Class::GENERIC, "del", db, key.bytes);
+        }
+        _ => events.tell(Class::EXPIRED, "expired", db, key.bytes),
+    }
 }
 
 /// Whether a key with this value and deadline is not there any more.

@@ -1,6 +1,6 @@
 //! What COMMAND and its subcommands answer, written from the table.
 
-use crate::command_keys::{KeyPlace, KeySpec, flags_in_request, key_specs};
+use crate::command_keys::{self, KeyPlace, KeySpec, flags_in_request, key_specs};
 use crate::error::CommandError;
 use crate::glob::{self, Case};
 use crate::spec::{CommandSpec, Flags, Keys};
@@ -297,6 +297,11 @@ enum Detail {
     KeysAndFlags,
 }
 
+/// Whether a request says that it names no keys, which only scripts and functions may do.
+fn names_no_keys(spec: &CommandSpec, request: Args<'_>) -> bool {
+    spec.group == "scripting" && request.get(2) == Some(b"0")
+}
+
 /// The keys of `request`, a whole command.
 fn write_keys(
     reply: &mut Reply<'_>,
@@ -311,7 +316,7 @@ fn write_keys(
         spec = subcommands::lookup(container.name, subcommand);
     }
     let spec = spec.ok_or(CommandError::Text("ERR Invalid command specified"))?;
-    if matches!(spec.keys, Keys::None) {
+    if matches!(spec.keys, Keys::None) || command_keys::are_no_keys(spec) {
         return Err(CommandError::Text("ERR The command has no key arguments"));
     }
     if !spec.accepts(request.len()) {
@@ -321,7 +326,7 @@ fn write_keys(
     }
     let mut positions = Vec::new();
     spec.key_positions(request, &mut positions);
-    if positions.is_empty() {
+    if positions.is_empty() && !names_no_keys(spec, request) {
         return Err(CommandError::Text(
             "ERR Invalid arguments specified for command",
         ));

@@ -11,6 +11,7 @@
 use crate::context::{CommandResult, Cx, Origin, has_expired};
 use crate::error::CommandError;
 use crate::load::values::read_value;
+use crate::notify::Class;
 use crate::parse;
 use crate::spec::{FIRST_KEY, commands};
 use moon_core::UnixMs;
@@ -122,16 +123,21 @@ fn restore(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         if was_there {
             cx.remove(key);
             cx.changed(&[key], &[b"DEL", key.bytes]);
+            cx.notify(Class::GENERIC, "del", key);
         }
         cx.reply.ok();
         return Ok(());
     }
-    cx.store(key, value, deadline);
+    // What was there is deleted, and not changed.
+    cx.notify(Class::NEW, "new", key);
+    let db = cx.db;
+    cx.shard(key).db(db).store(key, value, deadline);
     set_use(cx, key, &options);
     let mut text = itoa::Buffer::new();
     let at = text.format(deadline.map_or(0, |at| at.0)).as_bytes();
     let effect = [b"RESTORE", key.bytes, at, args.at(3), b"REPLACE", b"ABSTTL"];
     cx.changed(&[key], &effect);
+    cx.notify(Class::GENERIC, "restore", key);
     cx.reply.ok();
     Ok(())
 }

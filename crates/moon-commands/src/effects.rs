@@ -1,7 +1,10 @@
 //! The bytes that repeat a write elsewhere: in the log, on a replica.
 
+use crate::blocking::Wait;
+use crate::notify::Events;
 use moon_resp::{Args, write_args, write_request};
 use moon_store::DbIndex;
+use std::collections::HashSet;
 
 /// Largest buffer that is kept for the next payload.
 const ROOM_MAX: usize = 1 << 20;
@@ -14,30 +17,42 @@ const ROOM_MAX: usize = 1 << 20;
 ///   MULTI/EXEC, so that nobody who follows the stream sees half of it.
 #[derive(Debug)]
 pub struct Effects {
+    /// What clients are told about the keys.
+    pub events: Events,
     out: Vec<u8>,
     db_in_force: DbIndex,
     /// Where the unit in progress starts, and how many requests it has.
     unit_start: usize,
     unit_requests: usize,
+    /// The database in force where it starts.
+    unit_db: DbIndex,
     nested_units: usize,
     recording: bool,
     /// Whether the commands that run are those of a transaction, in which nobody can wait.
     in_transaction: bool,
     /// Keys that reads of the unit in progress found past their deadline.
     lapsed: Vec<(DbIndex, Box<[u8]>)>,
+    /// The same keys, to find them.
+    lapsed_names: HashSet<(DbIndex, Box<[u8]>)>,
+    /// What the command that ran would wait for.
+    wait: Option<Box<Wait>>,
 }
 
 impl Default for Effects {
     fn default() -> Self {
         Effects {
+            events: Events::default(),
             out: Vec::new(),
             db_in_force: 0,
             unit_start: 0,
             unit_requests: 0,
+            unit_db: 0,
             nested_units: 0,
             recording: true,
             in_transaction: false,
             lapsed: Vec::new(),
+            lapsed_names: HashSet::new(),
+            wait: None,
         }
     }
 }
@@ -95,10 +110,15 @@ impl Effects {
         true
     }
 
-    /// A read found `key` past its deadline; it is to be removed before the unit ends.
+    /// A read found `key` past its deadline; it is to be removed before the unit ends. Whether it
+    /// is the first one that did.
     #[cold]
-    pub(crate) fn lapsed(&mut self, db: DbIndex, key: &[u8]) {
-        self.lapsed.push((db, key.into()));
+    pub(crate) fn lapsed(&mut self, db: DbIndex, key: &[u8]) -> bool {
+        let is_new = self.lapsed_names.insert((db, key.into()));
+        if is_new {
+            self.lapsed.push((db, key.into()));
+        }
+        is_new
     }
 
     /// Whether there are keys to remove.
@@ -109,7 +129,23 @@ impl Effects {
 
     /// The keys to remove.
     pub(crate) fn take_lapsed(&mut self) -> Vec<(DbIndex, Box<[u8]>)> {
+        self.lapsed_names.clear();
         std::mem::take(&mut self.lapsed)
+    }
+
+    /// The command that runs found nothing and would wait.
+    pub(crate) fn wait(&mut self, wait: Wait) {
+        self.wait = Some(Box::new(wait));
+    }
+
+    /// Whether the command that ran would wait.
+    pub(crate) fn has_wait(&self) -> bool {
+        self.wait.is_some()
+    }
+
+    /// What the command that ran would wait for; for who can wait.
+    pub fn take_wait(&mut self) -> Option<Box<Wait>> {
+        self.wait.take()
     }
 
     /// Begins a unit: a command, or a transaction around several.
@@ -118,6 +154,7 @@ impl Effects {
         if self.nested_units == 0 {
             self.unit_start = self.out.len();
             self.unit_requests = 0;
+            self.unit_db = self.db_in_force;
         }
         self.nested_units += 1;
     }
@@ -143,6 +180,34 @@ impl Effects {
                 .splice(self.unit_start..self.unit_start, MULTI.iter().copied());
             self.out.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
         }
+    }
+
+    /// Takes out the units before the one in progress, which goes on in `self`: they are a payload
+    /// of their own.
+    #[must_use]
+    pub fn take_ended_units(&mut self) -> Effects {
+        let mut unit = Vec::new();
+        if self.unit_db != 0 && self.unit_requests > 0 {
+            // Its first request counted on the database that was in force.
+            let mut digits = itoa::Buffer::new();
+            write_request(
+                &mut unit,
+                &[b"SELECT", digits.format(self.unit_db).as_bytes()],
+            );
+        }
+        unit.extend_from_slice(&self.out[self.unit_start..]);
+        let mut ended = Effects {
+            db_in_force: self.unit_db,
+            ..Effects::default()
+        };
+        self.out.truncate(self.unit_start);
+        ended.out = std::mem::replace(&mut self.out, unit);
+        if self.unit_requests == 0 {
+            self.db_in_force = 0;
+        }
+        self.unit_start = 0;
+        self.unit_db = 0;
+        ended
     }
 
     /// The payload of a frame: everything since the last [`Effects::clear`], back in database 0
@@ -190,6 +255,33 @@ mod tests {
         effects.end_unit();
         let expected = "*1\r\n$5\r\nMULTI\r\n*2\r\n$3\r\nDEL\r\n$1\r\na\r\n*2\r\n$3\r\nDEL\r\n$1\r\nb\r\n*1\r\n$4\r\nEXEC\r\n";
         assert_eq!(effects.take(), expected.as_bytes());
+    }
+
+    #[test]
+    fn what_ended_before_a_unit_can_leave_while_it_goes_on() {
+        let mut effects = Effects::default();
+        effects.push(3, &["DEL", "a"]);
+        effects.begin_unit();
+        effects.push(3, &["DEL", "b"]);
+        let mut ended = effects.take_ended_units();
+        effects.push(0, &["DEL", "c"]);
+        effects.end_unit();
+        let mut alone = Effects::default();
+        alone.push(3, &["DEL", "a"]);
+        assert_eq!(ended.take(), alone.take());
+        alone.begin_unit();
+        alone.push(3, &["DEL", "b"]);
+        alone.push(0, &["DEL", "c"]);
+        alone.end_unit();
+        assert_eq!(effects.take(), alone.take());
+
+        effects.push(3, &["DEL", "a"]);
+        effects.begin_unit();
+        let _ended = effects.take_ended_units();
+        effects.push(3, &["DEL", "b"]);
+        effects.end_unit();
+        alone.push(3, &["DEL", "b"]);
+        assert_eq!(effects.take(), alone.take());
     }
 
     #[test]

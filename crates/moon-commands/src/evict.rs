@@ -2,6 +2,7 @@
 
 use crate::context::Limits;
 use crate::effects::Effects;
+use crate::notify::Class;
 use moon_core::UnixMs;
 use moon_store::{Key, ShardData};
 use rand::Rng;
@@ -35,6 +36,7 @@ pub fn evict_one(
     effects.begin_unit();
     effects.push(victim.db, &[b"DEL", key.bytes]);
     effects.end_unit();
+    (effects.events).tell(Class::EVICTED, "evicted", victim.db, key.bytes);
     true
 }
 

@@ -2,6 +2,7 @@
 //! nobody asks for them.
 
 use crate::effects::Effects;
+use crate::notify::Class;
 use moon_core::UnixMs;
 use moon_store::{DbIndex, Hash, Key, ShardData, Value};
 
@@ -44,6 +45,9 @@ pub fn expire_cycle(
             batch.clear();
             let scan = shard.db(db).pop_expired(now, BATCH_LEN, &mut batch);
             remove(shard, db, effects, &batch);
+            for key in &batch {
+                effects.events.tell(Class::EXPIRED, "expired", db, key);
+            }
             stats.expired += scan.expired as u64;
             if is_over() {
                 stats.out_of_time = true;
@@ -104,6 +108,8 @@ fn remove_fields(
     if hash.has_expired(now) {
         let fields = hash.len();
         remove(shard, db, effects, &[key.bytes.into()]);
+        effects.events.tell(Class::HASH, "hexpired", db, key.bytes);
+        effects.events.tell(Class::GENERIC, "del", db, key.bytes);
         return fields as u64;
     }
     let expired: Vec<Box<[u8]>> = (hash.expired_fields(now).take(BATCH_LEN))
@@ -119,6 +125,7 @@ fn remove_fields(
     effects.begin_unit();
     effects.push(db, &effect);
     effects.end_unit();
+    effects.events.tell(Class::HASH, "hexpired", db, key.bytes);
     removed as u64
 }
 

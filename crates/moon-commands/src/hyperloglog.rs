@@ -19,6 +19,7 @@ mod sparse;
 
 use crate::context::{CommandResult, Cx, Origin};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::spec::{ALL_KEYS, FIRST_KEY, Keys, commands};
 use estimate::{Histogram, place_of};
 use moon_resp::Args;
@@ -128,6 +129,9 @@ fn pfadd(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         None if changed => cx.changed_as_sent(&[key], args),
         None => {}
     }
+    if changed {
+        cx.notify(Class::STRING, "pfadd", key);
+    }
     cx.reply.count(usize::from(changed));
     Ok(())
 }
@@ -194,7 +198,7 @@ fn pfmerge(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let mut highest = sketch::no_registers();
     let mut any_dense = false;
     for key in args.from(1).iter().map(Key::new) {
-        if cx.live(cx.db, key).is_none() {
+        if !cx.is_source_there(key) {
             continue;
         }
         if let Some(value) = cx.peek(cx.db, key) {
@@ -232,6 +236,7 @@ fn pfmerge(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     } else {
         cx.changed_as_sent(&[destination], args);
     }
+    cx.notify(Class::STRING, "pfadd", destination);
     cx.reply.ok();
     Ok(())
 }

@@ -139,6 +139,8 @@ fn flush(cx: &mut Cx<'_>, db: DbIndex) -> bool {
             flushed = true;
             shard.flush(db);
         }
+        // As in Redis, also where nothing was.
+        shard.make_copies_stale();
     }
     flushed
 }

@@ -6,13 +6,16 @@
 //! * [`context`]: [`Cx`], what a command's code may use: keys, reply, effects.
 //! * [`shard_set`]: [`ShardSet`], the data of one shard or of several that were borrowed.
 //! * [`effects`]: [`Effects`], the bytes that repeat a write elsewhere.
+//! * [`notify`]: keyspace notifications: what clients are told about keys.
 //! * [`execute`](mod@execute): [`execute::execute`], the one way a command runs, live or in replay.
 //! * [`error`]: [`CommandError`] and the texts that clients see.
 //! * [`parse`]: numbers and options out of arguments; [`long_double`], [`glob`].
-//! * [`server_commands`], [`subcommands`]: rows of what the server runs itself.
+//! * [`server_commands`], [`subcommands`], [`pubsub`]: rows of what the server runs itself.
 //! * [`docs`]: what COMMAND answers; [`syntax`]: the arguments of every command.
 //! * the commands, one module per family: [`strings`], [`keys`], [`keyspace`] with [`scan`],
 //!   [`hashes`], [`lists`], [`sets`], [`zsets`], [`streams`], [`dump`], `memory`.
+//! * [`blocking`]: what commands that wait have in common.
+//! * `scripting`: rows around scripts and functions; [`libraries`]: functions as data.
 //! * [`debug`]: what DEBUG does with data.
 //! * [`requests`]: the requests in a payload and whose data they touch.
 //! * [`mod@replay`]: a payload applied again; [`expire`]: keys that expire unasked; [`evict`]: keys
@@ -20,6 +23,7 @@
 //!   [`load`]: the keys of an RDB file.
 
 pub mod bitmaps;
+pub mod blocking;
 mod collection;
 mod command_keys;
 pub mod context;
@@ -38,14 +42,18 @@ pub mod hashes;
 pub mod hyperloglog;
 pub mod keys;
 pub mod keyspace;
+pub mod libraries;
 pub mod lists;
 pub mod load;
 pub mod long_double;
 mod memory;
+pub mod notify;
 pub mod parse;
+pub mod pubsub;
 pub mod replay;
 pub mod requests;
 pub mod scan;
+mod scripting;
 pub mod server_commands;
 pub mod sets;
 pub mod shard_set;
@@ -70,4 +78,4 @@ pub use replay::{ReplayError, ReplayStats, StreamEnd, StreamReplay, replay};
 pub use scan::cursor_shard;
 pub use shard_set::ShardSet;
 pub use spec::{CommandId, CommandSpec, Flags, Keys, Run, Scope};
-pub use table::{all, by_id, lookup};
+pub use table::{all, by_id, by_stat_id, lookup, stat_count, stat_id};

@@ -3,16 +3,19 @@
 //! * here: pushes, pops and reads at a position.
 //! * [`middle`]: LPOS, LINSERT, LSET, LREM, LTRIM: what goes through a list or changes its middle.
 //! * [`moves`]: LMOVE, RPOPLPUSH, LMPOP: what takes from one list and gives elsewhere.
+//! * [`blocking`]: BLPOP, BLMOVE and their kin, which wait for an element.
 
+mod blocking;
 mod middle;
 mod moves;
 
 use crate::collection::{grow, pop_count, read, shrink_with_reply};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse::integer;
 use crate::parse::wrong_arity;
-use crate::spec::{FIRST_KEY, Keys, NUMKEYS, commands};
+use crate::spec::{FIRST_KEY, KEYS_TIMEOUT, Keys, NUMKEYS, TIMEOUT_NUMKEYS, commands};
 use moon_resp::{Args, Reply};
 use moon_store::{End, Key, List, NodeLimit, Value};
 use std::ops::ControlFlow;
@@ -75,6 +78,21 @@ commands! { "list":
     "rpoplpush" 3 [WRITE DENYOOM] SOURCE_DESTINATION, Keys, moves::rpoplpush,
         "write list slow", "1.2.0", "O(1)",
         "Moves an element from the tail of a list to the head of another one, or of the same.";
+    "blpop" -3 [WRITE NOSCRIPT BLOCKING FREES_MEMORY] KEYS_TIMEOUT, Keys, blocking::blpop,
+        "write list slow blocking", "2.0.0", "O(N) for N keys looked at.",
+        "Takes an element from the head of the first of several lists that has any, or waits for one.";
+    "brpop" -3 [WRITE NOSCRIPT BLOCKING FREES_MEMORY] KEYS_TIMEOUT, Keys, blocking::brpop,
+        "write list slow blocking", "2.0.0", "O(N) for N keys looked at.",
+        "Takes an element from the tail of the first of several lists that has any, or waits for one.";
+    "blmove" 6 [WRITE DENYOOM NOSCRIPT BLOCKING] SOURCE_DESTINATION, Keys, blocking::blmove,
+        "write list slow blocking", "6.2.0", "O(1)",
+        "Moves an element from an end of a list to an end of another one, or waits for one.";
+    "brpoplpush" 4 [WRITE DENYOOM NOSCRIPT BLOCKING] SOURCE_DESTINATION, Keys, blocking::brpoplpush,
+        "write list slow blocking", "2.2.0", "O(1)",
+        "Moves an element from the tail of a list to the head of another one, or waits for one.";
+    "blmpop" -5 [WRITE BLOCKING MOVABLEKEYS FREES_MEMORY] TIMEOUT_NUMKEYS, Keys, blocking::blmpop,
+        "write list slow blocking", "7.0.0", "O(N+M): N keys looked at, M elements removed.",
+        "Takes elements from an end of the first of several lists that has any, or waits for some.";
 }
 
 fn node_limit(cx: &Cx<'_>) -> NodeLimit {
@@ -83,6 +101,20 @@ fn node_limit(cx: &Cx<'_>) -> NodeLimit {
 
 fn value_of(list: List) -> Value {
     Value::List(Box::new(list))
+}
+
+fn push_event(end: End) -> &'static str {
+    match end {
+        End::Left => "lpush",
+        End::Right => "rpush",
+    }
+}
+
+fn pop_event(end: End) -> &'static str {
+    match end {
+        End::Left => "lpop",
+        End::Right => "rpop",
+    }
 }
 
 /// What a push does when there is no list.
@@ -104,6 +136,7 @@ fn push(cx: &mut Cx<'_>, args: Args<'_>, end: End, missing: Missing) -> CommandR
     })?;
     if pushed.is_some() {
         cx.changed_as_sent(&[key], args);
+        cx.notify(Class::LIST, push_event(end), key);
     }
     cx.reply.count(pushed.unwrap_or(0));
     Ok(())
@@ -162,7 +195,10 @@ fn pop(cx: &mut Cx<'_>, args: Args<'_>, end: End, name: &str) -> CommandResult {
         (None, None) => cx.reply.null(),
         (None, Some(_)) => cx.reply.null_array(),
         (Some(0), _) => {}
-        (Some(_), _) => cx.changed_as_sent(&[key], args),
+        (Some(_), _) => {
+            cx.changed_as_sent(&[key], args);
+            cx.notify_shrunk(Class::LIST, pop_event(end), key);
+        }
     }
     Ok(())
 }

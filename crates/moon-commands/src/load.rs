@@ -13,8 +13,9 @@ use moon_core::{ShardCount, ShardId, UnixMs};
 use moon_rdb::{
     RdbEntry, RdbEntryRef, RdbError, RdbFault, RdbItemRef, RdbLimits, RdbReadValue, RdbReader,
 };
+use moon_store::libraries::MetadataError;
 use moon_store::stream::StreamFault;
-use moon_store::{Change, Db, DbIndex, Deadline, Key, ShardData, Value};
+use moon_store::{Change, Db, DbIndex, Deadline, Key, Library, ShardData, Value};
 use std::fmt;
 use std::io::Read;
 use values::{ValueFault, owned_value, read_value};
@@ -153,15 +154,23 @@ pub enum LoadError {
         /// The key.
         key: Vec<u8>,
     },
-    /// A library of functions, which this server does not have.
-    #[error(
-        "the functions that begin with {}, which this server does not have",
-        Shown(head)
-    )]
+    /// A library of functions without a name.
+    #[error("the functions that begin with {}", Shown(head))]
     Functions {
-        /// The first line of their code, which names engine and library.
+        /// The first line of their code, which should name engine and library.
         head: Vec<u8>,
+        /// What is wrong with it.
+        source: MetadataError,
     },
+    /// A library of functions comes twice.
+    #[error("the library of functions {name} comes twice")]
+    DuplicateLibrary {
+        /// Its name.
+        name: String,
+    },
+    /// Libraries of functions in the base of a shard that does not keep them.
+    #[error("libraries of functions belong to another shard")]
+    FunctionsOfOtherShard,
     /// The file says which LSN it was cut at, but not in digits.
     #[error("the file's cut LSN is {}, which is no number", Shown(text))]
     BadCutLsn {
@@ -171,10 +180,10 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    fn function(code: &[u8]) -> LoadError {
+    fn function(code: &[u8], source: MetadataError) -> LoadError {
         let head = code.split(|byte| *byte == b'\n').next();
         let head = head.unwrap_or_default().to_vec();
-        LoadError::Functions { head }
+        LoadError::Functions { head, source }
     }
 }
 
@@ -315,7 +324,7 @@ pub fn load_rdb(
             RdbItemRef::Aux { key, value } => aux(&mut loader.summary, key, value)?,
             RdbItemRef::SelectDb(db) => loader.select(db)?,
             RdbItemRef::ResizeDb { keys, .. } => loader.reserve(keys),
-            RdbItemRef::Function(code) => return Err(LoadError::function(code)),
+            RdbItemRef::Function(code) => loader.function(code)?,
             RdbItemRef::Entry(entry) if has_expired(&entry, expired) => {
                 loader.summary.expired += 1;
             }
@@ -351,6 +360,18 @@ impl Loader<'_> {
     fn select(&mut self, db: u32) -> Result<(), LoadError> {
         self.flush()?;
         self.db = db;
+        Ok(())
+    }
+
+    fn function(&mut self, code: &[u8]) -> Result<(), LoadError> {
+        let library = Library::new(code).map_err(|source| LoadError::function(code, source))?;
+        let shard = self.shards.get(ShardId(0));
+        let shard = shard.ok_or(LoadError::FunctionsOfOtherShard)?;
+        if shard.libraries.get(&library.name).is_some() {
+            let name = library.name.to_string();
+            return Err(LoadError::DuplicateLibrary { name });
+        }
+        shard.libraries.insert(library);
         Ok(())
     }
 

@@ -20,7 +20,7 @@ pub(crate) fn usage(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         at += 2;
     }
     let key = Key::new(args.at(2));
-    if cx.inspect(key).is_none() {
+    if cx.inspect_quietly(key).is_none() {
         cx.reply.null();
         return Ok(());
     }

@@ -193,6 +193,28 @@ pub static COMMANDS: &[CommandSpec] = &[
         ..SERVER
     },
     CommandSpec {
+        name: "slowlog",
+        arity: -2,
+        since: "2.2.12",
+        complexity: "That of the subcommand.",
+        summary: "Holds the subcommands on commands that took long.",
+        ..SERVER
+    },
+    CommandSpec {
+        name: "latency",
+        arity: -2,
+        since: "2.8.13",
+        complexity: "That of the subcommand.",
+        summary: "Holds the subcommands on what made the server slow.",
+        ..SERVER
+    },
+    CommandSpec {
+        name: "monitor",
+        flags: ANY_TIME.union(ADMIN.flags),
+        summary: "Shows this connection every command that the server runs.",
+        ..ADMIN
+    },
+    CommandSpec {
         name: "debug",
         arity: -2,
         flags: ANY_TIME.union(Flags::ADMIN).union(Flags::NOSCRIPT),
@@ -252,6 +274,26 @@ pub static COMMANDS: &[CommandSpec] = &[
         since: "2.6.0",
         complexity: "That of DUMP, RESTORE and DEL for each key.",
         summary: "Moves or copies keys to another server.",
+        ..SERVER
+    },
+    CommandSpec {
+        name: "wait",
+        arity: 3,
+        flags: Flags::NOSCRIPT,
+        acl: "slow connection",
+        group: "generic",
+        since: "3.0.0",
+        summary: "Waits until so many replicas have received what this connection wrote.",
+        ..SERVER
+    },
+    CommandSpec {
+        name: "waitaof",
+        arity: 4,
+        flags: Flags::NOSCRIPT,
+        acl: "slow connection",
+        group: "generic",
+        since: "7.2.0",
+        summary: "Waits until what this connection wrote is synced here, and on so many replicas.",
         ..SERVER
     },
     CommandSpec {

@@ -8,6 +8,7 @@ use crate::collection::replaced;
 use crate::context::{CommandResult, Cx};
 use crate::double::strtod;
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse::{integer, is, next_option};
 use crate::spec::{Keys, commands};
 use moon_core::UnixMs;
@@ -392,6 +393,9 @@ fn store(
         cx.remove(key);
     }
     replaced(cx, key, was_there, b"RPUSH", &parts);
+    if was_there || !parts.is_empty() {
+        cx.notify_stored(Class::LIST, "sortstore", key);
+    }
     cx.reply.count(parts.len());
 }
 

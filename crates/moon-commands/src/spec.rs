@@ -93,6 +93,17 @@ pub const DESTINATION_NUMKEYS: Keys = Keys::Numkeys {
     at: 2,
     destination: true,
 };
+/// Every argument but the last, which is a timeout.
+pub const KEYS_TIMEOUT: Keys = Keys::Range {
+    first: 1,
+    last: -2,
+    step: 1,
+};
+/// A timeout at index 1, a number of keys behind it, and the keys.
+pub const TIMEOUT_NUMKEYS: Keys = Keys::Numkeys {
+    at: 2,
+    destination: false,
+};
 /// Every argument after the name is a key.
 pub const ALL_KEYS: Keys = Keys::Range {
     first: 1,
@@ -169,6 +180,14 @@ impl CommandSpec {
     #[must_use]
     pub fn is_write(&self) -> bool {
         self.flags.contains(Flags::WRITE)
+    }
+
+    /// Whether it does the same small work whatever it meets, so that a clock need not be read for
+    /// it alone. What is long of itself (a value of megabytes) still takes its time.
+    #[inline]
+    #[must_use]
+    pub fn is_light(&self) -> bool {
+        self.flags.contains(Flags::FAST) || self.complexity == "O(1)"
     }
 
     /// The scope of one request; never [`Scope::Patterns`].

@@ -34,7 +34,7 @@ use crate::parse::detailed;
 use crate::spec::{FIRST_KEY, Keys, commands};
 use moon_core::UnixMs;
 use moon_rdb::listpack::Element;
-use moon_resp::{Args, Reply};
+use moon_resp::Reply;
 use moon_store::StreamId;
 use moon_store::stream::{BlockLimits, Entry};
 
@@ -168,15 +168,6 @@ fn no_group_of_key(key: &[u8], group: &[u8]) -> CommandError {
     let (key, group) = (shown(key), shown(group));
     detailed(format!(
         "NOGROUP No such consumer group '{group}' for key name '{key}'"
-    ))
-}
-
-/// A subcommand with arguments that it does not take.
-fn subcommand_syntax(args: Args<'_>, container: &str) -> CommandError {
-    let name = args.get(1).unwrap_or_default();
-    let name = shown(&name[..name.len().min(128)]);
-    detailed(format!(
-        "ERR unknown subcommand or wrong number of arguments for '{name}'. Try {container} HELP."
     ))
 }
 

@@ -5,6 +5,7 @@
 
 use crate::error::CommandError;
 use crate::keys::presence;
+use crate::scripting;
 use crate::spec::{CommandSpec, Flags, Keys, Run, Scope};
 use crate::streams::{groups, info};
 use crate::syntax;
@@ -98,9 +99,22 @@ pub(crate) static CONTAINERS: &[CommandSpec] = &[
 
 static CLIENT_SUBCOMMANDS: &[CommandSpec] = &[
     CommandSpec {
+        name: "client|caching",
+        arity: 3,
+        since: "6.0.0",
+        summary: "Has the keys that the next command reads remembered, or not.",
+        ..CLIENT
+    },
+    CommandSpec {
         name: "client|getname",
         since: "2.6.9",
         summary: "Answers the name of this connection.",
+        ..CLIENT
+    },
+    CommandSpec {
+        name: "client|getredir",
+        since: "6.0.0",
+        summary: "Answers which client is told of stale copies in the place of this one.",
         ..CLIENT
     },
     CommandSpec {
@@ -151,6 +165,13 @@ static CLIENT_SUBCOMMANDS: &[CommandSpec] = &[
         ..CLIENT
     },
     CommandSpec {
+        name: "client|pause",
+        arity: -3,
+        since: "2.9.50",
+        summary: "Stops writes, or all commands, for some milliseconds.",
+        ..CLIENT_ADMIN
+    },
+    CommandSpec {
         name: "client|reply",
         arity: 3,
         since: "3.2.0",
@@ -170,6 +191,33 @@ static CLIENT_SUBCOMMANDS: &[CommandSpec] = &[
         since: "2.6.9",
         summary: "Names this connection.",
         ..CLIENT
+    },
+    CommandSpec {
+        name: "client|tracking",
+        arity: -3,
+        since: "6.0.0",
+        summary: "Tells this connection when what it has read changes, or ends that.",
+        ..CLIENT
+    },
+    CommandSpec {
+        name: "client|trackinginfo",
+        since: "6.2.0",
+        summary: "Describes how this connection is told of changes.",
+        ..CLIENT
+    },
+    CommandSpec {
+        name: "client|unblock",
+        arity: -3,
+        summary: "Ends the waiting of another connection, as if its time were over or with an error.",
+        complexity: "O(log N) for N connections.",
+        ..CLIENT_ADMIN
+    },
+    CommandSpec {
+        name: "client|unpause",
+        since: "6.2.0",
+        complexity: "O(N) for N connections that wait.",
+        summary: "Ends what CLIENT PAUSE began.",
+        ..CLIENT_ADMIN
     },
 ];
 
@@ -452,6 +500,95 @@ static MEMORY_SUBCOMMANDS: &[CommandSpec] = &[
     },
 ];
 
+const LATENCY: CommandSpec = CommandSpec {
+    flags: CLIENT_ADMIN.flags,
+    acl: "admin slow dangerous",
+    since: "2.8.13",
+    ..SUBCOMMAND
+};
+
+static LATENCY_SUBCOMMANDS: &[CommandSpec] = &[
+    CommandSpec {
+        name: "latency|doctor",
+        summary: "Says in words what was slow, and what helps.",
+        ..LATENCY
+    },
+    CommandSpec {
+        name: "latency|graph",
+        arity: 3,
+        summary: "Draws when an event was how slow.",
+        ..LATENCY
+    },
+    CommandSpec {
+        name: "latency|help",
+        flags: SUBCOMMAND.flags,
+        acl: "slow",
+        summary: "Lists the subcommands.",
+        ..LATENCY
+    },
+    CommandSpec {
+        name: "latency|histogram",
+        arity: -2,
+        since: "7.0.0",
+        complexity: "O(N) for N commands asked for.",
+        summary: "Answers how many calls of commands took how long.",
+        ..LATENCY
+    },
+    CommandSpec {
+        name: "latency|history",
+        arity: 3,
+        summary: "Answers when an event was how slow.",
+        ..LATENCY
+    },
+    CommandSpec {
+        name: "latency|latest",
+        summary: "Answers when each event was slow last, and how slow.",
+        ..LATENCY
+    },
+    CommandSpec {
+        name: "latency|reset",
+        arity: -2,
+        summary: "Forgets what was slow: the events named, or all.",
+        ..LATENCY
+    },
+];
+
+const SLOWLOG: CommandSpec = CommandSpec {
+    flags: SUBCOMMAND.flags.union(Flags::ADMIN),
+    acl: "admin slow dangerous",
+    since: "2.2.12",
+    ..SUBCOMMAND
+};
+
+static SLOWLOG_SUBCOMMANDS: &[CommandSpec] = &[
+    CommandSpec {
+        name: "slowlog|get",
+        arity: -2,
+        complexity: "O(N) for N entries.",
+        summary: "Answers the last commands that took long.",
+        ..SLOWLOG
+    },
+    CommandSpec {
+        name: "slowlog|help",
+        flags: SUBCOMMAND.flags,
+        acl: "slow",
+        since: "6.2.0",
+        summary: "Lists the subcommands.",
+        ..SLOWLOG
+    },
+    CommandSpec {
+        name: "slowlog|len",
+        summary: "Counts the commands that SLOWLOG GET could answer.",
+        ..SLOWLOG
+    },
+    CommandSpec {
+        name: "slowlog|reset",
+        complexity: "O(N) for N entries.",
+        summary: "Forgets the commands that took long.",
+        ..SLOWLOG
+    },
+];
+
 /// The subcommands of `container`; empty for a command without any.
 #[must_use]
 pub fn of(container: &str) -> &'static [CommandSpec] {
@@ -459,8 +596,13 @@ pub fn of(container: &str) -> &'static [CommandSpec] {
         "client" => CLIENT_SUBCOMMANDS,
         "command" => COMMAND_SUBCOMMANDS,
         "config" => CONFIG_SUBCOMMANDS,
+        "latency" => LATENCY_SUBCOMMANDS,
         "memory" => MEMORY_SUBCOMMANDS,
+        "function" => scripting::FUNCTION_SUBCOMMANDS,
         "object" => OBJECT_SUBCOMMANDS,
+        "pubsub" => crate::pubsub::SUBCOMMANDS,
+        "script" => scripting::SCRIPT_SUBCOMMANDS,
+        "slowlog" => SLOWLOG_SUBCOMMANDS,
         "xgroup" => XGROUP_SUBCOMMANDS,
         "xinfo" => XINFO_SUBCOMMANDS,
         _ => &[],
@@ -511,6 +653,18 @@ pub fn resolve(container: &str, args: Args<'_>) -> Result<&'static CommandSpec, 
         return Err(crate::parse::wrong_arity(spec.name));
     }
     Ok(spec)
+}
+
+/// The error for a subcommand with arguments that it does not take, where more than their number
+/// decides about that.
+#[must_use]
+pub fn wrong_arguments(args: Args<'_>, container: &str) -> CommandError {
+    let name = args.get(1).unwrap_or_default();
+    let name = String::from_utf8_lossy(&name[..name.len().min(NAME_SHOWN_BYTES_MAX)]);
+    let text = format!(
+        "ERR unknown subcommand or wrong number of arguments for '{name}'. Try {container} HELP."
+    );
+    CommandError::Detailed(text.into_boxed_str())
 }
 
 /// An unknown name is quoted up to here.

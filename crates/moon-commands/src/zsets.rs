@@ -4,7 +4,7 @@
 //! * [`add`]: ZADD, ZINCRBY, ZREM.
 //! * [`bounds`]: ranges as they stand in arguments: by rank, score or member.
 //! * [`range`]: ZRANGE and its kin, ZRANGESTORE, ZCOUNT, ZLEXCOUNT, ZREMRANGEBY*.
-//! * [`pop`]: ZPOPMIN, ZPOPMAX, ZMPOP.
+//! * [`pop`]: ZPOPMIN, ZPOPMAX, ZMPOP, and BZPOPMIN and its kin, which wait for a member.
 //! * [`algebra`]: ZUNION, ZINTER, ZDIFF, with and without STORE, ZINTERCARD.
 //! * [`pick`]: ZRANDMEMBER, ZSCAN.
 
@@ -22,7 +22,9 @@ use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
 use crate::parse::is;
 use crate::parse::wrong_arity;
-use crate::spec::{DESTINATION_NUMKEYS, FIRST_KEY, Keys, NUMKEYS, commands};
+use crate::spec::{
+    DESTINATION_NUMKEYS, FIRST_KEY, KEYS_TIMEOUT, Keys, NUMKEYS, TIMEOUT_NUMKEYS, commands,
+};
 use moon_resp::{Args, Protocol, Reply};
 use moon_store::{Key, ZSet};
 
@@ -100,6 +102,19 @@ commands! { "sorted-set":
     "zmpop" -4 [WRITE MOVABLEKEYS FREES_MEMORY] NUMKEYS, Keys, pop::zmpop,
         "write sortedset slow", "7.0.0", "O(K+M*log(N)): K keys looked at, M members removed.",
         "Takes members with extreme scores out of the first of several sorted sets that has any.";
+    "bzpopmin" -3 [WRITE NOSCRIPT BLOCKING FAST FREES_MEMORY] KEYS_TIMEOUT, Keys, pop::bzpopmin,
+        "write sortedset fast blocking", "5.0.0", "O(log(N))",
+        "Takes the member with the lowest score out of the first of several sorted sets that has any, \
+         or waits for one.";
+    "bzpopmax" -3 [WRITE NOSCRIPT BLOCKING FAST FREES_MEMORY] KEYS_TIMEOUT, Keys, pop::bzpopmax,
+        "write sortedset fast blocking", "5.0.0", "O(log(N))",
+        "Takes the member with the highest score out of the first of several sorted sets that has any, \
+         or waits for one.";
+    "bzmpop" -5 [WRITE BLOCKING MOVABLEKEYS FREES_MEMORY] TIMEOUT_NUMKEYS, Keys, pop::bzmpop,
+        "write sortedset slow blocking", "7.0.0",
+        "O(K+M*log(N)): K keys looked at, M members removed.",
+        "Takes members with extreme scores out of the first of several sorted sets that has any, or \
+         waits for some.";
     "zunion" -3 [READONLY MOVABLEKEYS] NUMKEYS, Keys, algebra::zunion,
         "read sortedset slow", "6.2.0", "O(N+M*log(M)): N members of all sets, M of the result.",
         "Answers the union of sorted sets.";

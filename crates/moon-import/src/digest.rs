@@ -13,7 +13,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 pub struct KeyspaceDigest {
     /// Keys of each database, and how many of them have a deadline.
     pub databases: Vec<(u64, u64)>,
-    /// Sum of the keys' hashes.
+    /// Sum of the hashes of keys and of libraries of functions.
     pub sum: u128,
 }
 
@@ -25,6 +25,10 @@ impl KeyspaceDigest {
         for shard in shards {
             let databases = digest.databases.len().max(shard.dbs.len());
             digest.databases.resize(databases, (0, 0));
+            for library in shard.libraries.iter() {
+                let text = hash(|hasher| library.code.hash(hasher));
+                digest.sum = digest.sum.wrapping_add(text);
+            }
             for (index, db) in shard.dbs.iter().enumerate() {
                 let counts = &mut digest.databases[index];
                 counts.0 += db.len() as u64;

@@ -275,7 +275,7 @@ fn write(
     Ok(())
 }
 
-/// Writes all keys of a shard to its base, as
+/// Writes all keys of a shard, and the libraries that it has, to its base, as
 /// [`Recovery::finish_with_bases`] asks for them. `wrote` is told how many keys more there are.
 ///
 /// # Errors
@@ -285,6 +285,9 @@ pub fn write_keys(
     file: &mut RdbFile,
     wrote: &mut dyn FnMut(u64),
 ) -> io::Result<()> {
+    for library in shard.libraries.iter() {
+        file.function(&library.code)?;
+    }
     for (number, db) in (0u32..).zip(&shard.dbs) {
         write_db(number, db, file, wrote)?;
     }

@@ -120,6 +120,12 @@ pub fn string_compressed(out: &mut Vec<u8>, bytes: &[u8], compressor: &mut Compr
     out[start..].rotate_right(head_len);
 }
 
+/// A library of functions, as it stands between the keys of a file and in a payload.
+pub fn function(out: &mut Vec<u8>, code: &[u8], compressor: &mut Compressor) {
+    out.push(opcode::FUNCTION2);
+    string_compressed(out, code, compressor);
+}
+
 /// A score of a sorted set.
 pub fn score(out: &mut Vec<u8>, score: f64) {
     out.extend_from_slice(&score.to_le_bytes());

@@ -20,6 +20,9 @@ fn version_of(kind: u8) -> u16 {
     }
 }
 
+/// That of the first server with functions, Redis 7.0.
+const VERSION_OF_FUNCTIONS: u16 = 10;
+
 /// What [`open`] may find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PayloadError {
@@ -45,6 +48,13 @@ pub fn seal(out: &mut Vec<u8>, start: usize) {
     let version = version_of(out.get(start).copied().unwrap_or_default());
     out.extend_from_slice(&version.to_le_bytes());
     let crc = crc64::update(0, &out[start..]);
+    out.extend_from_slice(&crc.to_le_bytes());
+}
+
+/// Ends a payload of functions, which may have none: FUNCTION DUMP's.
+pub fn seal_functions(out: &mut Vec<u8>) {
+    out.extend_from_slice(&VERSION_OF_FUNCTIONS.to_le_bytes());
+    let crc = crc64::update(0, out);
     out.extend_from_slice(&crc.to_le_bytes());
 }
 

@@ -608,6 +608,36 @@ impl<'a> RdbReader<&'a [u8]> {
         Ok(self.read_value(found))
     }
 
+    /// Reads the texts of libraries of functions that a reader made by [`RdbReader::of_value`] has.
+    ///
+    /// # Errors
+    /// As those of a file; and when something else stands there.
+    pub fn functions_alone(&mut self) -> Result<Vec<Vec<u8>>, RdbError> {
+        let mut codes = Vec::new();
+        while !self.input.source.is_empty() {
+            let function = self.function_alone();
+            let code = function.map_err(|fault| RdbError {
+                offset: self.input.offset,
+                fault,
+            })?;
+            codes.push(code);
+        }
+        Ok(codes)
+    }
+
+    fn function_alone(&mut self) -> Result<Vec<u8>, RdbFault> {
+        let code = self.input.byte()?;
+        if code != opcode::FUNCTION2 {
+            return Err(RdbFault::UnsupportedOpcode {
+                opcode: code,
+                name: opcode::name(code),
+            });
+        }
+        elements::clear(&mut self.string);
+        self.input.string_into(&mut self.string)?;
+        Ok(self.string.clone())
+    }
+
     fn alone(&mut self) -> Result<ValueFound, RdbFault> {
         elements::clear(&mut self.string);
         let kind = self.input.byte()?;

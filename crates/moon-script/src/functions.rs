@@ -6,9 +6,10 @@
 use crate::host::Stop;
 use crate::raised::{ErrorReply, Raised};
 use crate::sandbox::number_text;
-use crate::shebang::{Flags, MetadataError, checked_name};
+use crate::shebang::Flags;
 use crate::state::{Mode, Shared};
 use mlua::{MultiValue, Table, Value};
+use moon_store::libraries::{MetadataError, checked_name};
 use std::collections::BTreeMap;
 
 /// One function of a library.

@@ -18,7 +18,7 @@
 //! * [`host`]: what the engine asks of the server.
 //! * [`engine`]: [`Engine`], the scripts it knows and how one runs.
 //! * [`functions`]: libraries, and the functions in them.
-//! * [`shebang`]: the first line of a script or library.
+//! * [`shebang`]: the first line of a script.
 //! * `sandbox` and `prelude.lua`: the globals that scripts see, and what guards them.
 //! * `api`: the `redis` table.
 //! * `from_reply` and `to_reply`: both conversions between replies and Lua values.

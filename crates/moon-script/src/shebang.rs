@@ -1,4 +1,5 @@
-//! The first line of a script or a library: `#!lua flags=no-writes` or `#!lua name=mylib`.
+//! The first line of a script: `#!lua flags=no-writes`. That of a library names it, and is read by
+//! [`moon_store::libraries`].
 
 use moon_resp::split_args;
 
@@ -112,74 +113,4 @@ pub fn script_flags(body: &[u8]) -> Result<(Flags, usize), ShebangError> {
         }
     }
     Ok((flags, end))
-}
-
-/// A library whose first line does not say what it is.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MetadataError {
-    /// There is no such line.
-    #[error("Missing library metadata")]
-    Missing,
-    /// The line has no end or cannot be split into words.
-    #[error("Invalid library metadata")]
-    Unreadable,
-    /// Another language.
-    #[error("Engine '{0}' not found")]
-    Engine(String),
-    /// Something other than a name.
-    #[error("Invalid metadata value given: {0}")]
-    Value(String),
-    /// Two names.
-    #[error("Invalid metadata value, name argument was given multiple times")]
-    NameTwice,
-    /// No name.
-    #[error("Library name was not given")]
-    NoName,
-    /// A name with other characters.
-    #[error(
-        "Library names can only contain letters, numbers, or underscores(_) and must be at least \
-         one character long"
-    )]
-    Name,
-}
-
-/// The name of a library, and how many bytes before its code are to be left out.
-///
-/// # Errors
-/// [`MetadataError`] for a line that Redis refuses.
-pub fn library_name(code: &[u8]) -> Result<(String, usize), MetadataError> {
-    if !code.starts_with(b"#!") {
-        return Err(MetadataError::Missing);
-    }
-    let end = code.iter().position(|&byte| byte == b'\n');
-    let end = end.ok_or(MetadataError::Unreadable)?;
-    let parts = split_args(&code[..end]).map_err(|_| MetadataError::Unreadable)?;
-    let mut parts = parts.as_args().iter();
-    let engine = parts.next().unwrap_or_default();
-    let engine = engine.strip_prefix(b"#!").unwrap_or_default();
-    let mut name = None;
-    for part in parts {
-        let is_name = part
-            .get(..5)
-            .is_some_and(|p| p.eq_ignore_ascii_case(b"name="));
-        if !is_name {
-            return Err(MetadataError::Value(lossy(part)));
-        }
-        if name.replace(&part[5..]).is_some() {
-            return Err(MetadataError::NameTwice);
-        }
-    }
-    let name = name.ok_or(MetadataError::NoName)?;
-    let name = checked_name(name).ok_or(MetadataError::Name)?;
-    if !engine.eq_ignore_ascii_case(b"lua") {
-        return Err(MetadataError::Engine(lossy(engine)));
-    }
-    Ok((name, end))
-}
-
-/// A name that libraries and functions may have.
-pub(crate) fn checked_name(name: &[u8]) -> Option<String> {
-    let allowed = |&byte: &u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    let is_name = !name.is_empty() && name.iter().all(allowed);
-    is_name.then(|| lossy(name))
 }

@@ -15,9 +15,11 @@ use crate::listener::{Door, ListenError, Listeners};
 use crate::loading::{Progress as Loading, WaitingRoom};
 use crate::observer::StatsObserver;
 use crate::persistence::{self, LogInUse, Persistence};
+use crate::pubsub::Hub;
 use crate::recover::{Recovered, RecoveredLog, recover};
 use crate::server::{Parts, Server, ShutdownRequest, limits_of};
 use crate::stats::ServerStats;
+use crate::tracking::Tracking;
 use moon_aof::{MigrateError, RecoverError, ShutdownError};
 use moon_commands::load::LoadError;
 use moon_core::{Lsn, ShardCount, ShardId};
@@ -306,7 +308,7 @@ impl Running {
         let stats = ServerStats::new(
             usize::from(shards.get()),
             usize::try_from(snapshot.databases).unwrap_or(usize::MAX),
-            moon_commands::all().len(),
+            moon_commands::stat_count(),
         );
         let micros = u64::try_from(taken.as_micros()).unwrap_or(u64::MAX);
         stats.recovery_us.store(micros, Relaxed);
@@ -336,6 +338,8 @@ impl Running {
             failing_logs: Arc::clone(&failing_logs),
         };
         let persistence = Persistence::start(parts, log)?;
+        let libraries = data.first().map(|first| first.libraries.clone());
+        let libraries = libraries.unwrap_or_default();
         let server = Server::new(Parts {
             config: Arc::clone(config),
             stats,
@@ -347,23 +351,29 @@ impl Running {
             replication_id,
             failing_logs,
             memory: Memory::new(shards, LazyFree::start()?),
+            libraries,
         });
         let shared = Shared {
             directory,
             clock: Arc::clone(&clock),
             failing_logs: Arc::clone(&server.failing_logs),
             memory: Arc::clone(&server.memory),
+            pause: Arc::clone(&server.pause),
         };
         let limits = Arc::new(limits_of(&snapshot));
         let mut lent = lent.into_iter();
         let mut threads = Vec::new();
-        for data in data {
+        for mut data in data {
             let id = data.id;
             let log: Box<dyn CommitLog + Send> = match lent.next() {
                 Some(log) => Box::new(log),
                 None => Box::new(MemoryLog::new(Lane::new(Arc::clone(&clock), id))),
             };
             let stats = Arc::clone(&server.stats);
+            let (registry, mailboxes) = (Arc::clone(&server.pubsub), shared.directory.clone());
+            let (tracked, clients) = (Arc::clone(&server.tracking), Arc::clone(&server.clients));
+            data.tracking.share_broadcast(tracked.broadcast());
+            let observed = Arc::clone(&server);
             let inflight = snapshot.inflight_max_bytes;
             let seed = ShardSeed {
                 config: ShardConfig {
@@ -376,7 +386,13 @@ impl Running {
                 log,
                 limits: Arc::clone(&limits),
                 seed: random_seed()?,
-                observer: Box::new(move || Rc::new(StatsObserver::new(stats, id))),
+                observer: Box::new(move || {
+                    let directory = mailboxes.clone();
+                    let hub = Hub::install(id, registry, mailboxes, Arc::clone(&stats));
+                    let for_tracking = Rc::clone(&hub);
+                    let tracking = Tracking::install(id, for_tracking, tracked, clients, directory);
+                    Rc::new(StatsObserver::new(observed, id, hub, tracking))
+                }),
             };
             let server = Arc::clone(&server);
             let service = Box::new(move |shard| Box::pin(watch_over(shard, server)) as _);
@@ -438,6 +454,10 @@ const CHECKS_PER_SECOND: u32 = 10;
 
 /// What a shard does besides its connections, until the server stops.
 async fn watch_over(shard: Rc<Shard>, server: Arc<Server>) {
+    tokio::task::spawn_local(Hub::of_this_thread().run(Rc::clone(&shard)));
+    if shard.id() == ShardId(0) {
+        crate::scripts::load_recovered(&server.scripts, &shard);
+    }
     let mut interval = tokio::time::interval(CLIENT_CHECK);
     let mut checks: u32 = 0;
     let ended = server.shards_ended();

@@ -74,6 +74,10 @@ pub struct InfoSource {
     pub connections_received: u64,
     pub rejected_connections: u64,
     pub evicted_clients: u64,
+    /// Copies that clients keep of keys.
+    pub tracking: crate::tracking::shared::Numbers,
+    /// Names that have subscribers: channels, patterns, shard channels.
+    pub pubsub: [u64; 3],
     pub turns: u64,
     pub frames: u64,
 
@@ -87,6 +91,9 @@ pub struct InfoSource {
     pub cpu: CpuTimes,
     /// Name (subcommands as `config|get`) and counts of each command.
     pub commands: Vec<(String, CommandTotals)>,
+    /// Whether INFO shows how long commands took, and which percentiles.
+    pub latency_tracking: bool,
+    pub latency_percentiles: Vec<f64>,
     pub errors: Vec<(String, u64)>,
     pub databases: Vec<DbTotals>,
 }
@@ -279,6 +286,8 @@ mod tests {
                 ("config|get".to_owned(), command),
                 ("set".to_owned(), CommandTotals::default()),
             ],
+            latency_tracking: true,
+            latency_percentiles: vec![50.0, 99.0, 99.9],
             errors: vec![("ERR".to_owned(), 3)],
             databases: vec![DbTotals {
                 keys: 1,

@@ -1,17 +1,24 @@
 //! What all threads of one server share.
 
-use crate::clients::{ClientHandle, Clients};
+use crate::clients::{ClientHandle, Clients, Flags as ClientFlags};
 use crate::config::{Config, RuntimeConfig, Settings};
 use crate::persistence::Persistence;
+use crate::pubsub::Registry;
 use crate::report::Lag;
+use crate::scripts::Scripts;
 use crate::stats::ServerStats;
+use crate::tracking::Shared as Tracked;
+use crate::watch::latency::LatencyMonitor;
+use crate::watch::monitor::Monitors;
+use crate::watch::slowlog::SlowLog;
 use moon_aof::{AofHandle, FsyncPolicy};
 use moon_commands::{CommandId, Limits};
 use moon_core::{Lsn, ShardCount};
 use moon_repl::Clock;
 use moon_resp::RequestLimits;
 use moon_shard::mailbox::{ControlMessage, Directory};
-use moon_shard::{FailingLogs, Memory, Shard};
+use moon_shard::{FailingLogs, Memory, Pause, Shard};
+use moon_store::Libraries;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,8 +58,22 @@ pub struct Server {
     pub failing_logs: Arc<FailingLogs>,
     /// What is known about memory.
     pub memory: Arc<Memory>,
+    /// Who has subscribed to what.
+    pub pubsub: Arc<Registry>,
+    /// Who keeps copies of keys.
+    pub tracking: Arc<Tracked>,
+    /// Scripts and functions.
+    pub(crate) scripts: Arc<Scripts>,
     /// The id of the history, as replicas know it.
     pub replication_id: String,
+    /// The commands that took long.
+    pub slowlog: SlowLog,
+    /// What was slow.
+    pub latency: LatencyMonitor,
+    /// Who wants to see what runs.
+    pub monitors: Monitors,
+    /// Whether clients are paused.
+    pub pause: Arc<Pause>,
     databases: u16,
     shutdown: Mutex<Option<ShutdownRequest>>,
     shutdown_requested: Notify,
@@ -84,6 +105,8 @@ pub struct Parts {
     pub failing_logs: Arc<FailingLogs>,
     /// See [`Server::memory`].
     pub memory: Arc<Memory>,
+    /// The libraries of functions that recovery found.
+    pub libraries: Libraries,
 }
 
 impl Server {
@@ -91,7 +114,8 @@ impl Server {
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Server> {
         let settings = parts.config.settings();
-        let databases = parts.config.snapshot().databases;
+        let config = parts.config.snapshot();
+        let (databases, slowlog) = (config.databases, SlowLog::new(config.slowlog_max_len));
         Arc::new(Server {
             settings,
             config: parts.config,
@@ -103,7 +127,14 @@ impl Server {
             persistence: parts.persistence,
             failing_logs: parts.failing_logs,
             memory: parts.memory,
+            pubsub: Arc::default(),
+            tracking: Tracked::new(parts.shards),
+            scripts: Scripts::new(parts.shards, parts.libraries),
             replication_id: parts.replication_id,
+            slowlog,
+            latency: LatencyMonitor::default(),
+            monitors: Monitors::default(),
+            pause: Arc::default(),
             databases: u16::try_from(databases).unwrap_or(u16::MAX),
             shutdown: Mutex::new(None),
             shutdown_requested: Notify::new(),
@@ -174,7 +205,8 @@ impl Server {
         }
     }
 
-    /// A server command ran on `shard`'s thread.
+    /// A server command ran on `shard`'s thread; it is counted under `id`
+    /// ([`moon_commands::stat_id`]).
     pub fn note_command(
         &self,
         shard: &Shard,
@@ -183,14 +215,16 @@ impl Server {
         error: Option<String>,
     ) {
         let stats = self.stats.shard(shard.id().index());
-        stats.record_command(id, 1, u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX));
+        let nanos = u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX);
+        stats.record_command(id, 1, nanos);
+        stats.noted_nanos.set(nanos);
         if let Some(text) = error {
             stats.record_failed(id);
             self.stats.record_error(error_code(&text));
         }
     }
 
-    /// A command was refused before it ran.
+    /// A command was refused before it ran; it is counted under `command`.
     pub fn note_refusal(&self, shard: &Shard, command: Option<CommandId>, text: &str) {
         if let Some(id) = command {
             self.stats.shard(shard.id().index()).record_rejected(id);
@@ -223,6 +257,8 @@ impl Server {
             Ok(())
         };
         self.config.set(pairs, apply).map_err(|e| e.to_string())?;
+        self.slowlog
+            .set_len_max(self.config.snapshot().slowlog_max_len);
         self.persistence.note_refusal();
         let limits = Arc::new(limits_of(&self.config.snapshot()));
         for shard in self.shards.ids() {
@@ -252,7 +288,8 @@ impl Server {
         }
         let now = self.clients.now_ms();
         for client in self.clients.all() {
-            if client.idle_ms(now) > timeout_ms {
+            // Subscribers listen; they need not speak.
+            if client.idle_ms(now) > timeout_ms && !client.has_flag(ClientFlags::PubSub) {
                 client.kill();
             }
         }
@@ -339,6 +376,8 @@ pub fn limits_of(config: &Config) -> Limits {
         lfu_log_factor: config.lfu_log_factor,
         lfu_decay_time: config.lfu_decay_time,
         hll_sparse_max_bytes: size(config.hll_sparse_max_bytes),
+        notify_keyspace_events: config.notify_keyspace_events,
+        tracking_table_max_keys: size(config.tracking_table_max_keys),
     }
 }
 

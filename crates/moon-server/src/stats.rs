@@ -50,6 +50,10 @@ pub struct ShardStats {
     pub keyspace_misses: Counter,
     pub expired_keys: Counter,
     pub evicted_keys: Counter,
+    /// Messages published, whether anybody listened or not.
+    pub pubsub_messages: Counter,
+    /// Clients closed because they had left too much unread.
+    pub output_limit_disconnections: Counter,
     pub expired_subkeys: Counter,
     /// Changes of keys since the start; CONFIG RESETSTAT leaves them, `save` counts them.
     pub changes: Counter,
@@ -72,6 +76,8 @@ pub struct ShardStats {
     pub expiry_bytes: Counter,
     /// Buffers of the clients whose home this shard is.
     pub client_bytes: Counter,
+    /// How long the last server command took that was noted here, for the slow log.
+    pub noted_nanos: Counter,
     /// Effect bytes per turn; the number of values is the number of turns.
     pub turn_bytes: Histogram,
     dbs: Box<[DbStats]>,
@@ -86,6 +92,8 @@ impl ShardStats {
             keyspace_misses: Counter::default(),
             expired_keys: Counter::default(),
             evicted_keys: Counter::default(),
+            pubsub_messages: Counter::default(),
+            output_limit_disconnections: Counter::default(),
             expired_subkeys: Counter::default(),
             changes: Counter::default(),
             net_input_bytes: Counter::default(),
@@ -100,6 +108,7 @@ impl ShardStats {
             value_bytes: Counter::default(),
             expiry_bytes: Counter::default(),
             client_bytes: Counter::default(),
+            noted_nanos: Counter::default(),
             turn_bytes: Histogram::default(),
             dbs: (0..databases).map(|_| DbStats::default()).collect(),
             commands_by_id: (0..command_count)
@@ -153,6 +162,7 @@ impl ShardStats {
             net_output_bytes: self.net_output_bytes.get(),
             reads: self.reads.get(),
             writes: self.writes.get(),
+            output_limit_disconnections: self.output_limit_disconnections.get(),
         }
     }
 }
@@ -171,6 +181,7 @@ pub struct Totals {
     pub net_output_bytes: u64,
     pub reads: u64,
     pub writes: u64,
+    pub output_limit_disconnections: u64,
 }
 
 impl Totals {
@@ -186,6 +197,10 @@ impl Totals {
             net_output_bytes: f(self.net_output_bytes, other.net_output_bytes),
             reads: f(self.reads, other.reads),
             writes: f(self.writes, other.writes),
+            output_limit_disconnections: f(
+                self.output_limit_disconnections,
+                other.output_limit_disconnections,
+            ),
         }
     }
 }

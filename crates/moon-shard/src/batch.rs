@@ -1,6 +1,7 @@
 //! Commands that run on another shard than their connection's: one message per shard and read
 //! buffer there, one message back.
 
+use crate::caller::Caller;
 use crate::gate::Ticket;
 use crate::shard::SessionId;
 use bytes::Bytes;
@@ -33,6 +34,8 @@ pub struct Batch {
     pub db: DbIndex,
     /// Its protocol.
     pub protocol: Protocol,
+    /// Whether it keeps copies of what it reads.
+    pub remembers: bool,
     /// The bytes that the spans point into.
     pub buf: Bytes,
     /// Arguments of all commands.
@@ -42,6 +45,16 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// The connection.
+    pub(crate) fn caller(&self) -> Caller {
+        Caller {
+            client: self.session,
+            shard: self.from,
+            remembers: self.remembers,
+            in_script: false,
+        }
+    }
+
     /// The arguments of one of its commands.
     #[must_use]
     pub fn args(&self, command: &BatchCommand) -> Args<'_> {

@@ -11,19 +11,25 @@
 //! is first everywhere, gets every box, and gives them back without waiting for anyone: replies
 //! and boxes travel on lanes that always move.
 
+use crate::caller::Caller;
 use crate::mailbox::{ControlMessage, Directory};
-use crate::running::Meter;
+use crate::observer::Executed;
+use crate::running::{Meter, tell_events};
 use crate::shard::{Shard, unix_now};
+use crate::waiting::{self, Hands};
 use bytes::Bytes;
+use moon_commands::blocking::Wait;
 use moon_commands::context::{Counts, Origin};
+use moon_commands::execute::Outcome;
 use moon_commands::subcommands::row_of;
 use moon_commands::{CommandId, CommandSpec, Cx, Effects, Limits, ShardSet, by_id, execute};
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
 use moon_repl::{CommitLog, FrameKind};
 use moon_resp::{Args, Protocol, Reply};
-use moon_store::{DbIndex, ShardData, THIS_TURN};
+use moon_store::{DbIndex, DbKey, ShardData, THIS_TURN};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -70,13 +76,20 @@ impl ShardMask {
             .then(|| ShardId(u16::try_from(self.0.trailing_zeros()).unwrap_or(0)))
     }
 
+    /// Whether all shards of `other` are in it.
+    #[must_use]
+    pub fn contains_all(self, other: ShardMask) -> bool {
+        self.0 & other.0 == other.0
+    }
+
     /// Whether no shard is in it.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    fn iter(self) -> impl Iterator<Item = ShardId> {
+    /// The shards in it, in their order.
+    pub fn iter(self) -> impl Iterator<Item = ShardId> {
         (0..ShardCount::MAX)
             .map(ShardId)
             .filter(move |shard| self.contains(*shard))
@@ -138,9 +151,54 @@ pub struct Borrowed {
     rng: SmallRng,
     limits: Arc<Limits>,
     now: UnixMs,
+    caller: Caller,
+    /// Keys that somebody waits for, in the order in which they were changed.
+    ready: VecDeque<DbKey>,
+    /// Set if the data was taken out of its place on this thread, and not lent.
+    taken: Option<Taken>,
+}
+
+/// How data was taken that belongs to the executing shard itself.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    /// Whether the turn had no effects then.
+    was_clean: bool,
+    /// The end of the turn as it was, once others were let on.
+    aside: Option<Lsn>,
 }
 
 impl Shard {
+    /// Takes the data of this shard out of its place, without a message: what is executed joins
+    /// the turn in progress, as if it had stayed. `None` while it is away.
+    ///
+    /// Nothing else may run on this thread before the data is back, unless
+    /// [`Borrowed::step_aside`] comes first.
+    pub fn take(self: &Rc<Self>) -> Option<Borrowed> {
+        let now = self.begin()?.now();
+        let (limits, seed) = self.borrow_settings();
+        let mut core = self.core.borrow_mut();
+        let data = core.data.take()?;
+        let mut effects = std::mem::take(&mut core.effects);
+        let taken = Taken {
+            was_clean: effects.is_empty(),
+            aside: None,
+        };
+        effects.begin_unit();
+        let mut boxes: Vec<_> = (0..self.config.count.get()).map(|_| None).collect();
+        boxes[self.config.id.index()] = Some(data);
+        Some(Borrowed {
+            shard: Rc::clone(self),
+            boxes,
+            effects,
+            rng: SmallRng::seed_from_u64(seed),
+            limits,
+            now,
+            caller: Caller::default(),
+            ready: VecDeque::new(),
+            taken: Some(taken),
+        })
+    }
+
     /// Borrows the data of the shards in `mask` and of this one.
     pub async fn borrow(self: &Rc<Self>, mask: ShardMask) -> Borrowed {
         self.borrow_with(mask, |_| None).await
@@ -183,7 +241,12 @@ impl Shard {
             rng: SmallRng::seed_from_u64(seed),
             limits,
             now: unix_now(),
+            caller: Caller::default(),
+            ready: VecDeque::new(),
+            taken: None,
         };
+        let classes = borrowed.limits.notify_keyspace_events;
+        borrowed.effects.events.set_classes(classes);
         borrowed.effects.begin_unit();
         for (shard, answer) in answers {
             let mut lent = answer
@@ -231,7 +294,22 @@ impl Borrowed {
         protocol: Protocol,
         replies: &mut Vec<u8>,
     ) -> Lsn {
+        self.attempt(spec, id, args, db, protocol, replies).1
+    }
+
+    /// As [`Borrowed::execute_as`], for who can wait: says how the command ended, too. If it would
+    /// wait, [`Borrowed::take_wait`] tells for what.
+    pub fn attempt(
+        &mut self,
+        spec: &CommandSpec,
+        id: CommandId,
+        args: Args<'_>,
+        db: DbIndex,
+        protocol: Protocol,
+        replies: &mut Vec<u8>,
+    ) -> (Outcome, Lsn) {
         let mut meter = Meter::new(&*self.shard.observer);
+        let is_light = meter.runs(spec, args);
         let reply_start = replies.len();
         let before = self.effects.len();
         let mut cx = Cx {
@@ -249,15 +327,103 @@ impl Borrowed {
             rng: &mut self.rng,
             limits: &self.limits,
             counts: Counts::default(),
-            keep_expired: self.shard.log_fails(),
+            keep_expired: self.shard.keeps_expired(),
         };
         let outcome = execute(&mut cx, spec, args);
-        let (depends_on, counts) = (cx.depends_on, cx.counts);
-        meter.ran(id, outcome, counts, &replies[reply_start..]);
-        if self.effects.len() == before {
-            depends_on
-        } else {
-            THIS_TURN
+        let (looked_at, counts) = (cx.depends_on, cx.counts);
+        let wrote = self.effects.len() != before;
+        let depends_on = if wrote { THIS_TURN } else { looked_at };
+        let command = Executed {
+            spec,
+            caller: self.caller,
+            db,
+            args,
+        };
+        let reply = &replies[reply_start..];
+        meter.ran(id, is_light, outcome, counts, reply, &command);
+        meter.tell(&command, depends_on, false);
+        tell_events(&*self.shard.observer, &mut self.effects, depends_on);
+        if self.caller.keeps(spec) {
+            let keys_max = self.limits.tracking_table_max_keys;
+            let count = self.shard.config.count;
+            let shards = ShardSet::Many {
+                count,
+                shards: &mut self.boxes,
+            };
+            (self.caller).remember(spec, args, keys_max, shards, count);
+        }
+        drop(meter);
+        self.tell_stale(depends_on);
+        let mut shards = ShardSet::Many {
+            count: self.shard.config.count,
+            shards: &mut self.boxes,
+        };
+        waiting::collect_ready(&mut shards, &mut self.ready);
+        (outcome, depends_on)
+    }
+
+    /// What is executed from here on is for this client.
+    pub fn set_caller(&mut self, caller: Caller) {
+        self.caller = caller;
+    }
+
+    /// Has the clients told whose copies of keys are stale.
+    fn tell_stale(&mut self, depends_on: Lsn) {
+        let in_hand = self.boxes.iter_mut().flatten();
+        let stale = in_hand
+            .filter(|data| data.tracking.has_stale())
+            .map(|data| data.tracking.take_stale())
+            .reduce(|mut all, more| {
+                all.join(more);
+                all
+            });
+        if let Some(stale) = stale {
+            (self.shard.observer).stale(stale, self.caller.client, depends_on);
+        }
+    }
+
+    /// What the command would wait for that was attempted last.
+    pub fn take_wait(&mut self) -> Option<Box<Wait>> {
+        self.effects.take_wait()
+    }
+
+    /// Serves those who wait for keys that have changed, behind everything that was executed.
+    fn serve_waiting(&mut self) -> Vec<waiting::ServedReply> {
+        self.effects.set_in_transaction(false);
+        let mut hands = Hands {
+            shards: ShardSet::Many {
+                count: self.shard.config.count,
+                shards: &mut self.boxes,
+            },
+            count: self.shard.config.count,
+            now: self.now,
+            effects: &mut self.effects,
+            rng: &mut self.rng,
+            limits: &self.limits,
+            keep_expired: self.shard.keeps_expired(),
+            observer: &*self.shard.observer,
+        };
+        waiting::serve(&mut hands, std::mem::take(&mut self.ready))
+    }
+
+    /// The shards in hand.
+    #[must_use]
+    pub fn mask(&self) -> ShardMask {
+        let ids = self.all().map(|data| data.id);
+        ids.fold(ShardMask::default(), ShardMask::with)
+    }
+
+    /// Before others run on this thread while the data is in hand: what the turn had before gets
+    /// its LSN, and its replies can leave. To be called before each time, which costs nothing
+    /// after the first.
+    pub fn step_aside(&mut self) {
+        if let Some(taken) = &mut self.taken
+            && taken.aside.is_none()
+        {
+            let ended = self.effects.take_ended_units();
+            self.shard.core.borrow_mut().effects = ended;
+            taken.aside = Some(self.shard.end_turn());
+            taken.was_clean = true;
         }
     }
 
@@ -284,41 +450,103 @@ impl Borrowed {
     }
 
     /// Makes one frame of everything that was written, in the file of the executing shard, and
-    /// gives the data back. Returns the frame's end, or zero if nothing was written.
+    /// gives the data back. Returns the frame's end, or zero if nothing was written. What
+    /// [`Shard::take`] gave joins the turn, whose end is not known yet: that is [`THIS_TURN`].
     pub fn commit(mut self) -> Lsn {
         self.issue_and_return()
     }
 
     /// Commits and borrows again, if transactions are broken in this way.
     #[cfg(feature = "break-borrow-order")]
-    pub async fn give_back_between(self, mask: ShardMask) -> Borrowed {
-        if !crate::breach::is(crate::breach::Breach::Split) {
+    pub async fn give_back_between(self) -> Borrowed {
+        if !crate::breach::is(crate::breach::Breach::Split) || self.taken.is_some() {
             return self;
         }
+        let mask = self
+            .all()
+            .fold(ShardMask::default(), |mask, data| mask.with(data.id));
         let shard = Rc::clone(&self.shard);
         self.commit();
         shard.borrow(mask).await
     }
 
-    fn issue_and_return(&mut self) -> Lsn {
-        let in_hand = self.boxes[self.shard.config.id.index()].is_some();
-        #[cfg(feature = "break-borrow-order")]
-        if crate::breach::is(crate::breach::Breach::EarlyReturn) {
-            for data in self.boxes.iter_mut().filter_map(Option::take) {
-                let owner = self.shard.shared.directory.of(data.id);
-                owner.send_control(ControlMessage::Home(data, Lsn::ZERO));
-            }
-            crate::breach::dawdle();
+    /// Puts the data back into its place, and what was written into the turn.
+    fn put_back(&mut self, taken: Taken) -> Lsn {
+        let shard = Rc::clone(&self.shard);
+        let place = shard.config.id.index();
+        if self.boxes[place].is_none() {
+            return Lsn::ZERO;
         }
+        self.effects.set_in_transaction(false);
+        self.effects.end_unit();
+        self.tell_stale(match self.effects.is_empty() {
+            true => Lsn::ZERO,
+            false => THIS_TURN,
+        });
+        let served = self.serve_waiting();
+        self.caller = Caller::default();
+        self.tell_stale(THIS_TURN);
+        let wrote = !self.effects.is_empty();
+        let mut data = self.boxes[place].take().expect("it was just seen");
+        if let Some(end) = taken.aside
+            && !wrote
+        {
+            data.dirty.seal(end);
+        }
+        shard.observer.data(&data);
+        {
+            let mut core = shard.core.borrow_mut();
+            core.effects = std::mem::take(&mut self.effects);
+            // The setting may have changed while others were let on.
+            let classes = core.limits.notify_keyspace_events;
+            core.effects.events.set_classes(classes);
+            let previous = core.data.replace(data);
+            assert!(previous.is_none(), "{} got its data twice", shard.config.id);
+        }
+        if taken.was_clean && wrote {
+            shard.open_turn();
+        }
+        shard.answer(served);
+        if taken.aside.is_some() {
+            shard.came_home();
+        }
+        THIS_TURN
+    }
+
+    fn issue_and_return(&mut self) -> Lsn {
+        if let Some(taken) = self.taken {
+            return self.put_back(taken);
+        }
+        let in_hand = self.boxes[self.shard.config.id.index()].is_some();
         let mut end = Lsn::ZERO;
+        let mut served = Vec::new();
         if in_hand {
             self.effects.end_unit();
+            // What was changed by other means than a command.
+            self.tell_stale(match self.effects.is_empty() {
+                true => Lsn::ZERO,
+                false => THIS_TURN,
+            });
+            served = self.serve_waiting();
+            self.caller = Caller::default();
+            self.tell_stale(THIS_TURN);
+            #[cfg(feature = "break-borrow-order")]
+            if crate::breach::is(crate::breach::Breach::EarlyReturn) {
+                for data in self.boxes.iter_mut().filter_map(Option::take) {
+                    let owner = self.shard.shared.directory.of(data.id);
+                    owner.send_control(ControlMessage::Home(data, Lsn::ZERO));
+                }
+                crate::breach::dawdle();
+            }
             if !self.effects.is_empty() {
                 let payload = Bytes::from(self.effects.take());
                 let mut core = self.shard.core.borrow_mut();
                 end = self.shard.append(&mut core, FrameKind::Cross, payload);
             }
+            // Before another shard executes on this data: monitors see one order per shard.
+            self.shard.observer.show(end);
         }
+        self.shard.answer_borrowed(served, end);
         for data in self.boxes.iter_mut().filter_map(Option::take) {
             let mut data = data;
             if end > Lsn::ZERO {

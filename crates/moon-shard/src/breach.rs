@@ -20,12 +20,14 @@ pub enum Breach {
 }
 
 static BREACH: LazyLock<Option<Breach>> =
-    LazyLock::new(|| match std::env::var("MOON_BREAK_BORROW_ORDER").as_deref() {
-        Ok("split") => Some(Breach::Split),
-        Ok("unordered") => Some(Breach::Unordered),
-        Ok("early-return") => Some(Breach::EarlyReturn),
-        _ => None,
-    });
+    LazyLock::new(
+        || match std::env::var("MOON_BREAK_BORROW_ORDER").as_deref() {
+            Ok("split") => Some(Breach::Split),
+            Ok("unordered") => Some(Breach::Unordered),
+            Ok("early-return") => Some(Breach::EarlyReturn),
+            _ => None,
+        },
+    );
 
 /// Whether `breach` is in force.
 #[must_use]

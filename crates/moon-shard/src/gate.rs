@@ -18,6 +18,10 @@ use std::collections::VecDeque;
 /// Names a hole that a reply from another shard will fill.
 pub type Ticket = u64;
 
+/// Names the reply for which a connection executes nothing more until it has come. It has no part
+/// of its own before.
+const LAST: Ticket = Ticket::MAX;
+
 #[derive(Debug)]
 struct Part {
     bytes: PartBytes,
@@ -56,6 +60,10 @@ pub struct Gate {
     spare: Vec<u8>,
     /// The most that was in `open` since [`Gate::forget_peak`].
     open_peak: usize,
+    /// The highest LSN that anything here has depended on.
+    latest: Lsn,
+    /// Something here depends on a turn that has not ended.
+    awaits_turn: bool,
 }
 
 /// What a gate holds.
@@ -115,6 +123,9 @@ impl Gate {
     /// What was written to the tail from `start` on depends on `depends_on`.
     #[inline]
     pub fn settle(&mut self, start: usize, depends_on: Lsn) {
+        if depends_on != Lsn::ZERO {
+            self.note(depends_on);
+        }
         match self.parts.back_mut() {
             None if depends_on == Lsn::ZERO => {}
             None => {
@@ -139,6 +150,25 @@ impl Gate {
         }
     }
 
+    fn note(&mut self, depends_on: Lsn) {
+        if depends_on == THIS_TURN {
+            self.awaits_turn = true;
+        } else {
+            self.latest = self.latest.max(depends_on);
+        }
+    }
+
+    /// What a reply depends on that may leave when everything before it has: [`THIS_TURN`], or an
+    /// LSN, which may be committed already. Holes are not counted; wait for them first.
+    #[must_use]
+    pub fn dependency(&self) -> Lsn {
+        if self.awaits_turn {
+            THIS_TURN
+        } else {
+            self.latest
+        }
+    }
+
     fn push_own(&mut self, bytes: Vec<u8>, depends_on: Lsn) {
         self.held_bytes += bytes.len();
         self.parts.push_back(Part {
@@ -157,9 +187,27 @@ impl Gate {
         self.first_ticket + self.parts.len() as u64 - 1
     }
 
+    /// Awaits a reply before anything more is executed, so that it will be the last one whenever it
+    /// comes. What is pushed to the client meanwhile does not wait for it.
+    pub fn reserve_last(&mut self) -> Ticket {
+        self.holes += 1;
+        LAST
+    }
+
     /// The reply for `ticket` came.
     pub fn fill(&mut self, ticket: Ticket, bytes: Bytes, depends_on: Lsn) {
         debug_assert_ne!(depends_on, THIS_TURN, "the other shard has ended its turn");
+        self.held_bytes += bytes.len();
+        self.holes -= 1;
+        self.latest = self.latest.max(depends_on);
+        let came = Part {
+            bytes: PartBytes::Came(bytes),
+            depends_on,
+        };
+        if ticket == LAST {
+            self.parts.push_back(came);
+            return;
+        }
         let index =
             usize::try_from(ticket - self.first_ticket).expect("a ticket names a held part");
         let part = &mut self.parts[index];
@@ -167,12 +215,7 @@ impl Gate {
             matches!(part.bytes, PartBytes::Hole),
             "a hole is filled once"
         );
-        self.held_bytes += bytes.len();
-        *part = Part {
-            bytes: PartBytes::Came(bytes),
-            depends_on,
-        };
-        self.holes -= 1;
+        *part = came;
     }
 
     /// Notes that the shard will resolve the turn here; `false` if it is noted already, or if no
@@ -241,6 +284,9 @@ impl Gate {
     /// The turn ended with a frame that ends at `end`.
     pub fn resolve_turn(&mut self, end: Lsn) {
         self.in_turn = false;
+        if std::mem::take(&mut self.awaits_turn) {
+            self.latest = self.latest.max(end);
+        }
         for part in self.parts.iter_mut().rev() {
             if part.depends_on == THIS_TURN {
                 part.depends_on = end;
@@ -420,6 +466,38 @@ mod tests {
         reply(&mut gate, "b", THIS_TURN);
         assert_eq!(gate.advance(Lsn(5)), Some(THIS_TURN));
         assert_eq!(leave(&mut gate), "a");
+    }
+
+    #[test]
+    fn what_is_pushed_does_not_wait_for_the_last_reply() {
+        let mut gate = Gate::default();
+        reply(&mut gate, "a", Lsn(5));
+        let last = gate.reserve_last();
+        reply(&mut gate, "push", Lsn::ZERO);
+        assert_eq!((gate.advance(Lsn(5)), gate.holes()), (None, 1));
+        assert_eq!(leave(&mut gate), "apush");
+        reply(&mut gate, "held", Lsn(7));
+        gate.fill(last, Bytes::from_static(b"last"), Lsn(6));
+        assert_eq!((gate.advance(Lsn(6)), gate.holes()), (Some(Lsn(7)), 0));
+        gate.advance(Lsn(7));
+        assert_eq!(leave(&mut gate), "heldlast");
+        assert!(gate.is_open());
+    }
+
+    #[test]
+    fn what_comes_next_depends_on_all_that_was_before() {
+        let mut gate = Gate::default();
+        assert_eq!(gate.dependency(), Lsn::ZERO);
+        reply(&mut gate, "a", Lsn(7));
+        reply(&mut gate, "b", Lsn(5));
+        assert_eq!(gate.dependency(), Lsn(7));
+        let ticket = gate.reserve();
+        gate.fill(ticket, Bytes::from_static(b"c"), Lsn(9));
+        assert_eq!(gate.dependency(), Lsn(9));
+        reply(&mut gate, "d", THIS_TURN);
+        assert_eq!(gate.dependency(), THIS_TURN);
+        gate.resolve_turn(Lsn(20));
+        assert_eq!(gate.dependency(), Lsn(20));
     }
 
     #[test]

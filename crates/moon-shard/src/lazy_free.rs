@@ -1,4 +1,5 @@
-//! The thread that drops what is too large to be dropped on a shard's thread.
+//! The thread that drops what is too large to be dropped on a shard's thread, and gives free memory
+//! back to the operating system, which takes too long for one as well.
 //!
 //! It is one for all shards, and of low priority: on a machine whose cores are all busy it must
 //! not take a time slice away from a shard while a request waits. What it has not dropped yet is
@@ -9,11 +10,14 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
 
 /// How much lower than a shard's the priority is: about a tenth of the share, so that on busy cores
 /// memory still comes back about as fast as it is needed.
 const NICE: i32 = 10;
+/// How often free memory is given back. What is used again before that costs nothing.
+const COLLECT_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -82,14 +86,28 @@ fn run(queue: &Receiver<Garbage>, counts: &Counts) {
         tracing::debug!("The lazyfree thread keeps its priority: {error}");
     }
     let _counter = moon_alloc::OwnCounter::take();
-    while let Ok(garbage) = queue.recv() {
-        for part in garbage.parts() {
-            let (objects, bytes) = (part.objects(), part.bytes());
-            drop(part);
-            counts.pending_objects.fetch_sub(objects, Relaxed);
-            counts.pending_bytes.fetch_sub(bytes, Relaxed);
-            counts.freed_objects.fetch_add(objects, Relaxed);
+    moon_alloc::collect_by_hand();
+    let mut collected = Instant::now();
+    loop {
+        match queue.recv_timeout(COLLECT_EVERY.saturating_sub(collected.elapsed())) {
+            Ok(garbage) => drop_parts(garbage, counts),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
+        if collected.elapsed() >= COLLECT_EVERY {
+            moon_alloc::collect();
+            collected = Instant::now();
+        }
+    }
+}
+
+fn drop_parts(garbage: Garbage, counts: &Counts) {
+    for part in garbage.parts() {
+        let (objects, bytes) = (part.objects(), part.bytes());
+        drop(part);
+        counts.pending_objects.fetch_sub(objects, Relaxed);
+        counts.pending_bytes.fetch_sub(bytes, Relaxed);
+        counts.freed_objects.fetch_add(objects, Relaxed);
     }
 }
 

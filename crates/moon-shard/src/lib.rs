@@ -10,11 +10,15 @@
 //! * [`mailbox`]: how other threads reach a shard: data messages, and a lane that always moves.
 //! * [`shard`]: [`Shard`], one shard on its thread: execution, turns, commit.
 //! * [`running`]: [`Running`], a stretch of execution there.
+//! * [`caller`]: [`Caller`], the client that commands run for.
 //! * [`borrow`]: [`Borrowed`], the data of several shards in one executor's hands.
+//! * [`waiting`]: clients that wait for keys, and how they are served.
 //! * [`batch`]: commands that run on another shard than their connection's.
 //! * [`lazy_free`]: the thread that drops what is large.
 //! * [`memory`]: the memory limit, and evictions.
 //! * [`misconf`]: what cannot be written to disk, and the error that refuses writes meanwhile.
+//! * [`pause`]: CLIENT PAUSE: no writes, or no commands, on any shard.
+//! * [`observer`]: what a shard tells about itself.
 //! * [`thread`]: the thread itself with its tasks: mailbox, committer, clock tick.
 //! * [`snapshot`]: the walk: encoding the state at a cut while serving.
 //! * [`huge`]: writes to huge values while a walk is on.
@@ -24,6 +28,7 @@ pub mod batch;
 pub mod borrow;
 #[cfg(feature = "break-borrow-order")]
 pub mod breach;
+pub mod caller;
 pub mod gate;
 pub mod huge;
 pub mod lazy_free;
@@ -31,22 +36,27 @@ pub mod mailbox;
 pub mod memory;
 pub mod misconf;
 pub mod observer;
+pub mod pause;
 pub mod replay;
 pub mod running;
 pub mod shard;
 pub mod snapshot;
 pub mod thread;
+pub mod waiting;
 
 pub use batch::{Batch, BatchCommand, BatchReply};
 pub use borrow::{AtLend, Borrowed, ShardMask};
+pub use caller::Caller;
 pub use gate::{Gate, GateSizes, Ticket};
 pub use lazy_free::LazyFree;
 pub use mailbox::{Directory, Mailbox};
 pub use memory::Memory;
 pub use misconf::{FailingLogs, Misconf};
-pub use observer::{NoObserver, Observer};
+pub use observer::{Executed, NoObserver, Observer, Watch};
+pub use pause::{Pause, PauseMode};
 pub use replay::ReplayPool;
 pub use running::Running;
 pub use shard::{Session, SessionId, Shard, ShardConfig};
 pub use snapshot::{Image, SnapshotProgress};
 pub use thread::{ShardSeed, spawn};
+pub use waiting::{Ending, Settled, WaitState, Waiter, WaitingRequest};

@@ -8,6 +8,7 @@
 use crate::batch::{Batch, BatchReply};
 use crate::borrow::LendRequest;
 use crate::shard::Shard;
+use crate::waiting::Waiter;
 use moon_core::{Lsn, ShardId};
 use moon_store::ShardData;
 use std::collections::VecDeque;
@@ -19,6 +20,8 @@ use tokio::sync::Notify;
 pub enum DataMessage {
     /// Commands of a connection of another shard.
     Batch(Batch),
+    /// A command of a connection of another shard that may wait here.
+    Attempt(Arc<Waiter>),
     /// Give the data to an executor.
     Lend(LendRequest),
     /// Look at or change something that is no keyspace write, such as a watch.

@@ -12,11 +12,11 @@
 
 use crate::lazy_free::LazyFree;
 use crate::mailbox::ControlMessage;
-use crate::running::Running;
+use crate::running::{Running, tell_events};
 use crate::shard::{Core, Shard};
 use moon_commands::evict::evict_one;
 use moon_core::{ShardCount, ShardId, UnixMs};
-use moon_store::{EvictionPolicy, Garbage, ShardData};
+use moon_store::{EvictionPolicy, Garbage, ShardData, THIS_TURN};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -274,7 +274,7 @@ impl Shard {
     /// whether there is more to do at once.
     pub(crate) fn evict_slice(&self) -> bool {
         let limit = self.core.borrow().limits.maxmemory;
-        if limit == 0 || self.log_fails() {
+        if limit == 0 || self.keeps_expired() {
             self.budget.owes.set(false);
             return false;
         }
@@ -288,6 +288,9 @@ impl Shard {
         };
         let time = time_for(running.core.limits.maxmemory_eviction_tenacity);
         let is_more = running.evict_to(target, time) == Evicted::OutOfTime;
+        if running.data().waits.has_ready() {
+            running.serve_waiting();
+        }
         if !is_more {
             self.budget.owes.set(false);
         }
@@ -318,7 +321,8 @@ impl Running<'_> {
     #[inline]
     pub fn has_memory(&mut self) -> bool {
         let limit = self.core.limits.maxmemory;
-        if limit == 0 || self.in_transaction {
+        // In a pause nothing is evicted, and nothing is refused for want of memory, as in Redis.
+        if limit == 0 || self.in_transaction || self.shard.pause().is_on() {
             return true;
         }
         if self.shard.budget.at.get() != self.now {
@@ -391,8 +395,12 @@ impl Running<'_> {
                 break Evicted::OutOfTime;
             }
         };
+        let taken = started.elapsed();
+        self.meter.leave_out(taken);
         if keys > 0 {
             shard.observer.evicted(keys);
+            tell_events(&*shard.observer, &mut self.core.effects, THIS_TURN);
+            shard.observer.eviction_cycle(taken);
         }
         if was_clean && !self.core.effects.is_empty() {
             shard.open_turn();

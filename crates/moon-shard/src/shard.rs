@@ -9,11 +9,13 @@ use crate::gate::Gate;
 use crate::mailbox::{ControlMessage, Directory};
 use crate::memory::{Budget, Memory, inflight_bytes_max};
 use crate::misconf::{FailingLogs, Misconf};
-use crate::observer::Observer;
-use crate::running::{Meter, Running};
+use crate::observer::{Executed, Observer};
+use crate::pause::Pause;
+use crate::running::{Meter, Running, tell_events};
+use crate::waiting::ServedReply;
 use bytes::{Bytes, BytesMut};
 use foldhash::fast::FixedState;
-use moon_commands::{Effects, Limits};
+use moon_commands::{Effects, Limits, expire_cycle};
 use moon_core::{Lsn, ShardCount, ShardId, UnixMs};
 use moon_repl::{Clock, CommitLog, FrameKind};
 use moon_store::{ShardData, THIS_TURN};
@@ -64,6 +66,8 @@ pub struct Shared {
     pub failing_logs: Arc<FailingLogs>,
     /// What all shards know about memory.
     pub memory: Arc<Memory>,
+    /// Whether clients are paused.
+    pub pause: Arc<Pause>,
 }
 
 /// What execution changes.
@@ -173,10 +177,12 @@ impl Shard {
         shared
             .clock
             .set_waker(config.id, Arc::new(move || waker.notify_one()));
+        let mut effects = Effects::default();
+        effects.events.set_classes(limits.notify_keyspace_events);
         let core = Core {
             data: Some(data),
             log,
-            effects: Effects::default(),
+            effects,
             rng,
             limits,
             frame_memory: BytesMut::new(),
@@ -238,7 +244,9 @@ impl Shard {
     /// Replaces the limits that CONFIG SET has changed.
     pub fn set_limits(&self, limits: Arc<Limits>) {
         self.bound_inflight(&limits);
-        self.core.borrow_mut().limits = limits;
+        let mut core = self.core.borrow_mut();
+        (core.effects.events).set_classes(limits.notify_keyspace_events);
+        core.limits = limits;
         // The policy decides how uses of keys are remembered.
         self.clock_second.set(NO_SECOND);
     }
@@ -346,6 +354,32 @@ impl Shard {
         }
     }
 
+    /// As [`Shard::ready`], unless `give_up` says so first: it is asked again after
+    /// [`Shard::look_again`]. Whether it is ready.
+    pub async fn ready_unless(&self, give_up: impl Fn() -> bool) -> bool {
+        loop {
+            let moved = self.moved.notified();
+            if give_up() {
+                return false;
+            }
+            if self.is_home() && self.has_room() {
+                return true;
+            }
+            moved.await;
+        }
+    }
+
+    /// Whoever waits for the data looks again whether to go on waiting.
+    pub fn look_again(&self) {
+        self.moved.notify_waiters();
+    }
+
+    /// The data is back in its place after others ran without it.
+    pub(crate) fn came_home(&self) {
+        self.moved.notify_waiters();
+        self.shared.directory.of(self.config.id).nudge();
+    }
+
     /// The error with which a write must be refused now, if the log cannot take it or the last
     /// snapshot failed.
     #[inline]
@@ -404,18 +438,24 @@ impl Shard {
                 self.last_end.get()
             } else {
                 let payload = core.take_payload();
+                // What was changed by other means than a command: keys that expired, say.
+                if let Some(data) = core.data.as_mut().filter(|data| data.tracking.has_stale()) {
+                    self.observer
+                        .stale(data.tracking.take_stale(), 0, THIS_TURN);
+                }
                 let end = self.append(&mut core, FrameKind::Own, payload);
-                let data = core
-                    .data
-                    .as_mut()
-                    .expect("effects are made with the data at home");
-                data.dirty.seal(end);
-                self.observer.data(data);
-                self.publish_memory(data);
-                self.free(data.garbage());
+                // Who has taken the data out of its place seals it when it comes back.
+                if let Some(data) = core.data.as_mut() {
+                    data.dirty.seal(end);
+                    self.observer.data(data);
+                    self.publish_memory(data);
+                    self.free(data.garbage());
+                }
                 end
             }
         };
+        // Before the data may be lent: monitors see one order per shard.
+        self.observer.show(end);
         for turn_reply in self.turn_replies.borrow_mut().drain(..) {
             send_reply(&self.shared.directory, turn_reply, end);
         }
@@ -539,6 +579,8 @@ impl Shard {
         self.free(data.garbage());
         let previous = self.core.borrow_mut().data.replace(data);
         assert!(previous.is_none(), "{} got its data twice", self.config.id);
+        // What was told meanwhile is of commands without data.
+        self.observer.show(Lsn::ZERO);
         self.last_end.set(self.last_end.get().max(end));
         self.moved.notify_waiters();
     }
@@ -550,6 +592,7 @@ impl Shard {
         let mut running = self
             .begin()
             .expect("the mailbox runs batches with the data at home");
+        running.set_caller(batch.caller());
         running.warm(
             batch.db,
             batch.commands.iter().map(|c| (c.id, batch.args(c))),
@@ -572,6 +615,7 @@ impl Shard {
                 drop(running);
                 resolve(&mut runs, self.end_turn());
                 running = self.begin().expect("ending a turn does not lend the data");
+                running.set_caller(batch.caller());
             }
         }
         drop(running);
@@ -582,19 +626,44 @@ impl Shard {
             bytes: replies.into(),
             runs,
         };
-        let turn_reply = TurnReply {
-            to: batch.from,
-            reply,
-        };
-        if turn_reply
-            .reply
-            .runs
-            .iter()
-            .any(|run| run.depends_on == THIS_TURN)
-        {
+        let to = batch.from;
+        self.reply_after_turn(TurnReply { to, reply });
+    }
+
+    /// Sends a reply when what it shows has its LSN.
+    fn reply_after_turn(&self, turn_reply: TurnReply) {
+        let runs = &turn_reply.reply.runs;
+        if runs.iter().any(|run| run.depends_on == THIS_TURN) {
             self.turn_replies.borrow_mut().push(turn_reply);
         } else {
             send_reply(&self.shared.directory, turn_reply, Lsn::ZERO);
+        }
+    }
+
+    /// Answers those who waited and were served in the turn in progress.
+    pub(crate) fn answer(&self, served: Vec<ServedReply>) {
+        for ServedReply { to, reply } in served {
+            self.reply_after_turn(TurnReply { to, reply });
+        }
+    }
+
+    /// Serves those who wait for keys that have changed other than by a command here. Does
+    /// nothing while the data is away: whoever has it serves them.
+    pub(crate) fn serve_waiting(&self) {
+        let core = self.core.borrow();
+        let data = core.data.as_ref();
+        let has_ready = data.is_some_and(|data| data.waits.has_ready());
+        drop(core);
+        if has_ready && let Some(mut running) = self.begin() {
+            running.serve_waiting();
+        }
+    }
+
+    /// Answers those who waited and were served while data was borrowed: what they wrote is in a
+    /// frame that ends at `end`.
+    pub(crate) fn answer_borrowed(&self, served: Vec<ServedReply>, end: Lsn) {
+        for ServedReply { to, reply } in served {
+            send_reply(&self.shared.directory, TurnReply { to, reply }, end);
         }
     }
 
@@ -619,6 +688,47 @@ impl Shard {
         self.settle(&session);
     }
 
+    /// A command that needs no data has run on this thread: tells whoever wants to see each. What
+    /// is told is shown with [`Shard::show`], or with what is executed next.
+    pub fn executed(&self, command: &Executed<'_>) {
+        if self.observer.watch().is_monitored {
+            self.observer.executed(command, Lsn::ZERO);
+        }
+    }
+
+    /// Adds bytes to what a connection of this shard is sent, behind everything before it and not
+    /// before `depends_on` is committed; they are no reply to anything it asked. Returns how many
+    /// bytes have not left then; `None` if the connection has gone.
+    pub fn push_to(&self, session: SessionId, bytes: &[u8], depends_on: Lsn) -> Option<usize> {
+        let session = self.sessions.borrow().get(&session).cloned()?;
+        {
+            let mut gate = session.gate().borrow_mut();
+            let tail = gate.tail();
+            let start = tail.len();
+            tail.extend_from_slice(bytes);
+            gate.settle(start, depends_on);
+        }
+        self.settle(&session);
+        let gate = session.gate().borrow();
+        Some(gate.open().len() + gate.held_bytes())
+    }
+
+    /// Lets monitors see what was told, unless a turn is in progress or an executor has the data:
+    /// then its end does.
+    pub fn show(&self) {
+        let core = self.core.borrow();
+        if core.data.is_some() && core.effects.is_empty() {
+            drop(core);
+            self.observer.show(Lsn::ZERO);
+        }
+    }
+
+    /// Whoever observes this shard, to be told of what is not executed here.
+    #[must_use]
+    pub fn observer(&self) -> &dyn Observer {
+        &*self.observer
+    }
+
     /// Begins or ends the removal of expired keys that nobody asks for. Off, they stay in memory
     /// and are still never shown; for tests of clients.
     pub fn set_active_expire(&self, on: bool) {
@@ -630,7 +740,7 @@ impl Shard {
     /// of time, so that there is more to do. Does nothing while the data is away or the log
     /// cannot take the deletions.
     pub(crate) fn expire(&self, budget: std::time::Duration) -> bool {
-        if !self.expires.get() || self.log_fails() || !self.has_room() {
+        if !self.expires.get() || self.keeps_expired() || !self.has_room() {
             return false;
         }
         let started = Instant::now();
@@ -645,11 +755,15 @@ impl Shard {
                 return false;
             };
             let mut is_over = || started.elapsed() >= budget;
-            moon_commands::expire::expire_cycle(data, unix_now(), effects, &mut is_over)
+            let stats = expire_cycle(data, unix_now(), effects, &mut is_over);
+            tell_events(&*self.observer, effects, THIS_TURN);
+            stats
         };
+        self.observer.expire_cycle(started.elapsed());
         if stats.expired + stats.expired_fields > 0 {
             self.observer.expired(stats.expired, stats.expired_fields);
             self.open_turn();
+            self.serve_waiting();
         }
         stats.out_of_time
     }
@@ -661,6 +775,8 @@ impl Shard {
             core.log.tick(unix_now());
             self.note_health(&*core.log);
         }
+        // A pause that nobody looks at ends here.
+        let _in_force = self.pause().in_force(Instant::now());
         self.tick_memory();
         self.open_gates();
     }

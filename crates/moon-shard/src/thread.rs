@@ -151,6 +151,7 @@ fn take_control(shard: &Rc<Shard>, message: ControlMessage) {
 fn take_data(shard: &Rc<Shard>, message: DataMessage) {
     match message {
         DataMessage::Batch(batch) => shard.run_batch(&batch),
+        DataMessage::Attempt(waiter) => shard.attempt(&waiter),
         DataMessage::Lend(request) => {
             shard.end_turn();
             let mut core = shard.core.borrow_mut();
@@ -160,6 +161,8 @@ fn take_data(shard: &Rc<Shard>, message: DataMessage) {
         DataMessage::Visit(visit) => {
             let mut core = shard.core.borrow_mut();
             visit(core.data.as_mut().expect("a shard at home has its data"));
+            drop(core);
+            shard.serve_waiting();
         }
     }
 }

@@ -7,6 +7,7 @@
 //! and whatever is stored over a value.
 
 use crate::db::Db;
+use crate::tracking::TrackedKeys;
 use crate::value::Value;
 
 /// A collection with more memory is not dropped where it was removed. This much is some thousand
@@ -64,13 +65,14 @@ const VALUES_KEPT_MAX: usize = 64;
 pub struct Garbage {
     values: Vec<Value>,
     dbs: Vec<Db>,
+    tracked: Vec<TrackedKeys>,
 }
 
 impl Garbage {
     /// Whether there is nothing in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.values.is_empty() && self.dbs.is_empty()
+        self.values.is_empty() && self.dbs.is_empty() && self.tracked.is_empty()
     }
 
     /// Values in it, those of whole databases included.
@@ -92,19 +94,30 @@ impl Garbage {
     pub fn parts(self) -> impl Iterator<Item = Garbage> {
         let values = self.values.into_iter().map(|value| Garbage {
             values: vec![value],
-            dbs: Vec::new(),
+            ..Garbage::default()
         });
         let dbs = self.dbs.into_iter().map(|db| Garbage {
-            values: Vec::new(),
             dbs: vec![db],
+            ..Garbage::default()
         });
-        values.chain(dbs)
+        let tracked = self.tracked.into_iter().map(|tracked| Garbage {
+            tracked: vec![tracked],
+            ..Garbage::default()
+        });
+        values.chain(dbs).chain(tracked)
     }
 
     /// A database that was emptied; a small one is dropped here.
     pub(crate) fn put_db(&mut self, db: Db) {
         if db.memory() > LAZY_BYTES {
             self.dbs.push(db);
+        }
+    }
+
+    /// The keys of which clients kept copies; few are dropped here.
+    pub(crate) fn put_tracked(&mut self, tracked: TrackedKeys) {
+        if tracked.is_large() {
+            self.tracked.push(tracked);
         }
     }
 

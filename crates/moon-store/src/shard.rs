@@ -6,6 +6,9 @@ use crate::dirty::DirtyKeys;
 use crate::evict::EvictionPool;
 use crate::garbage::Garbage;
 use crate::key::Key;
+use crate::libraries::Libraries;
+use crate::tracking::TrackTable;
+use crate::waits::Waits;
 use crate::walk::ShardWalk;
 use crate::watch::WatchTable;
 use moon_core::ShardId;
@@ -25,6 +28,13 @@ pub struct ShardData {
     pub dirty: DirtyKeys,
     /// Watched keys.
     pub watches: WatchTable,
+    /// Keys of which clients keep copies.
+    pub tracking: TrackTable,
+    /// Those who wait for keys.
+    pub waits: Waits,
+    /// The libraries of functions. They belong to no key, so shard 0 has them for all shards, and
+    /// whoever changes them holds the data of all.
+    pub libraries: Libraries,
     /// The walk through all databases, while their image is being written.
     pub(crate) walk: Option<Box<ShardWalk>>,
     /// Databases that were emptied and are dropped elsewhere; `None` if nobody takes them.
@@ -42,6 +52,9 @@ impl ShardData {
             dbs: (0..databases).map(|_| Db::default()).collect(),
             dirty: DirtyKeys::new(gated),
             watches: WatchTable::default(),
+            tracking: TrackTable::default(),
+            waits: Waits::default(),
+            libraries: Libraries::default(),
             walk: None,
             garbage: None,
             eviction: EvictionPool::default(),
@@ -65,11 +78,14 @@ impl ShardData {
     }
 
     /// A key was created, changed or removed: replies that show it must wait for the turn, and
-    /// transactions that watch it must fail. Every effect names its keys through here.
+    /// transactions that watch it must fail, and those who wait for it get a chance. Every effect
+    /// names its keys through here.
     #[inline]
     pub fn changed(&mut self, db: DbIndex, key: Key<'_>) {
         self.dirty.mark(db, key.hash);
         self.watches.changed(db, key.bytes);
+        self.tracking.changed(key);
+        self.waits.changed(db, key.bytes);
     }
 
     /// Exchanges two databases (SWAPDB), which the caller has checked.
@@ -79,6 +95,7 @@ impl ShardData {
         }
         self.dirty.mark_whole(a);
         self.dirty.mark_whole(b);
+        self.make_copies_stale();
         let [db_a, db_b] = [&self.dbs[usize::from(a)], &self.dbs[usize::from(b)]];
         let is_in_either = |key: &[u8]| {
             let key = Key::new(key);
@@ -86,7 +103,17 @@ impl ShardData {
         };
         self.watches.changed_where(a, is_in_either);
         self.watches.changed_where(b, is_in_either);
+        self.waits.changed_where(a, is_in_either);
+        self.waits.changed_where(b, is_in_either);
         self.dbs.swap(usize::from(a), usize::from(b));
+    }
+
+    /// Any key may have changed: the copies that clients keep are stale.
+    pub fn make_copies_stale(&mut self) {
+        let tracked = self.tracking.all_changed();
+        if let Some(garbage) = &mut self.garbage {
+            garbage.put_tracked(tracked);
+        }
     }
 
     /// From now on somebody takes the [`ShardData::garbage`]: large values and databases that are
@@ -122,8 +149,11 @@ impl ShardData {
     /// Empties a database and returns what it held and no walk needs.
     pub(crate) fn take_all(&mut self, index: DbIndex) -> Db {
         self.dirty.mark_whole(index);
+        self.make_copies_stale();
         let db = &mut self.dbs[usize::from(index)];
         self.watches
+            .changed_where(index, |key| db.contains(Key::new(key)));
+        self.waits
             .changed_where(index, |key| db.contains(Key::new(key)));
         let old = db.clear();
         match &mut self.walk {

@@ -36,8 +36,8 @@ pub enum RdbFileError {
         /// The key, escaped.
         key: String,
     },
-    /// It holds a library of functions, which this version does not keep.
-    #[error("it holds a library of functions, which this version does not have")]
+    /// It holds a library of functions, and is not the base of the first shard, which has them.
+    #[error("it holds a library of functions, which belongs to the first shard")]
     Function,
     /// Bytes follow behind its checksum.
     #[error("{bytes} bytes follow behind its end")]

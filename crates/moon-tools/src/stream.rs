@@ -195,7 +195,15 @@ fn copy_bases(
             progress.advance(at - done);
             done = at;
             match item {
-                RdbItemRef::Function(_) => Err(RdbFileError::Function.into()),
+                // All libraries are with the first shard, before and after.
+                RdbItemRef::Function(_) if shard != ShardId(0) => {
+                    Err(RdbFileError::Function.into())
+                }
+                RdbItemRef::Function(code) => {
+                    let (path, file) = &mut files[0];
+                    file.function(code)
+                        .map_err(|source| Stop::Write(path.clone(), source))
+                }
                 RdbItemRef::Entry(entry) => {
                     failpoint::hit("reshard-mid-copy");
                     if before.map(|count| count.shard_of_key(entry.key)) != Some(shard) {

@@ -7,11 +7,12 @@
 
 use super::measure::{self, info_field, preload};
 use super::paced::{Latencies, PacedClient};
+use super::process::pin_this_thread;
 use super::table::{Columns, Table, judged};
 use super::{Common, Lab};
 use crate::binary::ServerBinary;
 use anyhow::{Context as _, Result, bail};
-use moon_harness::{Client, Flavor, FsyncPolicy, Server};
+use moon_harness::{Client, Flavor, FsyncPolicy};
 use std::time::{Duration, Instant};
 
 /// Keys of the paced client.
@@ -52,14 +53,17 @@ pub(super) struct Options {
     #[arg(long)]
     members: Option<u64>,
     /// Shards of moon-server
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 1)]
     shards: u16,
     /// Log what is written (everysec)
     #[arg(long)]
     append: bool,
-    /// Cores of the paced client, as taskset -c takes them
+    /// The core of the servers
     #[arg(long, default_value = "0")]
-    client_cores: String,
+    server_core: String,
+    /// The core of all clients
+    #[arg(long, default_value = "1")]
+    client_core: String,
     /// Leave the other server out
     #[arg(long)]
     alone: bool,
@@ -73,14 +77,18 @@ pub(super) fn run(options: &Options) -> Result<bool> {
     let members = size(options.members, 10_000_000);
     let lab = options.common.lab()?;
     let mut table = Table::new(&lab.describe(&format!(
-        "{keys} keys, a set of {members} members, {}; the client on core {}",
+        "{keys} keys, a set of {members} members, {}; server on core {}, clients on core {}, the \
+         paced one preferred",
         if options.append {
             "appendfsync everysec"
         } else {
             "no log"
         },
-        options.client_cores
+        options.server_core,
+        options.client_core
     )));
+    // Only now: the table says how many cores the machine has.
+    pin_this_thread(&options.client_core)?;
     for binary in [&lab.peer, &lab.moon] {
         if options.alone && binary.flavor == Flavor::Redis {
             continue;
@@ -101,17 +109,18 @@ fn measure(
     table: &mut Table,
 ) -> Result<()> {
     let append = options.append.then_some(FsyncPolicy::Everysec);
-    let config = measure::config(binary, append, options.shards, lab.data.path());
-    let server = Server::start(config)?;
+    let cores = Some(options.server_core.clone());
+    let server = measure::start(binary, append, options.shards, cores, lab.data.path())?;
     preload(&server, OWN_KEYS, OWN_VALUE_BYTES)?;
     let mut client = server.client()?;
     client.run("SELECT 1")?;
     let name = match binary.flavor {
         Flavor::Redis => "redis-server".to_owned(),
+        Flavor::Moon if options.shards == 1 => "moon-server, 1 shard".to_owned(),
         Flavor::Moon => format!("moon-server, {} shards", options.shards),
     };
     let mut watch = |what: &str, goal: f64, work: &mut dyn FnMut(&mut Client) -> Result<()>| {
-        let cores = &options.client_cores;
+        let cores = &options.client_core;
         let paced = PacedClient::start(server.address(), cores, OWN_KEYS, OWN_VALUE_BYTES)?;
         let begun = Instant::now();
         let worked = work(&mut client);

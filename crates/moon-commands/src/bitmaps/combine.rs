@@ -2,6 +2,7 @@
 
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse::{detailed, is};
 use moon_resp::Args;
 use moon_store::{IntText, Key, Value};
@@ -135,9 +136,9 @@ pub(super) fn bitop(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let mut combined = Combined::default();
     for key in sources.iter().map(Key::new) {
         let mut digits = IntText::new();
-        let source = match cx.live(cx.db, key) {
-            None => b"".as_slice(),
-            Some(_) => cx
+        let source = match cx.is_source_there(key) {
+            false => b"".as_slice(),
+            true => cx
                 .peek(cx.db, key)
                 .and_then(|value| value.as_bytes(&mut digits))
                 .ok_or(CommandError::WrongType)?,
@@ -150,9 +151,11 @@ pub(super) fn bitop(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     if !result.is_empty() {
         cx.store(destination, Value::string_raw(&result), None);
         cx.changed_as_sent(&[destination], args);
+        cx.notify(Class::STRING, "set", destination);
     } else if existed {
         cx.remove(destination);
         cx.changed_as_sent(&[destination], args);
+        cx.notify(Class::GENERIC, "del", destination);
     }
     cx.reply.count(result.len());
     Ok(())

@@ -3,6 +3,7 @@
 use super::{bits, grown, offset};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse::{canonical_integer, integer, is, next_option};
 use moon_resp::Args;
 use moon_store::{IntText, Key, Str};
@@ -149,13 +150,19 @@ pub(super) fn bitfield(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         return read_fields(cx, args, &operations);
     };
     let key = Key::new(args.at(1));
-    let (string, mut has_changed) = grown(cx, key, len)?;
+    let (string, has_grown) = grown(cx, key, len)?;
+    let (mut has_changed, mut has_stored) = (false, false);
     let mut answers = Vec::with_capacity(operations.len());
     for operation in &operations {
-        answers.push(apply(string, operation, &mut has_changed));
+        let answer = apply(string, operation, &mut has_changed);
+        has_stored |= operation.change.is_some() && answer.is_some();
+        answers.push(answer);
     }
-    if has_changed {
+    if has_grown || has_changed {
         cx.changed_as_sent(&[key], args);
+    }
+    if has_changed || (has_grown && has_stored) {
+        cx.notify(Class::STRING, "setbit", key);
     }
     cx.reply.array(answers.len());
     for answer in answers {

@@ -3,6 +3,7 @@
 use super::{bits, grown, offset};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse::{canonical_integer, integer, is};
 use moon_resp::Args;
 use moon_store::{IntText, Key};
@@ -26,6 +27,7 @@ pub(super) fn setbit(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     }
     if has_grown || was_on != on {
         cx.changed_as_sent(&[key], args);
+        cx.notify(Class::STRING, "setbit", key);
     }
     cx.reply.count(usize::from(was_on));
     Ok(())

@@ -122,7 +122,9 @@ fn info_has_ten_elements_with_key_specs() {
         ),
     );
     let client = run(Protocol::Resp2, "COMMAND INFO client");
-    assert!(client.contains("\r\n*0\r\n*0\r\n*11\r\n*10\r\n$14\r\nclient|getname\r\n"));
+    let count = subcommands::of("client").len();
+    let first = format!("\r\n*0\r\n*0\r\n*{count}\r\n*10\r\n$14\r\nclient|getname\r\n");
+    assert!(client.contains(&first), "{client}");
 }
 
 #[test]

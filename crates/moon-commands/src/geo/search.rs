@@ -8,6 +8,7 @@ use super::{reply_distance, reply_position};
 use crate::collection::replaced;
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse::is;
 use moon_resp::{Args, Reply};
 use moon_store::{Key, PackLimits, Value, ZSet};
@@ -67,7 +68,7 @@ fn search(cx: &mut Cx<'_>, args: Args<'_>, form: Form, may_store: bool) -> Comma
     let (protocol, limits) = (cx.reply.protocol(), cx.limits.zset_pack());
     let value = match may_store {
         // What has expired must be gone before the effect of this command.
-        true if cx.live(cx.db, source).is_none() => None,
+        true if !cx.is_source_there(source) => None,
         true => cx.peek(cx.db, source),
         false => cx.read(source),
     };
@@ -85,7 +86,11 @@ fn search(cx: &mut Cx<'_>, args: Args<'_>, form: Form, may_store: bool) -> Comma
         return Ok(());
     };
     let (stored, pairs) = stored(&query, &found, limits);
-    store(cx, Key::new(destination), stored, &pairs);
+    let event = match form {
+        Form::SearchStore => "geosearchstore",
+        _ => "georadiusstore",
+    };
+    store(cx, Key::new(destination), stored, &pairs, event);
     Ok(())
 }
 
@@ -163,7 +168,7 @@ fn stored(query: &Query<'_>, found: &[Found<'_>], limits: PackLimits) -> (ZSet, 
 
 /// Puts the result in the place of whatever is at `key`. The effect is the result, not the search,
 /// because distances depend on the mathematics library of the machine.
-fn store(cx: &mut Cx<'_>, key: Key<'_>, zset: ZSet, pairs: &[Vec<u8>]) {
+fn store(cx: &mut Cx<'_>, key: Key<'_>, zset: ZSet, pairs: &[Vec<u8>], event: &'static str) {
     let len = zset.len();
     let was_there = cx.live(cx.db, key).is_some();
     if len > 0 {
@@ -172,5 +177,8 @@ fn store(cx: &mut Cx<'_>, key: Key<'_>, zset: ZSet, pairs: &[Vec<u8>]) {
         cx.remove(key);
     }
     replaced(cx, key, was_there, b"ZADD", pairs);
+    if len > 0 || was_there {
+        cx.notify_stored(Class::ZSET, event, key);
+    }
     cx.reply.count(len);
 }

@@ -12,6 +12,7 @@
 use crate::collection::{self, Collection};
 use crate::context::{Cx, FoundLive};
 use crate::error::CommandError;
+use crate::notify::Class;
 use moon_resp::Reply;
 use moon_store::{Change, DbIndex, Hash, Key, LiveFields, PackLimits, Value};
 
@@ -139,4 +140,5 @@ pub(crate) fn remove_expired<'f>(
     let mut effect: Vec<&[u8]> = vec![b"HDEL", key.bytes];
     effect.extend(gone.iter().map(|name| &**name));
     cx.effects.push(db, &effect);
+    cx.notify_in(Class::HASH, "hexpired", db, key);
 }

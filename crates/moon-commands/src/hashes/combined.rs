@@ -7,6 +7,7 @@ use super::deadline::{
 use super::fields::{names_of_pairs, value_or_null};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse::{self, Basis, Unit, wrong_arity};
 use moon_core::UnixMs;
 use moon_resp::Args;
@@ -265,6 +266,7 @@ fn set_pairs(cx: &mut Cx<'_>, key: Key<'_>, options: &SetOptions<'_>) -> Command
     }
     effect.extend(pairs.iter());
     cx.changed(&[key], &effect);
+    cx.notify(Class::HASH, "hset", key);
     if let Expiry::At(at) = options.expiry {
         deadline_set(cx, key, at, &names().collect::<Vec<_>>());
     }

@@ -8,6 +8,7 @@
 use super::access::{read, remove_if_empty, write};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse::{self, Basis, Unit};
 use moon_core::UnixMs;
 use moon_resp::Args;
@@ -97,16 +98,24 @@ pub(super) fn deadline_set(cx: &mut Cx<'_>, key: Key<'_>, at: UnixMs, fields: &[
         key,
         &[b"HPEXPIREAT", key.bytes, text.format(at.0).as_bytes()],
         fields,
+        "hexpire",
     );
 }
 
 /// Tells that the deadlines of `fields` were cleared.
 pub(super) fn deadline_cleared(cx: &mut Cx<'_>, key: Key<'_>, fields: &[&[u8]]) {
-    changed_fields(cx, key, &[b"HPERSIST", key.bytes], fields);
+    let head: [&[u8]; 2] = [b"HPERSIST", key.bytes];
+    changed_fields(cx, key, &head, fields, "hpersist");
 }
 
 /// Tells the effect `head FIELDS n field ...`, unless there are no fields.
-fn changed_fields(cx: &mut Cx<'_>, key: Key<'_>, head: &[&[u8]], fields: &[&[u8]]) {
+fn changed_fields(
+    cx: &mut Cx<'_>,
+    key: Key<'_>,
+    head: &[&[u8]],
+    fields: &[&[u8]],
+    event: &'static str,
+) {
     if fields.is_empty() {
         return;
     }
@@ -115,6 +124,7 @@ fn changed_fields(cx: &mut Cx<'_>, key: Key<'_>, head: &[&[u8]], fields: &[&[u8]
     effect.extend([b"FIELDS", text.format(fields.len()).as_bytes()]);
     effect.extend(fields);
     cx.changed(&[key], &effect);
+    cx.notify(Class::HASH, event, key);
 }
 
 /// Tells that `fields` were removed, and removes the key if none is left.
@@ -126,6 +136,7 @@ pub(super) fn removed(cx: &mut Cx<'_>, key: Key<'_>, fields: &[&[u8]]) {
     let mut effect: Vec<&[u8]> = vec![b"HDEL", key.bytes];
     effect.extend(fields);
     cx.changed(&[key], &effect);
+    cx.notify_shrunk(Class::HASH, "hdel", key);
 }
 
 pub(super) fn hexpire(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {

@@ -3,6 +3,7 @@
 use super::access::{pack_limits, read, remove_if_empty, update, write};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse::wrong_arity;
 use moon_resp::{Args, Reply};
 use moon_store::{Key, LiveFields};
@@ -26,6 +27,7 @@ fn set_pairs(cx: &mut Cx<'_>, args: Args<'_>, command: &str) -> Result<usize, Co
             .count())
     })?;
     cx.changed_as_sent(&[key], args);
+    cx.notify(Class::HASH, "hset", key);
     Ok(new)
 }
 
@@ -62,6 +64,7 @@ pub(super) fn hdel(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     if removed > 0 {
         remove_if_empty(cx, key);
         cx.changed_as_sent(&[key], args);
+        cx.notify_shrunk(Class::HASH, "hdel", key);
     }
     cx.reply.count(removed);
     Ok(())

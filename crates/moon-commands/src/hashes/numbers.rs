@@ -4,6 +4,7 @@ use super::access::{pack_limits, update};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
 use crate::long_double::LongDouble;
+use crate::notify::Class;
 use crate::parse::{canonical_integer, integer};
 use moon_resp::Args;
 use moon_store::Key;
@@ -26,6 +27,7 @@ pub(super) fn hincrby(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         Ok(sum)
     })?;
     cx.changed_as_sent(&[key], args);
+    cx.notify(Class::HASH, "hincrby", key);
     cx.reply.integer(sum);
     Ok(())
 }
@@ -64,6 +66,7 @@ pub(super) fn hincrbyfloat(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     } else {
         cx.changed(&[key], &[b"HSET", key.bytes, name, &sum]);
     }
+    cx.notify(Class::HASH, "hincrbyfloat", key);
     cx.reply.bulk(&sum);
     Ok(())
 }

@@ -4,6 +4,7 @@
 
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse::{self, Basis, Unit};
 use moon_core::UnixMs;
 use moon_resp::Args;
@@ -141,6 +142,7 @@ pub(super) fn persist(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     if had_deadline {
         cx.set_deadline(key, None);
         cx.changed(&[key], &[b"PERSIST", key.bytes]);
+        cx.notify(Class::GENERIC, "persist", key);
     }
     cx.reply.flag(had_deadline);
     Ok(())

@@ -2,6 +2,7 @@
 
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
+use crate::notify::Class;
 use moon_resp::Args;
 use moon_store::{Key, Kind};
 
@@ -22,6 +23,7 @@ fn remove_all(cx: &mut Cx<'_>, args: Args<'_>, command: &[u8]) -> CommandResult 
         if removed {
             cx.remove(key);
             cx.changed(&[key], &[command, key.bytes]);
+            cx.notify(Class::GENERIC, "del", key);
         }
         cx.reply.flag(removed);
         return Ok(());
@@ -32,6 +34,7 @@ fn remove_all(cx: &mut Cx<'_>, args: Args<'_>, command: &[u8]) -> CommandResult 
         if cx.live(db, key).is_some() {
             cx.remove(key);
             cx.mark(db, key);
+            cx.notify(Class::GENERIC, "del", key);
             effect.push(bytes);
         }
     }
@@ -90,7 +93,7 @@ pub(crate) fn object_help(cx: &mut Cx<'_>, _: Args<'_>) -> CommandResult {
 
 pub(crate) fn object_encoding(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     match cx
-        .inspect(Key::new(args.at(2)))
+        .inspect_quietly(Key::new(args.at(2)))
         .map(|(value, _)| value.encoding())
     {
         Some(encoding) => cx.reply.bulk(encoding.as_bytes()),
@@ -103,7 +106,7 @@ pub(crate) fn object_encoding(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult 
 pub(crate) fn object_refcount(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     const SHARED_BELOW: i64 = 10_000;
     let found = cx
-        .inspect(Key::new(args.at(2)))
+        .inspect_quietly(Key::new(args.at(2)))
         .map(|(value, _)| value.encoding() == "int" && value.as_int().is_some_and(is_small));
     fn is_small(n: i64) -> bool {
         (0..SHARED_BELOW).contains(&n)
@@ -129,7 +132,7 @@ macro_rules! not_tracked {
 
 pub(crate) fn object_idletime(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let key = Key::new(args.at(2));
-    let is_there = cx.inspect(key).is_some();
+    let is_there = cx.inspect_quietly(key).is_some();
     if is_there && cx.limits.maxmemory_policy.is_lfu() {
         return Err(not_tracked!(
             "ERR An LFU maxmemory policy is selected, idle time"
@@ -144,7 +147,7 @@ pub(crate) fn object_idletime(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult 
 
 pub(crate) fn object_freq(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let key = Key::new(args.at(2));
-    let is_there = cx.inspect(key).is_some();
+    let is_there = cx.inspect_quietly(key).is_some();
     if is_there && !cx.limits.maxmemory_policy.is_lfu() {
         return Err(not_tracked!(
             "ERR An LFU maxmemory policy is not selected, access frequency"

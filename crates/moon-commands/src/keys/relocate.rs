@@ -2,6 +2,7 @@
 
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse;
 use moon_resp::Args;
 use moon_store::{DbIndex, Key};
@@ -31,9 +32,14 @@ fn rename_if(cx: &mut Cx<'_>, args: Args<'_>, replace: bool) -> Result<bool, Com
         return Ok(false);
     }
     if let Some((value, deadline)) = cx.take(from) {
-        cx.store(to, value, deadline);
+        // What was there is deleted, and not changed.
+        cx.notify(Class::NEW, "new", to);
+        let db = cx.db;
+        cx.shard(to).db(db).store(to, value, deadline);
     }
     cx.changed(&[from, to], &[b"RENAME", from.bytes, to.bytes]);
+    cx.notify(Class::GENERIC, "rename_from", from);
+    cx.notify(Class::GENERIC, "rename_to", to);
     Ok(true)
 }
 
@@ -53,7 +59,7 @@ pub(super) fn copy(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     if to_db == cx.db && from.bytes == to.bytes {
         return Err(SAME_OBJECT);
     }
-    let found = cx.live(cx.db, from).is_some();
+    let found = cx.is_source_there(from);
     let copied = found && (cx.live(to_db, to).is_none() || replace);
     if copied {
         copy_value(cx, from, to_db, to, args);
@@ -67,9 +73,12 @@ fn copy_value(cx: &mut Cx<'_>, from: Key<'_>, to_db: DbIndex, to: Key<'_>, args:
         return;
     };
     let value = value.clone();
-    cx.store_in(to_db, to, value, deadline);
+    // What was there is deleted, and not changed.
+    cx.notify_in(Class::NEW, "new", to_db, to);
+    cx.shard(to).db(to_db).store(to, value, deadline);
     cx.mark(to_db, to);
     cx.effects.push_args(cx.db, args);
+    cx.notify_in(Class::GENERIC, "copy_to", to_db, to);
 }
 
 pub(super) fn move_key(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
@@ -85,6 +94,8 @@ pub(super) fn move_key(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         let keys = [(cx.db, key), (to_db, key)];
         let effect = [b"MOVE", key.bytes, text.format(to_db).as_bytes()];
         cx.changed_across(&keys, &effect);
+        cx.notify(Class::GENERIC, "move_from", key);
+        cx.notify_in(Class::GENERIC, "move_to", to_db, key);
     }
     cx.reply.flag(moved);
     Ok(())

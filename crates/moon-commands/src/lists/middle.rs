@@ -4,6 +4,7 @@ use super::{node_limit, part, position};
 use crate::collection::{read, shrink, write};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse::{at_least, integer, integer_between, is, next_option};
 use moon_resp::Args;
 use moon_store::{End, Key, List};
@@ -133,6 +134,7 @@ pub(super) fn linsert(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     list.insert(at + usize::from(behind), element, limit);
     let len = list.len();
     cx.changed_as_sent(&[key], args);
+    cx.notify(Class::LIST, "linsert", key);
     cx.reply.count(len);
     Ok(())
 }
@@ -148,6 +150,7 @@ pub(super) fn lset(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         return Err(CommandError::Text("ERR index out of range"));
     }
     cx.changed_as_sent(&[key], args);
+    cx.notify(Class::LIST, "lset", key);
     cx.reply.ok();
     Ok(())
 }
@@ -167,6 +170,7 @@ pub(super) fn lrem(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let removed = removed.unwrap_or(0);
     if removed > 0 {
         cx.changed_as_sent(&[key], args);
+        cx.notify_shrunk(Class::LIST, "lrem", key);
     }
     cx.reply.count(removed);
     Ok(())
@@ -184,6 +188,9 @@ pub(super) fn ltrim(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     })?;
     if trimmed == Some(true) {
         cx.changed_as_sent(&[key], args);
+    }
+    if trimmed.is_some() {
+        cx.notify_shrunk(Class::LIST, "ltrim", key);
     }
     cx.reply.ok();
     Ok(())

@@ -173,3 +173,28 @@ fn every_command_sees_through_compressed_nodes() {
         assert_eq!(compressed.run(&command), plain.run(&command), "{command}");
     }
 }
+
+#[test]
+fn commands_that_wait_write_the_effects_of_those_that_do_not() {
+    let mut s = Session::new();
+    s.expect("RPUSH l a b c d e f", ":6\r\n");
+    s.expect_effect("RPUSH l a b c d e f");
+    s.expect("BLPOP none l 0", "*2\r\n$1\r\nl\r\n$1\r\na\r\n");
+    s.expect_effect("LPOP l");
+    s.expect("BRPOP l 0", "*2\r\n$1\r\nl\r\n$1\r\nf\r\n");
+    s.expect_effect("RPOP l");
+    s.expect("BLMOVE l m left RIGHT 0", "$1\r\nb\r\n");
+    s.expect_effect("LMOVE l m LEFT RIGHT");
+    s.expect("BRPOPLPUSH l m 0", "$1\r\ne\r\n");
+    s.expect_effect("RPOPLPUSH l m");
+    s.expect(
+        "BLMPOP 0 2 none l LEFT COUNT 5",
+        "*2\r\n$1\r\nl\r\n*2\r\n$1\r\nc\r\n$1\r\nd\r\n",
+    );
+    s.expect_effect("LPOP l 2");
+    for nothing in ["BLPOP l 0", "BRPOP l k 0", "BLMPOP 0 1 l LEFT"] {
+        s.expect(nothing, "*-1\r\n");
+    }
+    s.expect("BLMOVE l m LEFT LEFT 0", "$-1\r\n");
+    s.expect_no_effect();
+}

@@ -7,6 +7,7 @@ use super::{set_limits, write_member};
 use crate::collection::{Collection as _, store_result};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse::{at_least, is, next_option, option_value};
 use crate::shard_set::ShardSet;
 use moon_resp::Args;
@@ -60,8 +61,8 @@ pub(super) fn sintercard(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         limit = at_least(0, value, "ERR LIMIT can't be negative")?;
     }
     let keys: Vec<Key<'_>> = args.from(2).iter().take(number).map(Key::new).collect();
-    let is_there = keys.iter().map(|key| cx.read(*key).is_some()).collect();
-    let sets = sets_at(&cx.shards, cx.db, &keys, is_there)?;
+    let is_there = look_up(cx, &keys, Use::Read)?;
+    let sets = sets_at(&cx.shards, cx.db, &keys, &is_there);
     let common = intersection(&sets);
     let count = match limit {
         0 => common.count(),
@@ -74,8 +75,8 @@ pub(super) fn sintercard(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
 fn answer(cx: &mut Cx<'_>, keys: Args<'_>, operation: Operation) -> CommandResult {
     let limits = set_limits(cx);
     let keys: Vec<Key<'_>> = keys.iter().map(Key::new).collect();
-    let is_there = keys.iter().map(|key| cx.read(*key).is_some()).collect();
-    let sets = sets_at(&cx.shards, cx.db, &keys, is_there)?;
+    let is_there = look_up(cx, &keys, Use::Read)?;
+    let sets = sets_at(&cx.shards, cx.db, &keys, &is_there);
     let (reply, mut count) = (&mut cx.reply, 0);
     let start = reply.position();
     let mut write = |member: Member<'_>| {
@@ -96,11 +97,8 @@ fn store(cx: &mut Cx<'_>, args: Args<'_>, operation: Operation) -> CommandResult
     let keys: Vec<Key<'_>> = args.from(2).iter().map(Key::new).collect();
     // What is past its deadline must go before the effect, which is the command itself and looks
     // at no clock.
-    let is_there = keys
-        .iter()
-        .map(|key| cx.live(cx.db, *key).is_some())
-        .collect();
-    let sets = sets_at(&cx.shards, cx.db, &keys, is_there)?;
+    let is_there = look_up(cx, &keys, Use::Store)?;
+    let sets = sets_at(&cx.shards, cx.db, &keys, &is_there);
     let result = match operation {
         Operation::Intersection => {
             // Integers stay as they are; anything else begins in one buffer.
@@ -123,8 +121,43 @@ fn store(cx: &mut Cx<'_>, args: Args<'_>, operation: Operation) -> CommandResult
         }
     };
     let len = result.len();
-    store_result(cx, Key::new(args.at(1)), Value::Set(result), len, args);
+    let event = match operation {
+        Operation::Intersection => "sinterstore",
+        Operation::Union => "sunionstore",
+        Operation::Difference => "sdiffstore",
+    };
+    let key = Key::new(args.at(1));
+    if store_result(cx, key, Value::Set(result), len, args) {
+        cx.notify_stored(Class::SET, event, key);
+    }
     Ok(())
+}
+
+/// What sets are looked up for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// To answer with what they have.
+    Read,
+    /// To store it.
+    Store,
+}
+
+/// Whether there are sets at `keys`, one after the other up to the first that holds something else.
+fn look_up(cx: &mut Cx<'_>, keys: &[Key<'_>], purpose: Use) -> Result<Vec<bool>, CommandError> {
+    let db = cx.db;
+    let mut found = Vec::with_capacity(keys.len());
+    for key in keys {
+        let value = match purpose {
+            Use::Read => cx.read(*key),
+            Use::Store if cx.is_source_there(*key) => cx.peek(db, *key),
+            Use::Store => None,
+        };
+        if value.is_some_and(|value| Set::of(value).is_none()) {
+            return Err(CommandError::WrongType);
+        }
+        found.push(value.is_some());
+    }
+    Ok(found)
 }
 
 /// The sets at keys that have been looked up.
@@ -132,16 +165,16 @@ fn sets_at<'s>(
     shards: &'s ShardSet<'_>,
     db: DbIndex,
     keys: &[Key<'_>],
-    is_there: Vec<bool>,
-) -> Result<Vec<Option<&'s Set>>, CommandError> {
-    keys.iter()
-        .zip(is_there)
-        .map(|(key, is_there)| {
-            let value = shards.peek(db, *key).filter(|_| is_there);
-            let set = value.map(|value| Set::of(value).ok_or(CommandError::WrongType));
-            set.transpose()
-        })
-        .collect()
+    is_there: &[bool],
+) -> Vec<Option<&'s Set>> {
+    let keys = keys.iter().zip(is_there);
+    keys.map(|(key, is_there)| {
+        shards
+            .peek(db, *key)
+            .filter(|_| *is_there)
+            .and_then(Set::of)
+    })
+    .collect()
 }
 
 fn add_all<'a>(result: &mut Set, members: impl Iterator<Item = Member<'a>>, limits: SetLimits) {

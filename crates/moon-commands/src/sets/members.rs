@@ -3,6 +3,7 @@
 use super::{set_limits, write_member};
 use crate::collection::{grow, read, shrink, write};
 use crate::context::{CommandResult, Cx};
+use crate::notify::Class;
 use crate::scan::{OwnOption, collection_scan};
 use moon_resp::Args;
 use moon_store::{Key, Set, Value};
@@ -24,6 +25,7 @@ pub(super) fn sadd(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     .unwrap_or(0);
     if added > 0 {
         cx.changed_as_sent(&[key], args);
+        cx.notify(Class::SET, "sadd", key);
     }
     cx.reply.count(added);
     Ok(())
@@ -37,6 +39,7 @@ pub(super) fn srem(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     .unwrap_or(0);
     if removed > 0 {
         cx.changed_as_sent(&[key], args);
+        cx.notify_shrunk(Class::SET, "srem", key);
     }
     cx.reply.count(removed);
     Ok(())
@@ -52,15 +55,19 @@ pub(super) fn smove(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let there = there.unwrap_or(false);
     if there && from.bytes != to.bytes {
         shrink(cx, from, |set: &mut Set| set.remove(member))?;
+        cx.notify_shrunk(Class::SET, "srem", from);
         let limits = set_limits(cx);
         match write::<Set>(cx, to)? {
             Some(set) => {
-                set.add(member, limits);
+                if set.add(member, limits) {
+                    cx.notify(Class::SET, "sadd", to);
+                }
             }
             None => {
                 let mut set = Set::for_first(member, 1, limits);
                 set.add(member, limits);
                 cx.store(to, Value::Set(set), None);
+                cx.notify(Class::SET, "sadd", to);
             }
         }
         cx.changed_as_sent(&[from, to], args);

@@ -4,6 +4,7 @@ use super::write_member;
 use crate::collection::{distinct_picks, pop_count, read, shrink};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse::integer_between;
 use moon_resp::{Args, Reply};
 use moon_store::{Key, Member, Set};
@@ -55,6 +56,7 @@ pub(super) fn spop(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     };
     if emptied {
         cx.changed(&[key], &[b"DEL", key.bytes]);
+        cx.notify_shrunk(Class::SET, "spop", key);
     } else if !popped.is_empty() {
         cx.mark(cx.db, key);
         for members in popped.chunks(MEMBERS_PER_EFFECT) {
@@ -62,6 +64,7 @@ pub(super) fn spop(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
             effect.extend(members.iter().map(Vec::as_slice));
             cx.effects.push(cx.db, &effect);
         }
+        cx.notify(Class::SET, "spop", key);
     }
     if count.is_some() {
         cx.reply.set(popped.len());

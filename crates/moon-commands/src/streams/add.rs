@@ -8,6 +8,7 @@ use super::{block_limits, now_ms, write_id};
 use crate::collection::write;
 use crate::context::{CommandResult, Cx, Origin};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse::{self, is, next_option, option_value};
 use moon_resp::Args;
 use moon_store::stream::BLOCK_BYTES_MAX;
@@ -88,7 +89,12 @@ pub(super) fn xadd(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         effect.extend(fields.iter());
         cx.changed(&[key], &effect);
     }
+    let has_trimmed = trimmed.removed() > 0;
     trimmed.changes.tell(cx, key);
+    cx.notify(Class::STREAM, "xadd", key);
+    if has_trimmed {
+        cx.notify(Class::STREAM, "xtrim", key);
+    }
     write_id(&mut cx.reply, id);
     Ok(())
 }
@@ -164,6 +170,7 @@ pub(super) fn xsetid(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let max_deleted = (max_deleted != StreamId::MIN).then_some(max_deleted);
     stream.set_history(id, added, max_deleted);
     cx.changed_as_sent(&[key], args);
+    cx.notify(Class::STREAM, "xsetid", key);
     cx.reply.ok();
     Ok(())
 }

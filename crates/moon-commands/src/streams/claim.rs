@@ -4,7 +4,7 @@
 
 use super::effects::Told;
 use super::{ids, no_group, now_ms, write_entry, write_id};
-use crate::collection::write;
+use crate::collection::{write, write_source};
 use crate::context::{CommandResult, Cx, Origin};
 use crate::error::CommandError;
 use crate::parse::{self, detailed, is, next_option, option_value};
@@ -155,7 +155,7 @@ pub(super) fn xclaim(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let (now, origin) = (now_ms(cx), cx.origin);
     let mut encoded = Vec::new();
     let mut reply = Reply::new(&mut encoded, cx.reply.protocol());
-    let stream = write::<Stream>(cx, key)?.filter(|stream| stream.group(name).is_some());
+    let stream = write_source::<Stream>(cx, key)?.filter(|stream| stream.group(name).is_some());
     let Some(stream) = stream else {
         return Err(no_group(key.bytes, name));
     };
@@ -222,6 +222,8 @@ const ATTEMPTS_PER_ENTRY: usize = 10;
 
 pub(super) fn xautoclaim(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let (key, name, consumer) = (Key::new(args.at(1)), args.at(2), args.at(3));
+    // A miss is told before anything is complained about.
+    cx.is_source_there(key);
     let idle_min_ms = idle_min(args.at(4), "XAUTOCLAIM")?;
     let start = ids::range_start(args.at(5))?;
     let (mut count, mut just_id) = (100, false);

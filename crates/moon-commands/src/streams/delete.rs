@@ -8,6 +8,7 @@ use super::references::{Changes, References};
 use crate::collection::write;
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse::{self, is, next_option};
 use moon_resp::Args;
 use moon_store::{Key, Stream, StreamId};
@@ -22,6 +23,7 @@ pub(super) fn xdel(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let deleted = ids.iter().filter(|id| stream.delete(**id)).count();
     if deleted > 0 {
         cx.changed_as_sent(&[key], args);
+        cx.notify(Class::STREAM, "xdel", key);
     }
     cx.reply.count(deleted);
     Ok(())
@@ -112,7 +114,11 @@ pub(super) fn xdelex(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
             }
         })
         .collect();
+    let has_deleted = changes.has_deleted();
     changes.tell(cx, key);
+    if has_deleted {
+        cx.notify(Class::STREAM, "xdel", key);
+    }
     reply_fates(cx, &fates);
     Ok(())
 }
@@ -140,7 +146,11 @@ pub(super) fn xackdel(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
             }
         })
         .collect();
+    let has_deleted = changes.has_deleted();
     changes.tell(cx, key);
+    if has_deleted {
+        cx.notify(Class::STREAM, "xdel", key);
+    }
     reply_fates(cx, &fates);
     Ok(())
 }

@@ -2,6 +2,7 @@
 //! what else is in the stream.
 
 use crate::context::Cx;
+use crate::notify::Class;
 use moon_resp::OwnedArgs;
 use moon_store::stream::{Group, Pending};
 use moon_store::{Key, StreamId};
@@ -17,6 +18,8 @@ pub(super) struct Told<'k> {
     /// Claims that go into one request: their consumer and what is said of all of them.
     claims: Vec<StreamId>,
     claimed: Option<(Vec<u8>, Pending, StreamId)>,
+    /// Whether a consumer is new.
+    has_created: bool,
 }
 
 impl<'k> Told<'k> {
@@ -27,6 +30,7 @@ impl<'k> Told<'k> {
             requests: Vec::new(),
             claims: Vec::new(),
             claimed: None,
+            has_created: false,
         }
     }
 
@@ -39,6 +43,7 @@ impl<'k> Told<'k> {
     pub(super) fn created_consumer(&mut self, consumer: &[u8]) {
         let (key, group) = (self.key.bytes, self.group);
         self.request(&[b"XGROUP", b"CREATECONSUMER", key, group, consumer]);
+        self.has_created = true;
     }
 
     /// The group has this position now.
@@ -134,6 +139,9 @@ impl<'k> Told<'k> {
         self.end_claims();
         for request in &self.requests {
             cx.effects.push_args(cx.db, request.as_args());
+        }
+        if self.has_created {
+            cx.notify(Class::STREAM, "xgroup-createconsumer", self.key);
         }
     }
 }

@@ -1,9 +1,10 @@
 //! XGROUP: consumer groups and their consumers.
 
-use super::{ids, no_group_of_key, now_ms, subcommand_syntax};
+use super::{ids, no_group_of_key, now_ms};
 use crate::collection::write;
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse::{self, is, next_option, option_value};
 use crate::subcommands;
 use moon_resp::Args;
@@ -37,7 +38,7 @@ impl Options {
                     ));
                 }
             } else {
-                return Err(subcommand_syntax(args, "XGROUP"));
+                return Err(subcommands::wrong_arguments(args, "XGROUP"));
             }
         }
         Ok(options)
@@ -70,7 +71,7 @@ pub(crate) fn create(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         return Err(NO_KEY);
     }
     if args.len() > 8 {
-        return Err(subcommand_syntax(args, "XGROUP"));
+        return Err(subcommands::wrong_arguments(args, "XGROUP"));
     }
     let id = match args.at(4) {
         b"$" => stream.as_ref().map_or(StreamId::MIN, |s| s.last_id()),
@@ -99,6 +100,7 @@ pub(crate) fn create(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         effect.extend([b"ENTRIESREAD", read.as_bytes()]);
     }
     cx.changed(&[key], &effect);
+    cx.notify(Class::STREAM, "xgroup-create", key);
     cx.reply.ok();
     Ok(())
 }
@@ -108,7 +110,7 @@ pub(crate) fn set_id(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let (key, group) = (Key::new(args.at(2)), args.at(3));
     let stream = stream_with_group(cx, key, group)?;
     if !matches!(args.len(), 5 | 7) {
-        return Err(subcommand_syntax(args, "XGROUP"));
+        return Err(subcommands::wrong_arguments(args, "XGROUP"));
     }
     let id = match args.at(4) {
         b"$" => stream.last_id(),
@@ -124,6 +126,7 @@ pub(crate) fn set_id(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         effect.extend([b"ENTRIESREAD", read.as_bytes()]);
     }
     cx.changed(&[key], &effect);
+    cx.notify(Class::STREAM, "xgroup-setid", key);
     cx.reply.ok();
     Ok(())
 }
@@ -134,6 +137,7 @@ pub(crate) fn destroy(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let was_there = stream.destroy_group(group);
     if was_there {
         cx.changed_as_sent(&[key], args);
+        cx.notify(Class::STREAM, "xgroup-destroy", key);
     }
     cx.reply.flag(was_there);
     Ok(())
@@ -146,6 +150,7 @@ pub(crate) fn create_consumer(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult 
     let created = stream.change_group(group, |group| group.create_consumer(name, now).1);
     if created == Some(true) {
         cx.changed_as_sent(&[key], args);
+        cx.notify(Class::STREAM, "xgroup-createconsumer", key);
     }
     cx.reply.flag(created == Some(true));
     Ok(())
@@ -159,6 +164,7 @@ pub(crate) fn delete_consumer(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult 
         .flatten();
     if pending.is_some() {
         cx.changed_as_sent(&[key], args);
+        cx.notify(Class::STREAM, "xgroup-delconsumer", key);
     }
     cx.reply.count(pending.unwrap_or(0));
     Ok(())

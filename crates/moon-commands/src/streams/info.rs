@@ -1,7 +1,7 @@
 //! XINFO: what is known about a stream, its groups and their consumers.
 
 use super::read::write_entries;
-use super::{elapsed, no_group_of_key, subcommand_syntax, write_entry, write_id, write_optional};
+use super::{elapsed, no_group_of_key, write_entry, write_id, write_optional};
 use crate::collection::read;
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
@@ -96,7 +96,7 @@ enum Detail {
 impl Detail {
     fn parse(args: Args<'_>) -> Result<Detail, CommandError> {
         const ENTRIES: usize = 10;
-        let syntax = || subcommand_syntax(args, "XINFO");
+        let syntax = || subcommands::wrong_arguments(args, "XINFO");
         match args.len() {
             3 => return Ok(Detail::Summary),
             4 | 6 if is(args.at(3), "full") => {}

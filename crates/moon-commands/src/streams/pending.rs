@@ -2,7 +2,7 @@
 
 use super::delete::parse_ids;
 use super::{elapsed, ids, no_group, write_id};
-use crate::collection::{read, write};
+use crate::collection::{read, write_source};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
 use crate::parse::{self, is};
@@ -12,7 +12,7 @@ use moon_store::{Key, Stream, StreamId};
 
 pub(super) fn xack(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let (key, group) = (Key::new(args.at(1)), args.at(2));
-    let stream = write::<Stream>(cx, key)?.filter(|stream| stream.group(group).is_some());
+    let stream = write_source::<Stream>(cx, key)?.filter(|stream| stream.group(group).is_some());
     let Some(stream) = stream else {
         cx.reply.count(0);
         return Ok(());

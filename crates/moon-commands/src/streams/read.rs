@@ -2,11 +2,13 @@
 
 use super::ids::{self, IdRange};
 use super::write_entry;
+use crate::blocking::{Wait, milliseconds};
 use crate::collection::read;
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
 use crate::parse::{self, detailed, is, next_option, option_value};
-use moon_resp::{Args, Protocol, Reply};
+use moon_core::UnixMs;
+use moon_resp::{Args, OwnedArgs, Protocol, Reply};
 use moon_store::stream::Entry;
 use moon_store::{Key, Stream, StreamId};
 
@@ -96,8 +98,8 @@ pub(super) fn keys(args: Args<'_>, positions: &mut Vec<usize>) {
 pub(super) struct ReadOptions<'a> {
     /// Most entries of one stream; `None` for all.
     pub(super) count: Option<usize>,
-    /// Whether BLOCK is given.
-    pub(super) blocks: bool,
+    /// The timeout of BLOCK in milliseconds, zero for ever; `None` without BLOCK.
+    pub(super) block_ms: Option<u64>,
     /// NOACK.
     pub(super) no_ack: bool,
     /// The group and the consumer.
@@ -110,11 +112,15 @@ pub(super) struct ReadOptions<'a> {
 
 impl<'a> ReadOptions<'a> {
     /// `command` is `xread` or `xreadgroup`.
-    pub(super) fn parse(args: Args<'a>, command: &str) -> Result<ReadOptions<'a>, CommandError> {
+    pub(super) fn parse(
+        args: Args<'a>,
+        command: &str,
+        now: UnixMs,
+    ) -> Result<ReadOptions<'a>, CommandError> {
         let for_group = command == "xreadgroup";
         let mut options = ReadOptions {
             count: None,
-            blocks: false,
+            block_ms: None,
             no_ack: false,
             group: None,
             keys: args.from(args.len()),
@@ -125,8 +131,7 @@ impl<'a> ReadOptions<'a> {
         while let Some(option) = next_option(args, &mut at) {
             let more = args.len() - at;
             if is(option, "block") && more > 0 {
-                check_timeout(option_value(args, &mut at)?)?;
-                options.blocks = true;
+                options.block_ms = Some(milliseconds(option_value(args, &mut at)?, now)?);
             } else if is(option, "count") && more > 0 {
                 let count = parse::integer(option_value(args, &mut at)?)?;
                 options.count = usize::try_from(count).ok().filter(|count| *count > 0);
@@ -183,27 +188,29 @@ fn unbalanced(command: &str, symbol: char) -> CommandError {
     ))
 }
 
-fn check_timeout(arg: &[u8]) -> CommandResult {
-    match parse::canonical_integer(arg) {
-        None => Err(CommandError::Text(
-            "ERR timeout is not an integer or out of range",
-        )),
-        Some(timeout) if timeout < 0 => Err(CommandError::Text("ERR timeout is negative")),
-        Some(_) => Ok(()),
+/// Nothing can be answered now, which is the answer. With BLOCK, `request` is what waits for more;
+/// `None` for the one that was sent.
+pub(super) fn nothing(cx: &mut Cx<'_>, block_ms: Option<u64>, request: Option<OwnedArgs>) {
+    cx.reply.null_array();
+    if let Some(timeout_ms) = block_ms {
+        cx.effects.wait(Wait {
+            timeout_ms,
+            request,
+        });
     }
 }
 
-/// Nothing can be answered now. Without BLOCK, and where nobody can wait, that is the answer.
-pub(super) fn nothing(cx: &mut Cx<'_>, blocks: bool) -> CommandResult {
-    if blocks && !cx.effects.is_in_transaction() {
-        return Err(CommandError::Text("ERR BLOCK is not supported yet"));
+/// The request with the ids `after` in place of those that stand for the state of this moment.
+fn with_ids(args: Args<'_>, after: &[StreamId]) -> OwnedArgs {
+    let mut request = OwnedArgs::new(args.iter().take(args.len() - after.len()));
+    for id in after {
+        request.push(format!("{}-{}", id.ms, id.seq).as_bytes());
     }
-    cx.reply.null_array();
-    Ok(())
+    request
 }
 
 pub(super) fn xread(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
-    let options = ReadOptions::parse(args, "xread")?;
+    let options = ReadOptions::parse(args, "xread", cx.now)?;
     let mut after = Vec::with_capacity(options.len());
     for index in 0..options.len() {
         let (key, id) = options.stream(index);
@@ -225,7 +232,7 @@ pub(super) fn xread(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     }
     let start = cx.reply.position();
     let mut served = 0;
-    for (index, after) in after.into_iter().enumerate() {
+    for (index, after) in after.iter().enumerate() {
         let (key, _) = options.stream(index);
         let (stream, reply) = read::<Stream>(cx, key)?;
         let Some((stream, from)) = stream.zip(after.next()) else {
@@ -240,7 +247,9 @@ pub(super) fn xread(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         served += 1;
     }
     if served == 0 {
-        return nothing(cx, options.blocks);
+        let request = options.block_ms.map(|_| with_ids(args, &after));
+        nothing(cx, options.block_ms, request);
+        return Ok(());
     }
     end_streams(&mut cx.reply, start, served);
     Ok(())

@@ -8,7 +8,7 @@
 use super::effects::Told;
 use super::read::{ReadOptions, begin_stream, end_streams, nothing, write_entries};
 use super::{ids, no_group, now_ms, write_entry, write_id};
-use crate::collection::write;
+use crate::collection::{write, write_source};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
 use moon_resp::{Args, Reply};
@@ -25,7 +25,7 @@ enum Wanted {
 }
 
 pub(super) fn xreadgroup(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
-    let options = ReadOptions::parse(args, "xreadgroup")?;
+    let options = ReadOptions::parse(args, "xreadgroup", cx.now)?;
     let Some((group, consumer)) = options.group else {
         return Err(CommandError::Text(
             "ERR Missing GROUP option for XREADGROUP",
@@ -34,11 +34,12 @@ pub(super) fn xreadgroup(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let mut wanted = Vec::with_capacity(options.len());
     for index in 0..options.len() {
         let (key, id) = options.stream(index);
-        wanted.push(find(write::<Stream>(cx, key)?, key, group, id)?);
+        wanted.push(find(write_source::<Stream>(cx, key)?, key, group, id)?);
     }
-    let waits = options.blocks && !cx.effects.is_in_transaction();
+    let waits = options.block_ms.is_some() && !cx.effects.is_in_transaction();
     if waits && !has_any(cx, &options, &wanted, group)? {
-        return nothing(cx, true);
+        nothing(cx, options.block_ms, None);
+        return Ok(());
     }
     let mut served = 0;
     let mut encoded = Vec::new();
@@ -80,7 +81,8 @@ pub(super) fn xreadgroup(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         told.tell(cx);
     }
     if served == 0 {
-        return nothing(cx, options.blocks);
+        nothing(cx, options.block_ms, None);
+        return Ok(());
     }
     let start = cx.reply.position();
     cx.reply.raw(&encoded);

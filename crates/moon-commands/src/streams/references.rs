@@ -82,6 +82,11 @@ impl Changes {
         true
     }
 
+    /// Whether entries were deleted.
+    pub(super) fn has_deleted(&self) -> bool {
+        !self.deleted.is_empty()
+    }
+
     pub(super) fn tell(self, cx: &mut Cx<'_>, key: Key<'_>) {
         let db = cx.db;
         if self.acknowledged.is_empty() && self.deleted.is_empty() {

@@ -9,6 +9,7 @@ use super::references::{Changes, References, is_referred};
 use crate::collection::write;
 use crate::context::{CommandResult, Cx, Origin};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse::{self, is, next_option, option_value};
 use moon_resp::Args;
 use moon_store::stream::{Keep, Precision};
@@ -169,6 +170,13 @@ pub(super) struct Trimmed {
     pub(super) changes: Changes,
 }
 
+impl Trimmed {
+    /// How many entries went.
+    pub(super) fn removed(&self) -> u64 {
+        self.oldest + self.between as u64
+    }
+}
+
 pub(super) fn xtrim(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let mut trimming = Trimming::default();
     let mut at = 2;
@@ -190,13 +198,16 @@ pub(super) fn xtrim(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         return Ok(());
     };
     let trimmed = trimming.apply(stream, precision);
-    let removed = trimmed.oldest + trimmed.between as u64;
+    let removed = trimmed.removed();
     if let Some(len) = trimmed.len {
         let mut digits = itoa::Buffer::new();
         let len = digits.format(len).as_bytes();
         cx.changed(&[key], &[b"XTRIM", key.bytes, b"MAXLEN", b"=", len]);
     }
     trimmed.changes.tell(cx, key);
+    if removed > 0 {
+        cx.notify(Class::STREAM, "xtrim", key);
+    }
     cx.reply.integer(i64::try_from(removed).unwrap_or(i64::MAX));
     Ok(())
 }

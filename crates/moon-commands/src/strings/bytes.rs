@@ -3,6 +3,7 @@
 use super::check_string;
 use crate::context::{CommandResult, Cx, Origin};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse;
 use moon_resp::Args;
 
@@ -21,6 +22,7 @@ pub(super) fn append(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
             let len = value.str_len().ok_or(CommandError::WrongType)? + tail.len();
             check_len(len, len_max)?;
             if tail.is_empty() {
+                cx.notify(Class::STRING, "append", key);
                 cx.reply.count(len);
                 return Ok(());
             }
@@ -29,6 +31,7 @@ pub(super) fn append(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         }
     };
     cx.changed_as_sent(&[key], args);
+    cx.notify(Class::STRING, "append", key);
     cx.reply.count(len);
     Ok(())
 }
@@ -72,6 +75,7 @@ pub(super) fn setrange(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
         }
     };
     cx.changed_as_sent(&[key], args);
+    cx.notify(Class::STRING, "setrange", key);
     cx.reply.count(len);
     Ok(())
 }

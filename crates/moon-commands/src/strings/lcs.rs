@@ -48,8 +48,10 @@ impl Options {
 }
 
 pub(super) fn lcs(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
-    let a = string_at(cx, Key::new(args.at(1)))?;
-    let b = string_at(cx, Key::new(args.at(2)))?;
+    // Both are looked up before one is complained about.
+    let a = string_at(cx, Key::new(args.at(1)));
+    let b = string_at(cx, Key::new(args.at(2)));
+    let (a, b) = (a?, b?);
     let options = Options::parse(args)?;
     let table = Table::new(&a, &b, cx.limits.max_bulk_len)?;
     let len = i64::from(table.len(a.len(), b.len()));

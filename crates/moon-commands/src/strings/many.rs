@@ -1,6 +1,7 @@
 //! Several strings in one atomic step: MGET, MSET, MSETNX.
 
 use crate::context::{CommandResult, Cx};
+use crate::notify::Class;
 use crate::parse;
 use moon_resp::Args;
 
@@ -51,7 +52,9 @@ pub(super) fn msetnx(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
 fn set_all(cx: &mut Cx<'_>, args: Args<'_>) {
     for at in (1..args.len()).step_by(2) {
         let key = Key::new(args.at(at));
+        cx.live_if_told(key);
         cx.store(key, Value::string(args.at(at + 1)), None);
         cx.mark(cx.db, key);
+        cx.notify(Class::STRING, "set", key);
     }
 }

@@ -4,6 +4,7 @@ use super::check_string;
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
 use crate::long_double::LongDouble;
+use crate::notify::Class;
 use crate::parse;
 use moon_resp::Args;
 use moon_store::{Change, IntText, Key, Value};
@@ -49,6 +50,7 @@ fn add(cx: &mut Cx<'_>, args: Args<'_>, by: i64) -> CommandResult {
         }
     })?;
     cx.changed_as_sent(&[key], args);
+    cx.notify(Class::STRING, "incrby", key);
     cx.reply.integer(sum);
     Ok(())
 }
@@ -79,6 +81,7 @@ pub(super) fn incrbyfloat(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     } else {
         cx.changed(&[key], &[b"SET", key.bytes, &sum]);
     }
+    cx.notify(Class::STRING, "incrbyfloat", key);
     cx.reply.bulk(&sum);
     Ok(())
 }

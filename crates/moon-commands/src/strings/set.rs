@@ -7,6 +7,7 @@
 use super::{check_string, reply_string};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse::{self, Basis, Unit};
 use moon_core::UnixMs;
 use moon_resp::Args;
@@ -103,8 +104,10 @@ fn expiry_option(name: &[u8]) -> Option<(Unit, Basis)> {
 pub(super) fn set(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let key = Key::new(args.at(1));
     if args.len() == 3 {
+        cx.live_if_told(key);
         cx.store_string(key, args.at(2), None);
         cx.changed_as_sent(&[key], args);
+        cx.notify(Class::STRING, "set", key);
         cx.reply.ok();
         return Ok(());
     }
@@ -156,7 +159,9 @@ pub(super) fn psetex(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
 
 fn set_for(cx: &mut Cx<'_>, args: Args<'_>, unit: Unit, command: &str) -> CommandResult {
     let at = parse::positive_expire_time(args.at(2), unit, Basis::Now, cx.now, command)?;
-    assign(cx, Key::new(args.at(1)), args.at(3), Expiry::At(at));
+    let key = Key::new(args.at(1));
+    cx.live_if_told(key);
+    assign(cx, key, args.at(3), Expiry::At(at));
     cx.reply.ok();
     Ok(())
 }
@@ -198,12 +203,14 @@ fn assign(cx: &mut Cx<'_>, key: Key<'_>, value: &[u8], expiry: Expiry) {
         Expiry::At(at) if at <= cx.now => {
             if cx.remove(key) {
                 cx.changed(&[key], &[b"DEL", key.bytes]);
+                cx.notify(Class::GENERIC, "del", key);
             }
             return;
         }
         Expiry::At(at) | Expiry::Kept(at) => Some(at),
     };
     cx.store_string(key, value, deadline);
+    cx.notify(Class::STRING, "set", key);
     match expiry {
         Expiry::Never => cx.changed(&[key], &[b"SET", key.bytes, value]),
         Expiry::Kept(_) => cx.changed(&[key], &[b"SET", key.bytes, value, b"KEEPTTL"]),
@@ -211,6 +218,7 @@ fn assign(cx: &mut Cx<'_>, key: Key<'_>, value: &[u8], expiry: Expiry) {
             let mut text = itoa::Buffer::new();
             let at = text.format(at.0).as_bytes();
             cx.changed(&[key], &[b"SET", key.bytes, value, b"PXAT", at]);
+            cx.notify(Class::GENERIC, "expire", key);
         }
     }
 }
@@ -229,6 +237,7 @@ pub(super) fn getex(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     } else if options.persist && old.is_some() {
         cx.set_deadline(key, None);
         cx.changed(&[key], &[b"PERSIST", key.bytes]);
+        cx.notify(Class::GENERIC, "persist", key);
     }
     Ok(())
 }
@@ -244,5 +253,6 @@ pub(super) fn getdel(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     reply_string(reply, value)?;
     cx.remove(key);
     cx.changed(&[key], &[b"DEL", key.bytes]);
+    cx.notify(Class::GENERIC, "del", key);
     Ok(())
 }

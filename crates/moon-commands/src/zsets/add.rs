@@ -3,6 +3,7 @@
 use crate::collection::{shrink, write};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse::{double, is};
 use moon_resp::Args;
 use moon_store::{Key, PackLimits, Value, ZSet};
@@ -121,6 +122,11 @@ fn add(cx: &mut Cx<'_>, args: Args<'_>, pairs: Args<'_>, options: Add) -> Comman
     }
     if outcome.added + outcome.updated > 0 {
         cx.changed_as_sent(&[key], args);
+        let event = match options.contains(Add::INCR) {
+            true => "zincr",
+            false => "zadd",
+        };
+        cx.notify(Class::ZSET, event, key);
     }
     match outcome.score {
         Some(score) if options.contains(Add::INCR) => cx.reply.double(score),
@@ -195,6 +201,7 @@ pub(super) fn zrem(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     .unwrap_or(0);
     if removed > 0 {
         cx.changed_as_sent(&[key], args);
+        cx.notify_shrunk(Class::ZSET, "zrem", key);
     }
     cx.reply.count(removed);
     Ok(())

@@ -241,11 +241,16 @@ fn combine(
     // A command that stores must not only pass over what has expired: its effect, which may be
     // executed before anybody has removed that, is the command itself.
     let mut is_there = Vec::with_capacity(keys);
+    let db = cx.db;
     for key in behind.iter().take(keys).map(Key::new) {
-        is_there.push(match target {
-            Target::Store => cx.live(cx.db, key).is_some(),
-            Target::Reply | Target::Count => cx.read(key).is_some(),
-        });
+        let value = match target {
+            Target::Store if cx.is_source_there(key) => cx.peek(db, key),
+            Target::Store => None,
+            Target::Reply | Target::Count => cx.read(key),
+        };
+        // One that holds something else is the last that is looked up.
+        Held::of(value)?;
+        is_there.push(value.is_some());
     }
     let mut sources = Vec::with_capacity(keys);
     for (key, is_there) in behind.iter().map(Key::new).zip(is_there) {
@@ -288,7 +293,12 @@ fn combine(
         for (member, score) in &result {
             zset.push(member, *score, limits);
         }
-        store(cx, Key::new(args.at(1)), zset, args);
+        let event = match operation {
+            Operation::Union => "zunionstore",
+            Operation::Intersection => "zinterstore",
+            Operation::Difference => "zdiffstore",
+        };
+        store(cx, Key::new(args.at(1)), zset, args, event);
     } else {
         let entries = result.iter().map(|(member, score)| (&**member, *score));
         write_entries(&mut cx.reply, entries, options.scores);

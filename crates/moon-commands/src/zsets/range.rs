@@ -5,6 +5,7 @@ use super::{WithScores, write_entries};
 use crate::collection::{Collection as _, read, store_result, write};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
+use crate::notify::Class;
 use crate::parse::{integer, is};
 use moon_resp::Args;
 use moon_store::types::zset::Direction;
@@ -187,7 +188,7 @@ pub(super) fn zrangestore(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     let (destination, source) = (Key::new(args.at(1)), Key::new(args.at(2)));
     let limits = cx.limits.zset_pack();
     let mut stored = ZSet::default();
-    if cx.live(cx.db, source).is_some()
+    if cx.is_source_there(source)
         && let Some(value) = cx.peek(cx.db, source)
     {
         let zset = ZSet::of(value).ok_or(CommandError::WrongType)?;
@@ -195,15 +196,23 @@ pub(super) fn zrangestore(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
             stored.push(member, score, limits);
         }
     }
-    store(cx, destination, stored, args);
+    store(cx, destination, stored, args, "zrangestore");
     Ok(())
 }
 
 /// Makes `zset` the value of a key, whatever it held; an empty one removes the key. Answers its
 /// length.
-pub(super) fn store(cx: &mut Cx<'_>, key: Key<'_>, zset: ZSet, args: Args<'_>) {
+pub(super) fn store(
+    cx: &mut Cx<'_>,
+    key: Key<'_>,
+    zset: ZSet,
+    args: Args<'_>,
+    event: &'static str,
+) {
     let len = zset.len();
-    store_result(cx, key, Value::ZSet(Box::new(zset)), len, args);
+    if store_result(cx, key, Value::ZSet(Box::new(zset)), len, args) {
+        cx.notify_stored(Class::ZSET, event, key);
+    }
 }
 
 pub(super) fn zcount(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
@@ -244,6 +253,12 @@ fn remove_range(cx: &mut Cx<'_>, args: Args<'_>, by: By) -> CommandResult {
     remove_ranks(cx, key, ranks)?;
     if removed > 0 {
         cx.changed_as_sent(&[key], args);
+        let event = match by {
+            By::Rank => "zremrangebyrank",
+            By::Score => "zremrangebyscore",
+            By::Member => "zremrangebylex",
+        };
+        cx.notify_shrunk(Class::ZSET, event, key);
     }
     cx.reply.count(removed);
     Ok(())

@@ -45,12 +45,12 @@ impl Pair {
     }
 }
 
-fn parts_of(command: &str) -> Vec<&str> {
+pub(crate) fn parts_of(command: &str) -> Vec<&str> {
     let part = |part| if part == "''" { "" } else { part };
     command.split_whitespace().map(part).collect()
 }
 
-fn run(moon: &mut Instance, command: &str) -> Vec<u8> {
+pub(crate) fn run(moon: &mut Instance, command: &str) -> Vec<u8> {
     let parts = parts_of(command);
     if parts[0].eq_ignore_ascii_case("select") {
         moon.db = parts[1].parse().expect("a number");
@@ -82,7 +82,7 @@ fn recorded(name: &str, protocol: Protocol) -> String {
 }
 
 /// The lists by their names.
-fn lists() -> Vec<(String, Vec<String>)> {
+pub(crate) fn lists() -> Vec<(String, Vec<String>)> {
     let files = std::fs::read_dir(LISTS).expect("the lists of commands");
     let mut lists: Vec<_> = files
         .map(|file| {

@@ -12,6 +12,7 @@ mod harness;
 mod hyperloglogs;
 mod keyspace_commands;
 mod loaded_dumps;
+mod notifications;
 mod pair;
 mod positions;
 mod random_streams;

@@ -1,6 +1,6 @@
 //! A private `redis-server`, where one is installed.
 
-use moon_resp::{ReplyParser, write_request};
+use moon_resp::{ReplyParser, Value, write_request};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
@@ -72,21 +72,73 @@ impl Redis {
         Some(redis)
     }
 
+    /// A second connection that hears what is published on channels of these patterns.
+    pub(crate) fn subscribe(&self, patterns: &[&str]) -> Subscriber {
+        let socket = self.dir.path().join("redis.sock");
+        let connection = UnixStream::connect(socket).expect("a second connection");
+        connection
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .expect("a timeout");
+        let mut subscriber = Subscriber {
+            connection,
+            received: Vec::new(),
+        };
+        let mut request = Vec::new();
+        let parts: Vec<&str> = ["PSUBSCRIBE"]
+            .into_iter()
+            .chain(patterns.iter().copied())
+            .collect();
+        write_request(&mut request, &parts);
+        subscriber.connection.write_all(&request).expect("sent");
+        for _ in patterns {
+            next_reply(&mut subscriber.connection, &mut subscriber.received);
+        }
+        subscriber
+    }
+
     /// The reply to one command.
     pub(crate) fn run<P: AsRef<[u8]>>(&mut self, parts: &[P]) -> Vec<u8> {
         let mut request = Vec::new();
         write_request(&mut request, parts);
         self.connection.write_all(&request).expect("sent");
-        loop {
-            let mut parser = ReplyParser::new();
-            let parsed = parser.parse(&self.received).expect("a valid reply");
-            if let Some((_, consumed)) = parsed {
-                return self.received.drain(..consumed).collect();
-            }
-            let mut chunk = [0; 4096];
-            let len = self.connection.read(&mut chunk).expect("a reply");
-            assert!(len > 0, "the server went away");
-            self.received.extend_from_slice(&chunk[..len]);
+        next_reply(&mut self.connection, &mut self.received).1
+    }
+}
+
+/// The next reply of a connection, behind what was `received` of it; and its bytes.
+fn next_reply(connection: &mut UnixStream, received: &mut Vec<u8>) -> (Value, Vec<u8>) {
+    loop {
+        let mut parser = ReplyParser::new();
+        let parsed = parser.parse(received).expect("a valid reply");
+        if let Some((value, consumed)) = parsed {
+            return (value, received.drain(..consumed).collect());
         }
+        let mut chunk = [0; 4096];
+        let len = connection.read(&mut chunk).expect("a reply");
+        assert!(len > 0, "the server went away");
+        received.extend_from_slice(&chunk[..len]);
+    }
+}
+
+/// A connection that hears what is published.
+pub(crate) struct Subscriber {
+    connection: UnixStream,
+    received: Vec<u8>,
+}
+
+impl Subscriber {
+    /// The next message: its channel and what it says.
+    pub(crate) fn next(&mut self) -> (Vec<u8>, Vec<u8>) {
+        let (message, _) = next_reply(&mut self.connection, &mut self.received);
+        let Value::Array(parts) = message else {
+            panic!("no message: {message:?}");
+        };
+        let mut texts = parts.into_iter().map(|part| match part {
+            Value::Bulk(text) => text.to_vec(),
+            part => panic!("no text: {part:?}"),
+        });
+        let (_, _) = (texts.next(), texts.next());
+        let channel = texts.next().expect("a channel");
+        (channel, texts.next().expect("a text"))
     }
 }

@@ -1,5 +1,5 @@
-//! Hashes whose fields expire, byte by byte as `src/rdb.c` of Redis 7.4 describes them: types 24 and
-//! 25. No such server is here, so the bytes are made by hand.
+//! Hashes whose fields expire, byte by byte as we read `src/rdb.c` of Redis 7.4: types 24 and 25. No
+//! such server is here, so the bytes are made by hand.
 //!
 //! Type 24: the earliest deadline in Unix milliseconds as eight little-endian bytes, the number of
 //! fields as a length, then for each field a length (0 without a deadline, else the deadline less the

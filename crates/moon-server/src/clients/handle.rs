@@ -1,11 +1,11 @@
 //! What is known about one client. Its connection writes the fields; CLIENT LIST reads them from
 //! any thread, so a line may mix values of two moments.
 
-use moon_shard::GateSizes;
+use moon_shard::{Ending, GateSizes, Waiter};
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
 /// "No command yet" in [`ClientHandle::cmd`].
@@ -44,6 +44,8 @@ pub enum Flags {
     Readonly = 1 << 9,
     NoEvict = 1 << 10,
     NoTouch = 1 << 11,
+    BrokenRedirect = 1 << 12,
+    Broadcast = 1 << 13,
 }
 
 /// Flags with their letters, in the order in which they are printed.
@@ -54,6 +56,8 @@ const LETTERS: &[(Flags, char)] = &[
     (Flags::Multi, 'x'),
     (Flags::Blocked, 'b'),
     (Flags::Tracking, 't'),
+    (Flags::BrokenRedirect, 'R'),
+    (Flags::Broadcast, 'B'),
     (Flags::DirtyCas, 'd'),
     (Flags::CloseAfterReply, 'c'),
     (Flags::UnixSocket, 'U'),
@@ -87,6 +91,8 @@ pub struct ClientHandle {
     pub argv_mem: AtomicU64,
     pub multi_mem: AtomicU64,
     pub watch_mem: AtomicU64,
+    /// Bytes of its subscriptions.
+    pub sub_mem: AtomicU64,
     /// Size of the reply buffer and its highest use lately.
     pub rbs: AtomicU64,
     pub rbp: AtomicU64,
@@ -98,8 +104,14 @@ pub struct ClientHandle {
     /// Id of the last command, or [`CMD_NONE`].
     pub cmd: AtomicU16,
     pub resp: AtomicU8,
+    /// The client that is told in its place of stale copies, 0 for none, -1 without tracking.
+    pub redirect: AtomicI64,
+    /// The shard of its connection.
+    pub shard: AtomicU16,
     killed: AtomicBool,
     wake: Notify,
+    /// The wait of a command that blocks.
+    waiter: Mutex<Option<Arc<Waiter>>>,
 }
 
 #[derive(Debug)]
@@ -149,6 +161,7 @@ impl ClientHandle {
             argv_mem: AtomicU64::new(0),
             multi_mem: AtomicU64::new(0),
             watch_mem: AtomicU64::new(0),
+            sub_mem: AtomicU64::new(0),
             rbs: AtomicU64::new(0),
             rbp: AtomicU64::new(0),
             obl: AtomicU64::new(0),
@@ -157,8 +170,11 @@ impl ClientHandle {
             tot_mem: AtomicU64::new(0),
             cmd: AtomicU16::new(CMD_NONE),
             resp: AtomicU8::new(2),
+            redirect: AtomicI64::new(-1),
+            shard: AtomicU16::new(0),
             killed: AtomicBool::new(false),
             wake: Notify::new(),
+            waiter: Mutex::new(None),
         }
     }
 
@@ -199,6 +215,19 @@ impl ClientHandle {
     pub fn set_multi(&self, queued: Option<u32>) {
         self.multi.store(queued.unwrap_or(MULTI_NONE), Relaxed);
         self.set_flag(Flags::Multi, queued.is_some());
+    }
+
+    /// A command of the client waits, or waits no more. Sets the flag accordingly.
+    pub fn set_waiter(&self, waiter: Option<Arc<Waiter>>) {
+        self.set_flag(Flags::Blocked, waiter.is_some());
+        *self.waiter.lock().unwrap_or_else(PoisonError::into_inner) = waiter;
+    }
+
+    /// The wait of a command that blocks, if one does.
+    #[must_use]
+    pub fn waiter(&self) -> Option<Arc<Waiter>> {
+        let waiter = self.waiter.lock().unwrap_or_else(PoisonError::into_inner);
+        waiter.clone()
     }
 
     /// The name given with CLIENT SETNAME, or "".
@@ -280,6 +309,7 @@ impl ClientHandle {
             &self.argv_mem,
             &self.multi_mem,
             &self.watch_mem,
+            &self.sub_mem,
             &self.rbs,
             &self.omem,
         ];
@@ -294,9 +324,13 @@ impl ClientHandle {
         self.tot_mem.load(Relaxed)
     }
 
-    /// Marks the client as killed and wakes its task.
+    /// Marks the client as killed and wakes its task. If it waits for a key, it does not any more.
     pub fn kill(&self) {
         self.killed.store(true, Relaxed);
+        if let Some(waiter) = self.waiter() {
+            // Served already, its reply goes where the client went.
+            let _was_waiting = waiter.end(Ending::Gone);
+        }
         self.wake.notify_one();
     }
 
@@ -333,7 +367,7 @@ impl ClientHandle {
             s,
             "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} \
              ssub={} multi={multi} watch={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} \
-             rbp={} obl={} oll={} omem={} tot-mem={} events=r cmd={cmd} user={} redir=-1 resp={} \
+             rbp={} obl={} oll={} omem={} tot-mem={} events=r cmd={cmd} user={} redir={} resp={} \
              lib-name={} lib-ver={}",
             self.id,
             self.peer.addr,
@@ -359,6 +393,7 @@ impl ClientHandle {
             n(&self.omem),
             n(&self.tot_mem),
             texts.user,
+            self.redirect.load(Relaxed),
             self.resp.load(Relaxed),
             texts.lib_name,
             texts.lib_ver,
@@ -421,7 +456,8 @@ mod tests {
         c.qbuf.store(10, Relaxed);
         c.qbuf_free.store(20, Relaxed);
         c.multi_mem.store(100, Relaxed);
-        c.watch_mem.store(1000, Relaxed);
+        c.watch_mem.store(800, Relaxed);
+        c.sub_mem.store(200, Relaxed);
         let total = c.note_gate(GateSizes {
             open_capacity: 2000,
             open: 7,

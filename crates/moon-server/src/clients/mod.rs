@@ -2,13 +2,16 @@
 //! commands; never by the path of a command.
 //!
 //! * [`handle`]: what is known about one client, written by its connection, read by anyone.
+//! * [`output_guard`]: when a client has left too much unread.
 //! * [`filter`]: the arguments of CLIENT LIST, KILL, SETNAME and SETINFO, without I/O.
 
 pub mod filter;
 pub mod handle;
+pub mod output_guard;
 
 pub use filter::{ClientError, ClientType, KillFilter, KillRequest, ListFilter};
 pub use handle::{CMD_NONE, ClientHandle, Flags, Peer};
+pub use output_guard::{OutputGuard, output_class};
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -13,7 +13,7 @@ use clap::{Arg, ArgAction, Command};
 use std::path::PathBuf;
 
 /// A configuration ready to be checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
     /// All settings.
     pub config: Config,
@@ -22,7 +22,7 @@ pub struct Loaded {
 }
 
 /// What the command line asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// Start, or check.
     Run(Box<Loaded>),
@@ -46,12 +46,7 @@ const SWITCHES: &[(&str, &str)] = &[
 ];
 
 /// Directives whose lines add up, so that a flag does not replace what the file says.
-const ADDS_UP: &[&str] = &[
-    "client-output-buffer-limit",
-    "rename-command",
-    "user",
-    "loadmodule",
-];
+const ADDS_UP: &[&str] = &["rename-command", "user", "loadmodule"];
 
 /// Reads the command line (`args` without the program's name) and the file it names.
 ///

@@ -11,6 +11,7 @@
 pub mod cli;
 pub mod error;
 pub mod file;
+pub mod output_limits;
 pub mod redis;
 pub mod runtime;
 pub mod table;
@@ -18,10 +19,12 @@ pub mod value;
 
 pub use cli::{Loaded, Outcome, load};
 pub use error::{ConfigError, Origin};
+pub use output_limits::{OutputClass, OutputLimit, OutputLimits};
 pub use runtime::{RuntimeConfig, SetError, Settings};
 pub use value::{ClientMemory, Invalid};
 
 use moon_aof::FsyncPolicy;
+use moon_commands::notify::Class;
 use moon_core::ShardCount;
 use moon_store::EvictionPolicy;
 use std::path::PathBuf;
@@ -68,6 +71,22 @@ pub enum PipelineOrder {
     /// Redis's full program order.
     Strict = 1,
 }
+
+/// What happens when a script asks for a key of a shard that it did not declare, and whose data it
+/// does not have in hand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UndeclaredKeys {
+    /// A script that has not written runs again with all shards.
+    #[default]
+    Retry,
+    /// Scripts run with all shards from the beginning.
+    All,
+    /// The command is refused.
+    Refuse,
+}
+
+/// The words of [`UndeclaredKeys`], in its order.
+pub const UNDECLARED_KEYS_WORDS: &[&str] = &["retry", "all", "refuse"];
 
 /// The words of [`PipelineOrder`], in its order.
 pub const PIPELINE_ORDER_WORDS: &[&str] = &["relaxed", "strict"];
@@ -163,7 +182,7 @@ const DEFAULT_SAVE: [SavePoint; 3] = [
 ];
 
 /// Every setting of one server. [`table::DIRECTIVES`] says how each is read and printed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// TCP port; 0 means no TCP.
     pub port: u16,
@@ -234,6 +253,8 @@ pub struct Config {
     pub proto_max_bulk_len: u64,
     /// Most bytes of one client's unfinished request.
     pub client_query_buffer_limit: u64,
+    /// How much a client of each class may leave unread.
+    pub client_output_buffer_limit: OutputLimits,
     /// Hash: entries in the compact form.
     pub hash_max_listpack_entries: u64,
     /// Hash: longest field or value in the compact form.
@@ -270,6 +291,10 @@ pub struct Config {
     pub lfu_log_factor: u32,
     /// Minutes after which the counter of uses is counted down by one; 0 means never.
     pub lfu_decay_time: u32,
+    /// Which events on keys clients are told of.
+    pub notify_keyspace_events: Class,
+    /// Keys of which clients keep copies; 0 means no limit.
+    pub tracking_table_max_keys: u64,
     /// Accepted: evicted values are always freed lazily if they are large.
     pub lazyfree_lazy_eviction: bool,
     /// Accepted, as above: expired values.
@@ -282,10 +307,24 @@ pub struct Config {
     pub lazyfree_lazy_user_flush: bool,
     /// HyperLogLog: longest string in the sparse encoding, header included.
     pub hll_sparse_max_bytes: u64,
+    /// Milliseconds after which a script makes everybody else be answered BUSY; 0 means never.
+    pub busy_reply_threshold_ms: u64,
+    /// What scripts may do with keys of other shards that they did not declare.
+    pub script_undeclared_keys: UndeclaredKeys,
     /// Background work per second.
     pub hz: u32,
     /// Share of time for active expiry, 1 to 10.
     pub active_expire_effort: u32,
+    /// Microseconds from which on a command enters the slow log; negative means none does.
+    pub slowlog_log_slower_than: i64,
+    /// Entries of the slow log.
+    pub slowlog_max_len: u64,
+    /// Milliseconds from which on the latency monitor keeps what was slow; 0 means nothing.
+    pub latency_monitor_threshold: u64,
+    /// Whether INFO and LATENCY HISTOGRAM show how long commands took.
+    pub latency_tracking: bool,
+    /// The percentiles that INFO shows.
+    pub latency_tracking_info_percentiles: Vec<f64>,
     /// Port of the metrics listener; `None` means off.
     pub metrics_port: Option<u16>,
     /// Address of the metrics listener.
@@ -339,6 +378,7 @@ impl Default for Config {
             initial_keyspace_hint: 0,
             proto_max_bulk_len: 512 << 20,
             client_query_buffer_limit: 1 << 30,
+            client_output_buffer_limit: OutputLimits::default(),
             hash_max_listpack_entries: 512,
             hash_max_listpack_value: 64,
             list_max_listpack_size: -2,
@@ -357,14 +397,23 @@ impl Default for Config {
             maxmemory_eviction_tenacity: 10,
             lfu_log_factor: 10,
             lfu_decay_time: 1,
+            notify_keyspace_events: Class::empty(),
+            tracking_table_max_keys: 1_000_000,
             lazyfree_lazy_eviction: false,
             lazyfree_lazy_expire: false,
             lazyfree_lazy_server_del: false,
             lazyfree_lazy_user_del: false,
             lazyfree_lazy_user_flush: false,
             hll_sparse_max_bytes: 3000,
+            busy_reply_threshold_ms: 5000,
+            script_undeclared_keys: UndeclaredKeys::Retry,
             hz: 10,
             active_expire_effort: 1,
+            slowlog_log_slower_than: 10_000,
+            slowlog_max_len: 128,
+            latency_monitor_threshold: 0,
+            latency_tracking: true,
+            latency_tracking_info_percentiles: vec![50.0, 99.0, 99.9],
             metrics_port: None,
             metrics_bind: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
             loglevel: LogLevel::Notice,

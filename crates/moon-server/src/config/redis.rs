@@ -43,9 +43,6 @@ const NO_ACL: &str =
 const NO_PINNING: &str =
     "threads are not pinned by directive; remove it and use taskset or a cpuset";
 const OTHER_DEBUG: &str = "remove it; it is a switch for testing Redis itself";
-const OUTPUT_LIMIT: &str = "limits on client output buffers are not enforced yet; remove it or keep the default of \
-     that class";
-const NO_SCRIPTS: &str = "there are no scripts yet";
 
 /// Name, older name or "", rule.
 static RULES: &[(&str, &str, Rule)] = &[
@@ -93,26 +90,6 @@ static RULES: &[(&str, &str, Rule)] = &[
         "aof-timestamp-enabled",
         "",
         Ignored("every frame of the log has a timestamp"),
-    ),
-    // Memory limits.
-    (
-        "client-output-buffer-limit",
-        "",
-        Only(
-            &[
-                "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60",
-                "normal 0 0 0",
-                "replica 256mb 64mb 60",
-                "slave 256mb 64mb 60",
-                "pubsub 32mb 8mb 60",
-            ],
-            OUTPUT_LIMIT,
-        ),
-    ),
-    (
-        "tracking-table-max-keys",
-        "",
-        Ignored("there is no client-side caching yet"),
     ),
     // Replication.
     (
@@ -420,45 +397,6 @@ static RULES: &[(&str, &str, Rule)] = &[
         "",
         Ignored("clients are answered while loading"),
     ),
-    // What is watched.
-    (
-        "slowlog-log-slower-than",
-        "",
-        Ignored("SLOWLOG is not available yet; see metrics-port"),
-    ),
-    (
-        "slowlog-max-len",
-        "",
-        Ignored("SLOWLOG is not available yet; see metrics-port"),
-    ),
-    (
-        "latency-monitor-threshold",
-        "",
-        Ignored("LATENCY is not available yet; see metrics-port"),
-    ),
-    (
-        "latency-tracking",
-        "",
-        Ignored("latencies of commands are always tracked"),
-    ),
-    (
-        "latency-tracking-info-percentiles",
-        "",
-        Ignored("INFO always shows 50, 99 and 99.9"),
-    ),
-    (
-        "notify-keyspace-events",
-        "",
-        Only(
-            &[""],
-            "keyspace notifications are not available yet; use: notify-keyspace-events \"\"",
-        ),
-    ),
-    (
-        "busy-reply-threshold",
-        "lua-time-limit",
-        Ignored(NO_SCRIPTS),
-    ),
     // Compact forms of types that come later.
     (
         "list-max-ziplist-entries",
@@ -539,10 +477,8 @@ mod tests {
             ("cluster-enabled", &["yes"]),
             ("daemonize", &["yes"]),
             ("loadmodule", &["x.so"]),
-            ("notify-keyspace-events", &["KEA"]),
             ("min-replicas-to-write", &["1"]),
             ("no-appendfsync-on-rewrite", &["yes"]),
-            ("client-output-buffer-limit", &["normal", "1mb", "0", "0"]),
             ("supervised", &["systemd"]),
             ("aclfile", &["/etc/users.acl"]),
         ];
@@ -559,10 +495,6 @@ mod tests {
         assert!(accepted("io-threads", &["4"]));
         assert!(accepted("activerehashing", &["yes"]));
         assert!(accepted("daemonize", &["NO"]));
-        assert!(accepted(
-            "client-output-buffer-limit",
-            &["pubsub", "32mb", "8mb", "60"]
-        ));
         assert!(verdict("no-such-directive", &["1"]).is_none());
     }
 

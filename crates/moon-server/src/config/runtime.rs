@@ -1,9 +1,10 @@
 //! CONFIG GET and CONFIG SET over the settings in force, and the few settings that hot code
 //! reads for every command or batch.
 
+use super::output_limits::OutputLimitsInForce;
 use super::redis;
 use super::table::{self, DIRECTIVES, How};
-use super::{AppendFsync, Config, LogLevel, PipelineOrder};
+use super::{AppendFsync, Config, LogLevel, PipelineOrder, UndeclaredKeys};
 use moon_commands::glob;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64};
@@ -24,6 +25,7 @@ pub struct Settings {
     pub password_set: AtomicBool,
     pub proto_max_bulk_len: AtomicU64,
     pub client_query_buffer_limit: AtomicU64,
+    pub client_output_buffer_limit: OutputLimitsInForce,
     /// `maxmemory-clients` in bytes; 0 means no limit.
     pub client_memory_max: AtomicU64,
     pub inflight_max_bytes: AtomicU64,
@@ -40,6 +42,15 @@ pub struct Settings {
     pub stream_node_max_bytes: AtomicU64,
     pub stream_node_max_entries: AtomicU64,
     pub hll_sparse_max_bytes: AtomicU64,
+    /// `busy-reply-threshold` in milliseconds; 0 for never.
+    pub busy_reply_threshold_ms: AtomicU64,
+    script_undeclared_keys: AtomicU8,
+    pub slowlog_log_slower_than: AtomicI64,
+    /// `latency-monitor-threshold`; 0 means off.
+    pub latency_monitor_threshold_ms: AtomicU64,
+    /// From how many nanoseconds on a command is told to the slow log or the latency monitor;
+    /// `u64::MAX` if neither wants any.
+    pub slow_nanos: AtomicU64,
     pub hz: AtomicU32,
     pub active_expire_effort: AtomicU32,
     appendfsync: AtomicU8,
@@ -60,6 +71,8 @@ impl Settings {
             .store(config.proto_max_bulk_len, Relaxed);
         self.client_query_buffer_limit
             .store(config.client_query_buffer_limit, Relaxed);
+        self.client_output_buffer_limit
+            .store(&config.client_output_buffer_limit);
         self.client_memory_max
             .store(config.maxmemory_clients.bytes(config.maxmemory), Relaxed);
         self.inflight_max_bytes
@@ -90,6 +103,20 @@ impl Settings {
             .store(config.stream_node_max_entries, Relaxed);
         self.hll_sparse_max_bytes
             .store(config.hll_sparse_max_bytes, Relaxed);
+        self.busy_reply_threshold_ms
+            .store(config.busy_reply_threshold_ms, Relaxed);
+        self.script_undeclared_keys
+            .store(config.script_undeclared_keys as u8, Relaxed);
+        let (slower_than, threshold) = (
+            config.slowlog_log_slower_than,
+            config.latency_monitor_threshold,
+        );
+        self.slowlog_log_slower_than.store(slower_than, Relaxed);
+        self.latency_monitor_threshold_ms.store(threshold, Relaxed);
+        let logged = u64::try_from(slower_than).map_or(u64::MAX, |us| us.saturating_mul(1000));
+        let kept = (threshold > 0).then(|| threshold.saturating_mul(1_000_000));
+        self.slow_nanos
+            .store(logged.min(kept.unwrap_or(u64::MAX)), Relaxed);
         self.hz.store(config.hz, Relaxed);
         self.active_expire_effort
             .store(config.active_expire_effort, Relaxed);
@@ -118,6 +145,16 @@ impl Settings {
             2 => LogLevel::Notice,
             3 => LogLevel::Warning,
             _ => LogLevel::Nothing,
+        }
+    }
+
+    /// What scripts may do with keys that they did not declare.
+    #[must_use]
+    pub fn script_undeclared_keys(&self) -> UndeclaredKeys {
+        match self.script_undeclared_keys.load(Relaxed) {
+            0 => UndeclaredKeys::Retry,
+            1 => UndeclaredKeys::All,
+            _ => UndeclaredKeys::Refuse,
         }
     }
 

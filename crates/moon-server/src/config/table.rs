@@ -4,7 +4,8 @@
 use super::value::{Invalid, client_memory, integer, memory, optional_text, path};
 use super::value::{show_yes_no, yes_no};
 use super::{
-    Config, DEBUG_COMMAND_WORDS, LOGLEVEL_WORDS, PIPELINE_ORDER_WORDS, maxmemory_policy_word,
+    Config, DEBUG_COMMAND_WORDS, LOGLEVEL_WORDS, PIPELINE_ORDER_WORDS, UNDECLARED_KEYS_WORDS,
+    maxmemory_policy_word,
 };
 
 mod words;
@@ -422,6 +423,18 @@ pub static DIRECTIVES: &[Directive] = &[
         "Most bytes of one client's unfinished request",
     ),
     row(
+        "client-output-buffer-limit",
+        "",
+        "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60",
+        Runtime,
+        (
+            |c, w| c.client_output_buffer_limit.set(w),
+            |c| c.client_output_buffer_limit.show(),
+        ),
+        "Class, hard limit, soft limit and its seconds, for normal, replica, pubsub: a client \
+         that leaves more unread is closed, at once or when it has for so long; 0 means no limit",
+    ),
+    row(
         "hash-max-listpack-entries",
         "hash-max-ziplist-entries",
         "512",
@@ -574,6 +587,24 @@ pub static DIRECTIVES: &[Directive] = &[
         "Minutes after which an unused counter of uses is counted down by one; 0 means never",
     ),
     row(
+        "notify-keyspace-events",
+        "",
+        "",
+        Runtime,
+        (set_notify_keyspace_events, |c| {
+            c.notify_keyspace_events.letters()
+        }),
+        "Which events on keys are published: K on `__keyspace@<db>__:<key>`, E on `__keyevent@<db>__:<event>`; g generic, $ strings, l lists, s sets, h hashes, z sorted sets, t streams, x expired, e evicted, A for all of these, n new keys, m misses",
+    ),
+    row(
+        "tracking-table-max-keys",
+        "",
+        "1000000",
+        Runtime,
+        number!(tracking_table_max_keys: u64, 0, i64::MAX),
+        "Keys of which clients keep copies (CLIENT TRACKING), over all shards; 0 means no limit. Beyond it clients are told to forget some",
+    ),
+    row(
         "lazyfree-lazy-eviction",
         "",
         "no",
@@ -630,6 +661,24 @@ pub static DIRECTIVES: &[Directive] = &[
         "HyperLogLog: longest string in the sparse encoding",
     ),
     row(
+        "busy-reply-threshold",
+        "lua-time-limit",
+        "5000",
+        Runtime,
+        number!(busy_reply_threshold_ms: u64, 0, SIZE_MAX),
+        "Milliseconds after which a script makes everybody else be answered BUSY; 0 means never",
+    ),
+    row(
+        "script-undeclared-keys",
+        "",
+        "retry",
+        Runtime,
+        (set_script_undeclared_keys, |c| {
+            UNDECLARED_KEYS_WORDS[c.script_undeclared_keys as usize].to_owned()
+        }),
+        "Keys of other shards that a script did not declare: retry (with all shards), all or refuse",
+    ),
+    row(
         "hz",
         "",
         "10",
@@ -644,6 +693,46 @@ pub static DIRECTIVES: &[Directive] = &[
         Runtime,
         number!(active_expire_effort: u32, 1, 10),
         "Share of time spent on expired keys that nobody asks for",
+    ),
+    row(
+        "slowlog-log-slower-than",
+        "",
+        "10000",
+        Runtime,
+        number!(slowlog_log_slower_than: i64, -1, SIZE_MAX),
+        "Microseconds from which on SLOWLOG keeps a command; 0 means all, -1 none",
+    ),
+    row(
+        "slowlog-max-len",
+        "",
+        "128",
+        Runtime,
+        number!(slowlog_max_len: u64, 0, SIZE_MAX),
+        "Commands that SLOWLOG keeps",
+    ),
+    row(
+        "latency-monitor-threshold",
+        "",
+        "0",
+        Runtime,
+        number!(latency_monitor_threshold: u64, 0, SIZE_MAX),
+        "Milliseconds from which on LATENCY keeps what was slow; 0 means nothing",
+    ),
+    row(
+        "latency-tracking",
+        "",
+        "yes",
+        Runtime,
+        switch!(latency_tracking),
+        "Show in INFO and LATENCY HISTOGRAM how long commands took",
+    ),
+    row(
+        "latency-tracking-info-percentiles",
+        "",
+        "50 99 99.9",
+        Runtime,
+        (set_percentiles, show_percentiles),
+        "Percentiles that INFO latencystats shows",
     ),
     row(
         "metrics-port",
@@ -790,6 +879,7 @@ mod tests {
             ("maxmemory-policy", &["allkeys"]),
             ("maxmemory-samples", &["0"]),
             ("maxmemory-eviction-tenacity", &["101"]),
+            ("client-output-buffer-limit", &["pubsub", "1", "2"]),
             ("timeout", &["1.5"]),
             ("timeout", &["1", "2"]),
         ];

@@ -55,6 +55,9 @@ pub enum Invalid {
     /// More addresses than can be bound.
     #[error("Too many bind addresses specified.")]
     TooManyBinds,
+    /// A letter that means no class of events.
+    #[error("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.")]
+    NotEventClass,
     /// What Redis has and this server does not.
     #[error("{0}")]
     Unsupported(&'static str),

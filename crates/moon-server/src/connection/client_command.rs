@@ -1,12 +1,15 @@
 //! CLIENT and its subcommands.
 
+use super::blocking;
+use super::pause;
 use super::pipeline::Connection;
 use super::read_buffer;
 use super::session::ReplyMode;
+use super::tracking_command;
 use crate::clients::filter::{self, LibAttribute};
 use crate::clients::{Flags, KillRequest, ListFilter};
 use crate::server::Server;
-use moon_commands::{all, by_id, subcommands};
+use moon_commands::{by_stat_id, parse, subcommands};
 use moon_resp::{Args, Reply};
 use moon_shard::Shard;
 use moon_shard::mailbox::ControlMessage;
@@ -105,6 +108,33 @@ pub(super) fn run(
             reply.ok();
         }
         "reply" => reply_mode(connection, rest[0], out)?,
+        "tracking" => return tracking_command::tracking(connection, args, &mut reply),
+        "caching" => tracking_command::caching(connection, rest[0], &mut reply)?,
+        "trackinginfo" => tracking_command::info(connection, &mut reply),
+        "getredir" => tracking_command::getredir(connection, &mut reply),
+        "unblock" => {
+            if rest.len() > 2 {
+                let name = String::from_utf8_lossy(args.at(1));
+                return Err(format!(
+                    "ERR unknown subcommand or wrong number of arguments for '{name}'. Try CLIENT \
+                     HELP."
+                ));
+            }
+            let id = parse::integer(rest[0]).map_err(|error| error.text().to_owned());
+            let named = id.clone().ok().and_then(|id| u64::try_from(id).ok());
+            let other = named.and_then(|id| connection.server.clients.get(id));
+            let unblocked = blocking::unblock(other.as_deref(), rest.get(1).copied())?;
+            id?;
+            reply.integer(i64::from(unblocked));
+        }
+        "pause" => {
+            pause::begin(connection, &rest)?;
+            reply.ok();
+        }
+        "unpause" => {
+            connection.server.pause.end();
+            reply.ok();
+        }
         "help" => subcommands::help_reply(&mut reply, "client"),
         other => unreachable!("client|{other} is in the table without code here"),
     }
@@ -112,7 +142,7 @@ pub(super) fn run(
 }
 
 fn command_name(id: u16) -> Option<&'static str> {
-    (usize::from(id) < all().len()).then(|| by_id(id).name)
+    by_stat_id(id).map(|spec| spec.name)
 }
 
 fn on_or_off(arg: &[u8]) -> Result<bool, String> {

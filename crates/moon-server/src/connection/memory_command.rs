@@ -63,8 +63,8 @@ fn stats(server: &Server, reply: &mut Reply<'_>) {
         ("clients.normal", m.clients),
         ("cluster.links", 0),
         ("aof.buffer", m.aof_in_flight),
-        ("lua.caches", 0),
-        ("functions.caches", 0),
+        ("lua.caches", m.scripts.script_bytes),
+        ("functions.caches", m.scripts.function_bytes),
     ];
     let sizes = [
         ("overhead.total", m.overhead()),

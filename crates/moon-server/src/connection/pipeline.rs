@@ -7,20 +7,24 @@
 
 mod holdings;
 
+use super::blocking::{self, Blocked};
 use super::commands;
 use super::read_buffer::Unfinished;
 use super::session::{ReplyMode, SessionState};
 use super::socket::{Outlet, ReadHalf, Socket};
-use super::transaction;
+use super::{pause, told, transaction, watch_commands};
 use crate::clients::{CMD_NONE, ClientHandle, Registration};
+use crate::pubsub::Hub;
+use crate::scripts;
 use crate::server::Server;
+use crate::tracking::Tracking;
 use bytes::{Buf, Bytes, BytesMut};
 use moon_commands::evict::OUT_OF_MEMORY;
 use moon_commands::{CommandId, CommandSpec, Flags, Run, Scope, by_id, lookup};
 use moon_core::{Lsn, ShardId};
 use moon_resp::{Args, OwnedArgs, Parsed, Reply, RequestParser, Span};
 use moon_shard::mailbox::DataMessage;
-use moon_shard::{Batch, BatchCommand, Running, Session, Shard, ShardMask};
+use moon_shard::{Batch, BatchCommand, Caller, Running, Session, Shard, ShardMask};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -35,12 +39,14 @@ struct Request {
     command: Option<CommandId>,
     first_span: u32,
     span_count: u32,
+    /// Where it ends in the buffer.
+    end: usize,
     /// Arguments that are not in the buffer as they are (a quoted inline request).
     owned: Option<OwnedArgs>,
 }
 
 /// Why a connection ends.
-pub(super) enum Close {
+pub(crate) enum Close {
     /// The client went away, was killed, or the server stops.
     Now,
     /// After the replies so far have left.
@@ -60,13 +66,16 @@ pub(super) enum Route {
 }
 
 /// One connection, owned by its task.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     pub(super) outlet: Rc<Outlet>,
     pub(super) session: Rc<dyn Session>,
-    pub(super) shard: Rc<Shard>,
-    pub(super) server: Arc<Server>,
-    pub(super) client: Arc<ClientHandle>,
-    pub(super) state: SessionState,
+    pub(crate) shard: Rc<Shard>,
+    pub(crate) server: Arc<Server>,
+    pub(crate) client: Arc<ClientHandle>,
+    pub(crate) hub: Rc<Hub>,
+    pub(crate) state: SessionState,
+    /// The command that waits. Nothing is executed until it is answered.
+    pub(super) blocked: Option<Blocked>,
     read: ReadHalf,
     parser: RequestParser,
     unfinished: Unfinished,
@@ -110,10 +119,13 @@ pub async fn serve(
     server: Arc<Server>,
 ) {
     let client = Arc::clone(registration.handle());
-    let (read, outlet) = Outlet::new(Arc::clone(&client), socket);
+    let (read, outlet) = Outlet::new(Arc::clone(&client), socket, Arc::clone(&server), shard.id());
     let outlet = Rc::new(outlet);
     let session: Rc<dyn Session> = Rc::clone(&outlet) as Rc<dyn Session>;
     shard.add_session(Rc::clone(&session));
+    let hub = Hub::of_this_thread();
+    hub.enter(Rc::clone(&session), Arc::clone(&client));
+    client.shard.store(shard.id().0, Relaxed);
     let stats = Arc::clone(&server.stats);
     let connections = &stats.shard(shard.id().index()).connections;
     connections.add(1);
@@ -124,7 +136,9 @@ pub async fn serve(
         shard: Rc::clone(&shard),
         server,
         client,
+        hub: Rc::clone(&hub),
         state,
+        blocked: None,
         read,
         parser: RequestParser::new(),
         unfinished: Unfinished::new(partial),
@@ -137,6 +151,9 @@ pub async fn serve(
     };
     connection.run().await;
     transaction::unwatch(&mut connection);
+    hub.leave(session.id());
+    Tracking::of_this_thread().end(session.id());
+    watch_commands::end_monitor(&mut connection);
     connection.outlet.close();
     shard.remove_session(&*session);
     connections.sub(1);
@@ -180,7 +197,7 @@ impl Connection {
                 }
             })
             .await;
-            let result = match read {
+            let mut result = match read {
                 Ok((mut buffer, count)) => {
                     self.server.received(&self.shard, &self.client, count);
                     let result = self.process(&mut buffer).await;
@@ -190,6 +207,12 @@ impl Connection {
                 }
                 Err(close) => Err(close),
             };
+            while result.is_ok() && self.blocked.is_some() {
+                result = blocking::wait(self, killed.as_mut()).await;
+                if result.is_ok() {
+                    result = self.process_rest().await;
+                }
+            }
             match result {
                 Ok(()) => {}
                 Err(Close::Now) => return,
@@ -203,7 +226,22 @@ impl Connection {
         }
     }
 
-    /// Finds and executes the requests of `buffer`, and leaves in it what is no whole request.
+    /// Executes what was read while the connection waited.
+    async fn process_rest(&mut self) -> Result<(), Close> {
+        let mut buffer = self.unfinished.take();
+        let result = self.process(&mut buffer).await;
+        self.unfinished.give_back(buffer);
+        self.show_buffers();
+        result
+    }
+
+    /// What it reads from, and where the rest of a read is kept.
+    pub(super) fn reading(&mut self) -> (&mut ReadHalf, &mut Unfinished) {
+        (&mut self.read, &mut self.unfinished)
+    }
+
+    /// Finds and executes the requests of `buffer`, and leaves in it what is no whole request, and
+    /// what is behind a command that waits.
     async fn process(&mut self, buffer: &mut BytesMut) -> Result<(), Close> {
         let mut consumed = 0;
         let mut protocol_error = None;
@@ -217,7 +255,7 @@ impl Connection {
             {
                 Ok(Parsed::Request { consumed: length }) => {
                     consumed += length;
-                    self.found(buffer, first_span, None);
+                    self.found(buffer, first_span, consumed, None);
                     if !self.state.authenticated {
                         // The limits change with AUTH, so nothing is parsed ahead of it.
                         break;
@@ -228,7 +266,7 @@ impl Connection {
                     args,
                 }) => {
                     consumed += length;
-                    self.found(buffer, first_span, Some(args));
+                    self.found(buffer, first_span, consumed, Some(args));
                 }
                 Ok(Parsed::Incomplete { needed }) => {
                     self.unfinished.set_needed(needed);
@@ -242,6 +280,13 @@ impl Connection {
         }
         let more = !self.state.authenticated && !self.requests.is_empty();
         let result = self.execute_all(buffer).await;
+        if let Ok(Some(end)) = result {
+            // What is behind is parsed again when its time has come.
+            consumed = end;
+            protocol_error = None;
+            self.parser = RequestParser::new();
+            self.unfinished.set_needed(0);
+        }
         clear_bounded(&mut self.spans, SPANS_KEPT_MAX);
         clear_bounded(&mut self.requests, REQUESTS_KEPT_MAX);
         clear_bounded(&mut self.key_positions, SPANS_KEPT_MAX);
@@ -263,13 +308,19 @@ impl Connection {
             self.flush();
             return Err(Close::AfterReplies);
         }
-        if more && !buffer.is_empty() {
+        if more && !buffer.is_empty() && self.blocked.is_none() {
             return Box::pin(self.process(buffer)).await;
         }
         Ok(())
     }
 
-    fn found(&mut self, buffer: &BytesMut, first_span: usize, owned: Option<OwnedArgs>) {
+    fn found(
+        &mut self,
+        buffer: &BytesMut,
+        first_span: usize,
+        end: usize,
+        owned: Option<OwnedArgs>,
+    ) {
         let name = match &owned {
             Some(args) => args.as_args().get(0),
             None => Args::new(buffer, &self.spans[first_span..]).get(0),
@@ -280,11 +331,13 @@ impl Connection {
             // Spans are counted in 32 bits, as their offsets are.
             first_span: u32::try_from(first_span).unwrap_or(u32::MAX),
             span_count: u32::try_from(self.spans.len() - first_span).unwrap_or(u32::MAX),
+            end,
             owned,
         });
     }
 
-    async fn execute_all(&mut self, buffer: &BytesMut) -> Result<(), Close> {
+    /// Executes all requests, or those up to one that waits: then returns where that ends.
+    async fn execute_all(&mut self, buffer: &BytesMut) -> Result<Option<usize>, Close> {
         // Taken out, so that the requests can be read while the connection changes.
         let requests = std::mem::take(&mut self.requests);
         let spans = std::mem::take(&mut self.spans);
@@ -300,7 +353,7 @@ impl Connection {
         buffer: &BytesMut,
         spans: &[Span],
         requests: &[Request],
-    ) -> Result<(), Close> {
+    ) -> Result<Option<usize>, Close> {
         let args_of = |request: &Request| match &request.owned {
             None => {
                 let first = request.first_span as usize;
@@ -313,22 +366,32 @@ impl Connection {
         };
         let mut next = 0;
         while next < requests.len() {
+            if self.server.scripts.busy.any() {
+                let args = whole_args(&requests[next], &args_of);
+                self.execute_alone(requests[next].command, args).await?;
+                next += 1;
+                continue;
+            }
             if !self.shard.is_home() || !self.shard.has_room() {
                 self.flush();
-                self.shard.ready().await;
+                let server = Arc::clone(&self.server);
+                let is_busy = || server.scripts.busy.any();
+                if !self.shard.ready_unless(is_busy).await {
+                    continue;
+                }
             }
+            let first = next;
             next = self.execute_ready(requests, next, &args_of);
+            if let Some(id) = requests[first..next].last().and_then(|last| last.command) {
+                self.client.cmd.store(id, Relaxed);
+            }
             let Some(request) = requests.get(next) else {
                 break;
             };
             if !self.shard.is_home() || !self.shard.has_room() {
                 continue;
             }
-            let (request_spans, buf) = args_of(request);
-            let args = match &request.owned {
-                Some(owned) => owned.as_args(),
-                None => Args::new(buf, request_spans),
-            };
+            let args = whole_args(request, &args_of);
             if let Some(id) = request.command
                 && self.wait_for_walk([(id, args)].into_iter()).await
             {
@@ -336,9 +399,12 @@ impl Connection {
             }
             self.show_request(buffer);
             self.execute_alone(request.command, args).await?;
+            if self.blocked.is_some() {
+                return Ok(Some(request.end));
+            }
             next += 1;
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Waits until a walk has encoded the huge values that `commands` would change; whether there
@@ -372,10 +438,15 @@ impl Connection {
         mut next: usize,
         args_of: &impl Fn(&Request) -> (&'b [Span], &'b [u8]),
     ) -> usize {
+        if self.state.monitoring || pause::blocks(self, true) {
+            // Each request is looked at by itself.
+            return next;
+        }
         let shard = Rc::clone(&self.shard);
         let Some(mut running) = shard.begin() else {
             return next;
         };
+        running.set_caller(self.caller());
         running.warm(
             self.state.db,
             requests[next..].iter().filter_map(|request| {
@@ -410,6 +481,7 @@ impl Connection {
                     return next;
                 }
                 running = shard.begin().expect("ending a turn does not lend the data");
+                running.set_caller(self.caller());
             }
         }
         self.finish(running, next)
@@ -427,6 +499,9 @@ impl Connection {
             && self.state.transaction.is_none()
             && self.state.reply_mode == ReplyMode::On
             && matches!(spec.run, Run::Data(_))
+            && !self.state.only_listens()
+            && !self.state.is_caching()
+            && !moon_commands::blocking::may_wait(spec, args)
             && spec.accepts(args.len());
         if plain {
             self.route_data(spec, args)
@@ -474,6 +549,17 @@ impl Connection {
         }
     }
 
+    /// Whom this connection runs commands for.
+    #[inline]
+    pub(crate) fn caller(&self) -> Caller {
+        Caller {
+            client: self.client.id,
+            shard: self.shard.id(),
+            remembers: (self.state.tracking.as_ref()).is_some_and(|it| it.remembers()),
+            in_script: false,
+        }
+    }
+
     #[inline]
     fn execute_here(&mut self, running: &mut Running<'_>, id: CommandId, args: Args<'_>) {
         let mut gate = self.outlet.gate().borrow_mut();
@@ -515,7 +601,8 @@ impl Connection {
     }
 
     /// Sends what was collected, joins the turn, lets out what may leave.
-    pub(super) fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
+        let remembers = self.caller().remembers;
         for (index, outgoing) in self.outgoing.iter_mut().enumerate() {
             if outgoing.commands.is_empty() {
                 continue;
@@ -525,6 +612,7 @@ impl Connection {
                 session: self.outlet.id(),
                 db: self.state.db,
                 protocol: self.state.protocol,
+                remembers,
                 buf: Bytes::from(std::mem::take(&mut outgoing.buf)),
                 spans: std::mem::take(&mut outgoing.spans),
                 commands: std::mem::take(&mut outgoing.commands),
@@ -543,7 +631,7 @@ impl Connection {
     }
 
     /// Waits until every command sent to another shard is executed there and logged.
-    pub(super) async fn barrier(&mut self) -> Result<(), Close> {
+    pub(crate) async fn barrier(&mut self) -> Result<(), Close> {
         self.flush();
         if self.outlet.gate().borrow().holes() == 0 {
             return Ok(());
@@ -596,7 +684,7 @@ impl Connection {
     }
 
     /// Writes one reply in its place.
-    pub(super) fn write_dependent_reply(
+    pub(crate) fn write_dependent_reply(
         &mut self,
         depends_on: Lsn,
         write: impl FnOnce(&mut Reply<'_>),
@@ -612,6 +700,15 @@ impl Connection {
         }
     }
 
+    /// Writes what is no reply in its place: CLIENT REPLY does not hold it back.
+    pub(super) fn write_unasked(&mut self, bytes: &[u8]) {
+        let mut gate = self.outlet.gate().borrow_mut();
+        let tail = gate.tail();
+        let start = tail.len();
+        tail.extend_from_slice(bytes);
+        gate.settle(start, Lsn::ZERO);
+    }
+
     /// Runs one request that is not plain.
     async fn execute_alone(
         &mut self,
@@ -621,13 +718,22 @@ impl Connection {
         // What was collected for other shards carries the database and protocol of this moment,
         // which the command may change.
         self.flush();
-        self.client.cmd.store(command.unwrap_or(CMD_NONE), Relaxed);
+        let counted = command.and_then(|id| told::counted_as(id, args));
+        self.client.cmd.store(counted.unwrap_or(CMD_NONE), Relaxed);
         if self.state.reply_mode == ReplyMode::SkipNext {
             self.state.reply_mode = ReplyMode::Skip;
         }
         let result = self.execute_checked(command, args).await;
         if self.state.reply_mode == ReplyMode::Skip {
             self.state.reply_mode = ReplyMode::On;
+        }
+        // What CLIENT CACHING says is for one command, or one transaction.
+        if self.state.is_caching()
+            && self.state.transaction.is_none()
+            && command.is_none_or(|id| by_id(id).name != "client")
+            && let Some(tracked) = &self.state.tracking
+        {
+            tracked.caching.set(false);
         }
         result?;
         if self.state.closing {
@@ -642,22 +748,38 @@ impl Connection {
         command: Option<CommandId>,
         args: Args<'_>,
     ) -> Result<(), Close> {
-        let (id, spec) = match commands::admit(self, command, args) {
-            Ok(admitted) => admitted,
-            Err(text) => {
-                let text = transaction::refuse(self, command, text);
-                self.server.note_refusal(&self.shard, command, &text);
-                self.write_reply(|reply| reply.error(&text));
-                return Ok(());
+        let (id, spec) = loop {
+            match commands::admit(self, command, args) {
+                Ok((_, spec)) if pause::blocks(self, pause::may_write(self, spec)) => {
+                    pause::ready(self, pause::may_write(self, spec)).await?;
+                }
+                Ok(admitted) => break admitted,
+                Err(text) => {
+                    let text = transaction::refuse(self, command, text);
+                    let counted = command.and_then(|id| told::counted_as(id, args));
+                    self.server.note_refusal(&self.shard, counted, &text);
+                    self.write_reply(|reply| reply.error(&text));
+                    return Ok(());
+                }
             }
         };
         if self.state.transaction.is_some() && !transaction::runs_at_once(spec) {
             transaction::queue(self, id, args);
             return Ok(());
         }
+        if !spec.flags.contains(Flags::ALLOW_BUSY) {
+            // A script that took long may have ended just now, and the data be on its way home.
+            self.shard.ready().await;
+        }
+        if scripts::runs(id) {
+            return told::run_script(self, id, args).await;
+        }
         let Some(spec) = commands::data_spec(id, args) else {
-            return commands::run(self, id, args).await;
+            return told::run(self, id, args).await;
         };
+        if moon_commands::blocking::may_wait(spec, args) {
+            return blocking::run(self, spec, id, args).await;
+        }
         match self.route_data(spec, args) {
             Route::Here | Route::Alone => {
                 self.execute_discardable(spec, id, args);
@@ -677,6 +799,7 @@ impl Connection {
         let mut running = shard
             .begin()
             .expect("the data was home and nothing awaited since");
+        running.set_caller(self.caller());
         let mut reply = Vec::new();
         let (db, protocol) = (self.state.db, self.state.protocol);
         let depends_on = running.execute_as(spec, id, args, db, protocol, &mut reply);
@@ -693,6 +816,7 @@ impl Connection {
         args: Args<'_>,
     ) -> Result<(), Close> {
         self.barrier().await?;
+        pause::wait(self, pause::writes(spec)).await?;
         if let Some(misconf) = commands::refuses(self, spec) {
             let text = misconf.to_string();
             self.server.note_refusal(&self.shard, Some(id), &text);
@@ -706,6 +830,7 @@ impl Connection {
             return Ok(());
         }
         let mut borrowed = self.shard.borrow(mask).await;
+        borrowed.set_caller(self.caller());
         let mut reply = Vec::new();
         let (db, protocol) = (self.state.db, self.state.protocol);
         let depends_on = borrowed.execute_as(spec, id, args, db, protocol, &mut reply);
@@ -718,6 +843,18 @@ impl Connection {
         self.write_dependent_reply(depends_on, |out| out.raw(&reply));
         self.flush();
         Ok(())
+    }
+}
+
+/// The arguments of a request, wherever they are.
+fn whole_args<'b>(
+    request: &'b Request,
+    args_of: &impl Fn(&Request) -> (&'b [Span], &'b [u8]),
+) -> Args<'b> {
+    let (spans, buf) = args_of(request);
+    match &request.owned {
+        Some(owned) => owned.as_args(),
+        None => Args::new(buf, spans),
     }
 }
 

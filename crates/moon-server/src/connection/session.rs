@@ -1,13 +1,16 @@
 //! What a connection remembers between commands.
 
+use crate::tracking::Tracked;
 use moon_commands::{CommandId, CommandSpec};
 use moon_core::{Lsn, ShardId};
 use moon_resp::{OwnedArgs, Protocol};
 use moon_store::{DbIndex, WatchVersion};
+use std::rc::Rc;
+use std::time::Instant;
 
 /// Whether replies are sent, as CLIENT REPLY sets it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum ReplyMode {
+pub(crate) enum ReplyMode {
     /// Every reply is sent.
     #[default]
     On,
@@ -21,7 +24,7 @@ pub(super) enum ReplyMode {
 
 /// A command queued by MULTI.
 #[derive(Debug)]
-pub(super) struct Queued {
+pub(crate) struct Queued {
     /// Which command.
     pub id: CommandId,
     /// Its arguments.
@@ -37,7 +40,7 @@ impl Queued {
 
 /// A transaction being queued.
 #[derive(Debug, Default)]
-pub(super) struct Transaction {
+pub(crate) struct Transaction {
     /// The commands so far.
     pub queue: Vec<Queued>,
     /// A command was refused while queueing: EXEC will refuse them all.
@@ -48,7 +51,7 @@ pub(super) struct Transaction {
 
 /// A key that WATCH named.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     /// Its database.
     pub db: DbIndex,
     /// The key.
@@ -59,11 +62,22 @@ pub(super) struct Watch {
     pub version: WatchVersion,
     /// It was past its deadline already; that it goes is no change.
     pub was_expired: bool,
+    /// How often it had been changed then.
+    pub changes: u64,
+}
+
+/// What went wrong with a command; the text of its reply.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// It ran, and answered with an error.
+    Failed(String),
+    /// It was refused before it ran.
+    Refused(String),
 }
 
 /// The state of one connection.
 #[derive(Debug)]
-pub(super) struct SessionState {
+pub(crate) struct SessionState {
     /// The selected database.
     pub db: DbIndex,
     /// The chosen protocol.
@@ -76,6 +90,20 @@ pub(super) struct SessionState {
     pub watches: Vec<Watch>,
     /// What must be durable before the reply of the present command is written.
     pub durable_first: Lsn,
+    /// How many subscriptions it has, of all kinds.
+    pub subscriptions: usize,
+    /// CLIENT TRACKING, if it is on.
+    pub tracking: Option<Rc<Tracked>>,
+    /// The present command has paused the server: its reply waits for what was let through before.
+    pub quiesce_first: bool,
+    /// The present command has changed settings: its reply waits until all shards follow them.
+    pub everywhere_first: bool,
+    /// What went wrong with the present command, where its code wrote the reply itself.
+    pub trouble: Option<Trouble>,
+    /// When the present command began, its waits left out; where its code says so.
+    pub began: Instant,
+    /// The connection is shown every command that runs (MONITOR).
+    pub monitoring: bool,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
     /// The connection closes when its replies have left.
@@ -93,8 +121,28 @@ impl SessionState {
             transaction: None,
             watches: Vec::new(),
             durable_first: Lsn::ZERO,
+            subscriptions: 0,
+            tracking: None,
+            quiesce_first: false,
+            everywhere_first: false,
+            trouble: None,
+            began: Instant::now(),
+            monitoring: false,
             reply_mode: ReplyMode::On,
             closing: false,
         }
+    }
+
+    /// Whether CLIENT CACHING was given, which is for the next command alone.
+    #[inline]
+    pub(super) fn is_caching(&self) -> bool {
+        (self.tracking.as_ref()).is_some_and(|tracked| tracked.caching.get())
+    }
+
+    /// Whether it may only change its subscriptions: in RESP2 its client could not tell replies
+    /// from messages.
+    #[inline]
+    pub(super) fn only_listens(&self) -> bool {
+        self.subscriptions > 0 && self.protocol == Protocol::Resp2
     }
 }

@@ -4,7 +4,9 @@
 //! replies may leave: the task itself, or the shard's committer, which saves waking the task for
 //! every commit.
 
-use crate::clients::ClientHandle;
+use crate::clients::{ClientHandle, OutputGuard, output_class};
+use crate::server::Server;
+use moon_core::ShardId;
 use moon_shard::{Gate, Session, SessionId};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -69,6 +71,10 @@ pub(super) struct Outlet {
     waker: RefCell<Option<Waker>>,
     /// Bytes written since the task last asked.
     sent_bytes: Cell<u64>,
+    /// For its limit on what is unread.
+    server: Arc<Server>,
+    shard: ShardId,
+    guard: Cell<OutputGuard>,
     /// Since when the highest use of the buffer of replies is remembered.
     peak_since: Cell<Instant>,
 }
@@ -94,7 +100,12 @@ const HOLES_MAX: usize = 1024;
 
 impl Outlet {
     /// Splits `socket` into what the task reads from and the way out.
-    pub(super) fn new(client: Arc<ClientHandle>, socket: Socket) -> (ReadHalf, Outlet) {
+    pub(super) fn new(
+        client: Arc<ClientHandle>,
+        socket: Socket,
+        server: Arc<Server>,
+        shard: ShardId,
+    ) -> (ReadHalf, Outlet) {
         let (read, write) = socket.split();
         let outlet = Outlet {
             id: client.id,
@@ -108,6 +119,9 @@ impl Outlet {
             awaited: Cell::new(false),
             waker: RefCell::new(None),
             sent_bytes: Cell::new(0),
+            server,
+            shard,
+            guard: Cell::default(),
             peak_since: Cell::new(Instant::now()),
         };
         (read, outlet)
@@ -133,6 +147,13 @@ impl Outlet {
             || gate.holes() > 0 && gate.held_bytes() > UNSENT_BYTES_MAX;
         self.awaited.set(overloaded);
         overloaded
+    }
+
+    /// Whether every reply of other shards has come. If not, progress wakes the task.
+    pub(super) fn awaits_no_reply(&self) -> bool {
+        let complete = self.gate.borrow().holes() == 0;
+        self.awaited.set(!complete);
+        complete
     }
 
     /// Commands went to other shards. For at most [`CORK_MAX`], nothing leaves before their
@@ -245,6 +266,44 @@ impl Outlet {
         drop(self.write.borrow_mut().take());
     }
 
+    /// Closes the connection if its client has left too much unread: what could not be sent, and
+    /// what waits for a commit.
+    fn limit_unread(&self) {
+        let unread = {
+            let gate = self.gate.borrow();
+            (gate.open().len() + gate.held_bytes()) as u64
+        };
+        let limits = &self.server.settings.client_output_buffer_limit;
+        let limit = limits.of(output_class(&self.client));
+        let mut guard = self.guard.get();
+        let is_exceeded = guard.is_exceeded(unread, limit, Instant::now());
+        self.guard.set(guard);
+        if is_exceeded && !self.broken.replace(true) {
+            tracing::warn!(
+                "Closing client {} ({}): it has left {unread} bytes unread, more than \
+                 client-output-buffer-limit",
+                self.client.id,
+                self.client.peer.addr
+            );
+            let stats = self.server.stats.shard(self.shard.index());
+            stats.output_limit_disconnections.add(1);
+            self.client.kill();
+            self.wake();
+        }
+    }
+
+    /// As [`Outlet::limit_unread`], where mostly nothing is unread.
+    #[inline]
+    fn limit_unread_if_any(&self) {
+        let is_all_sent = {
+            let gate = self.gate.borrow();
+            gate.is_open() && gate.open().is_empty()
+        };
+        if !is_all_sent {
+            self.limit_unread();
+        }
+    }
+
     fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
@@ -268,6 +327,8 @@ impl Session for Outlet {
             self.peak_since.set(Instant::now());
             gate.forget_peak();
         }
+        drop(gate);
+        self.limit_unread();
         total
     }
 
@@ -278,6 +339,7 @@ impl Session for Outlet {
         if !self.blocked.get() && !self.corked.get() {
             self.send(None);
         }
+        self.limit_unread_if_any();
         if self.awaited.get() {
             self.wake();
         }

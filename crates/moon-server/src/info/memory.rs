@@ -1,7 +1,8 @@
 //! The section Memory, and what it is made from.
 
 use super::numbers::{difference, human, percent, ratio};
-use super::{InfoSource, put, zeros};
+use super::{InfoSource, put};
+use crate::scripts::ScriptsInfo;
 
 pub(super) fn memory(i: &InfoSource, s: &mut String) {
     let m = &i.memory;
@@ -23,20 +24,22 @@ pub(super) fn memory(i: &InfoSource, s: &mut String) {
         "total_system_memory": m.total_system,
         "total_system_memory_human": human(m.total_system),
     );
-    zeros(
-        s,
-        &[
-            "used_memory_lua",
-            "used_memory_vm_eval",
-            "used_memory_scripts_eval",
-            "number_of_cached_scripts",
-            "number_of_functions",
-            "number_of_libraries",
-            "used_memory_vm_functions",
-            "used_memory_vm_total",
-            "used_memory_functions",
-            "used_memory_scripts",
-        ],
+    // One state per shard serves both, scripts and functions.
+    let scripts = m.scripts;
+    fields!(s,
+        "used_memory_lua": scripts.engine_bytes,
+        "used_memory_vm_eval": scripts.engine_bytes,
+        "used_memory_lua_human": human(scripts.engine_bytes),
+        "used_memory_scripts_eval": scripts.script_bytes,
+        "number_of_cached_scripts": scripts.scripts,
+        "number_of_functions": scripts.functions,
+        "number_of_libraries": scripts.libraries,
+        "used_memory_vm_functions": 0,
+        "used_memory_vm_total": scripts.engine_bytes,
+        "used_memory_vm_total_human": human(scripts.engine_bytes),
+        "used_memory_functions": scripts.function_bytes,
+        "used_memory_scripts": scripts.script_bytes + scripts.function_bytes,
+        "used_memory_scripts_human": human(scripts.script_bytes + scripts.function_bytes),
     );
     fields!(s,
         "maxmemory": m.maxmemory,
@@ -87,6 +90,8 @@ pub struct MemoryInfo {
     pub expiry: u64,
     /// Buffers of clients.
     pub clients: u64,
+    /// Scripts and functions.
+    pub scripts: ScriptsInfo,
     /// What the log has not written or made safe yet.
     pub aof_in_flight: u64,
     /// What does not count towards the limit.
@@ -105,7 +110,9 @@ impl MemoryInfo {
     /// What the server needs beside keys and values.
     #[must_use]
     pub fn overhead(&self) -> u64 {
-        self.startup + self.keyspace + self.expiry + self.clients + self.aof_in_flight
+        let scripts = self.scripts;
+        let beside = scripts.engine_bytes + scripts.script_bytes + scripts.function_bytes;
+        self.startup + self.keyspace + self.expiry + self.clients + self.aof_in_flight + beside
     }
 
     /// Keys and values.

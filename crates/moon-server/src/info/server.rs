@@ -41,7 +41,7 @@ pub(super) fn clients(i: &InfoSource, s: &mut String) {
         "client_recent_max_input_buffer": i.input_buffer_max,
         "client_recent_max_output_buffer": i.output_buffer_max,
         "blocked_clients": i.blocked_clients,
-        "tracking_clients": 0,
+        "tracking_clients": i.tracking.clients,
         "pubsub_clients": 0,
         "watching_clients": i.watching_clients,
         "clients_in_timeout_table": 0,

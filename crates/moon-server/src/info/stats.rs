@@ -37,16 +37,20 @@ pub(super) fn stats(i: &InfoSource, s: &mut String) {
     fields!(s,
         "evicted_keys": t.evicted_keys,
         "evicted_clients": i.evicted_clients,
+        "evicted_scripts": i.memory.scripts.evicted,
         "total_eviction_exceeded_time": i.eviction_exceeded_ms.0,
         "current_eviction_exceeded_time": i.eviction_exceeded_ms.1,
     );
     fields!(s, "keyspace_hits": t.keyspace_hits, "keyspace_misses": t.keyspace_misses);
+    let [channels, patterns, shard_channels] = i.pubsub;
+    fields!(s,
+        "pubsub_channels": channels,
+        "pubsub_patterns": patterns,
+        "pubsubshard_channels": shard_channels,
+    );
     zeros(
         s,
         &[
-            "pubsub_channels",
-            "pubsub_patterns",
-            "pubsubshard_channels",
             "latest_fork_usec",
             "total_forks",
             "migrate_cached_sockets",
@@ -57,11 +61,13 @@ pub(super) fn stats(i: &InfoSource, s: &mut String) {
             "active_defrag_key_misses",
             "total_active_defrag_time",
             "current_active_defrag_time",
-            "tracking_total_keys",
-            "tracking_total_items",
-            "tracking_total_prefixes",
-            "unexpected_error_replies",
         ],
+    );
+    fields!(s,
+        "tracking_total_keys": i.tracking.keys,
+        "tracking_total_items": i.tracking.items,
+        "tracking_total_prefixes": i.tracking.prefixes,
+        "unexpected_error_replies": 0,
     );
     fields!(s,
         "total_error_replies": errors,
@@ -74,6 +80,12 @@ pub(super) fn stats(i: &InfoSource, s: &mut String) {
         &[
             "io_threaded_reads_processed",
             "io_threaded_writes_processed",
+        ],
+    );
+    fields!(s, "client_output_buffer_limit_disconnections": t.output_limit_disconnections);
+    zeros(
+        s,
+        &[
             "reply_buffer_shrinks",
             "reply_buffer_expands",
             "eventloop_cycles",
@@ -119,13 +131,20 @@ pub(super) fn errorstats(i: &InfoSource, s: &mut String) {
 }
 
 pub(super) fn latencystats(i: &InfoSource, s: &mut String) {
+    if !i.latency_tracking {
+        return;
+    }
     for (name, c) in i.commands.iter().filter(|(_, c)| c.latency_ns.count() > 0) {
-        let usec = |p| {
-            let ns = c.latency_ns.percentile(p);
-            format!("{}.{:03}", ns / 1000, ns % 1000)
-        };
-        let value = format!("p50={},p99={},p99.9={}", usec(50.0), usec(99.0), usec(99.9));
-        put(s, &format!("latency_percentiles_usec_{name}"), value);
+        let shown: Vec<String> = i
+            .latency_percentiles
+            .iter()
+            .map(|percent| {
+                let ns = c.latency_ns.percentile(*percent);
+                format!("p{percent}={}.{:03}", ns / 1000, ns % 1000)
+            })
+            .collect();
+        let name = format!("latency_percentiles_usec_{name}");
+        put(s, &name, shown.join(","));
     }
 }
 

@@ -10,6 +10,7 @@ pub mod text;
 
 use crate::info::MemoryInfo;
 use crate::persistence::PersistenceInfo;
+use crate::pubsub::Kind;
 use crate::stats::ServerStats;
 use std::io;
 use std::net::TcpListener;
@@ -63,6 +64,8 @@ pub trait Source: Send + Sync + 'static {
     fn readiness(&self) -> Readiness;
     /// What is known about memory.
     fn memory(&self) -> MemoryInfo;
+    /// Subscriptions of one kind.
+    fn subscriptions(&self, kind: Kind) -> u64;
 }
 
 /// A source that comes when recovery is over; until then the server is alive and not ready.
@@ -235,6 +238,9 @@ mod tests {
                 committed: 5000,
                 ..MemoryInfo::default()
             }
+        }
+        fn subscriptions(&self, kind: Kind) -> u64 {
+            u64::from(kind == Kind::Pattern) * 3
         }
     }
 

@@ -4,6 +4,7 @@
 use super::Source;
 use crate::histogram::{HistogramValue, bucket_end};
 use crate::info::{MemoryInfo, failing_word};
+use crate::pubsub::Kind;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use moon_aof::status::ShardStatus;
@@ -42,6 +43,12 @@ fn describe() {
     describe_counter!(
         "moon_evicted_keys_total",
         "Keys removed because memory had run out"
+    );
+    describe_counter!("moon_pubsub_messages_total", "Messages published");
+    describe_gauge!("moon_pubsub_subscriptions", "Subscriptions, by kind");
+    describe_counter!(
+        "moon_output_limit_disconnections_total",
+        "Clients disconnected because of client-output-buffer-limit"
     );
     describe_memory();
     describe_counter!("moon_aof_bytes_total", "Bytes appended to the log");
@@ -176,6 +183,13 @@ fn publish(source: &dyn Source) {
     let (done, total) = snapshots.keys.unwrap_or_default();
     gauge!("moon_snapshot_keys_done").set(number(done));
     gauge!("moon_snapshot_keys_total").set(number(total));
+    counter!("moon_pubsub_messages_total").absolute(stats.sum(|s| &s.pubsub_messages));
+    for kind in Kind::ALL {
+        gauge!("moon_pubsub_subscriptions", "kind" => kind.word())
+            .set(number(source.subscriptions(kind)));
+    }
+    counter!("moon_output_limit_disconnections_total")
+        .absolute(stats.sum(|s| &s.output_limit_disconnections));
     counter!("moon_evicted_keys_total").absolute(stats.sum(|s| &s.evicted_keys));
     publish_memory(&source.memory());
     for (n, shard) in stats.shards().iter().enumerate() {

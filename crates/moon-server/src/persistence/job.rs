@@ -11,7 +11,7 @@ use moon_repl::CommitLog;
 use moon_shard::mailbox::{ControlMessage, Directory};
 use moon_shard::snapshot::CHUNKS_MAX;
 use moon_shard::{AtLend, Image, Shard, SnapshotProgress};
-use moon_store::{Compression, ImageChunk, ShardData};
+use moon_store::{Compression, ImageChunk, Libraries, ShardData};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -31,6 +31,8 @@ pub(super) struct Snapshot {
     pub(super) cut: Lsn,
     /// For every shard and database with keys: its number, keys, keys with a deadline.
     pub(super) databases: Vec<Vec<(u32, u64, u64)>>,
+    /// The libraries of functions.
+    pub(super) libraries: Libraries,
     /// The images, by shard.
     pub(super) images: Vec<mpsc::Receiver<Image>>,
     /// One for every walk that is on; an answer, good or bad, when it is over.
@@ -59,12 +61,17 @@ impl Snapshot {
         progress: &Arc<SnapshotProgress>,
     ) -> Result<Snapshot, Stopped> {
         let at_cut = at_cut.unwrap_or_else(|| Arc::new(|_, _, _| ()));
-        let (cut, databases) = cut(directory, at_cut, Some(compression))?;
+        let (cut, sizes) = cut(directory, at_cut, Some(compression))?;
+        let Noted {
+            databases,
+            libraries,
+        } = sizes;
         let keys = databases.iter().flatten().map(|(_, keys, _)| keys).sum();
         progress.keys_total.store(keys, Relaxed);
         let mut snapshot = Snapshot {
             cut,
             databases,
+            libraries,
             images: Vec::new(),
             walks: Vec::new(),
             progress: Arc::clone(progress),
@@ -116,15 +123,22 @@ pub(super) fn receive<E: From<Stopped>>(
     }
 }
 
-pub(super) type Databases = Vec<Vec<(u32, u64, u64)>>;
+/// What is noted of all shards at a cut.
+#[derive(Default)]
+pub(super) struct Noted {
+    /// As [`Snapshot::databases`].
+    pub(super) databases: Vec<Vec<(u32, u64, u64)>>,
+    /// The libraries of functions.
+    pub(super) libraries: Libraries,
+}
 
 /// The global cut. At it every shard does what `at_cut` says, and begins a walk if there is to be
-/// one. Returns the cut and what there is in each database of each shard.
+/// one. Returns the cut and what there is in each shard.
 pub(super) fn cut(
     directory: &Directory,
     at_cut: AtCut,
     walk: Option<Compression>,
-) -> Result<(Lsn, Databases), Stopped> {
+) -> Result<(Lsn, Noted), Stopped> {
     let (to, answer) = oneshot::channel();
     on_shard(directory, ShardId(0), move |shard| {
         let shard = Rc::clone(shard);
@@ -138,10 +152,16 @@ pub(super) fn cut(
                     }
                 })
             };
-            let mut databases = Vec::new();
-            let cut = shard.cut(at_lend, |data| databases.push(sizes(data))).await;
+            let mut noted = Noted::default();
+            let note = |data: &ShardData| {
+                noted.databases.push(sizes(data));
+                if data.id == ShardId(0) {
+                    noted.libraries = data.libraries.clone();
+                }
+            };
+            let cut = shard.cut(at_lend, note).await;
             // Whoever asked waits for it.
-            drop(to.send((cut, databases)));
+            drop(to.send((cut, noted)));
         });
     });
     answer.blocking_recv().map_err(|_| Stopped)

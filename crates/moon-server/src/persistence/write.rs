@@ -7,7 +7,7 @@ use moon_aof::{
 };
 use moon_core::{Lsn, ShardId};
 use moon_shard::{Image, SnapshotProgress};
-use moon_store::Compression;
+use moon_store::{Compression, Libraries};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -86,12 +86,17 @@ impl Persistence {
         let written = std::thread::scope(|scope| {
             let mut writers = Vec::new();
             let databases = std::mem::take(&mut snapshot.databases);
-            let of_shards = snapshot.images.drain(..).zip(databases);
-            for (shard, (images, databases)) in self.parts.shards.ids().zip(of_shards) {
+            let libraries = std::mem::take(&mut snapshot.libraries);
+            // The first shard's base has them.
+            let libraries =
+                std::iter::once(libraries).chain(std::iter::repeat(Libraries::default()));
+            let of_shards = snapshot.images.drain(..).zip(databases).zip(libraries);
+            for (shard, ((images, databases), libraries)) in self.parts.shards.ids().zip(of_shards)
+            {
                 let info = self.file_info(cut, true, databases);
                 let rewrite = &rewrite;
                 writers.push(scope.spawn(move || {
-                    let result = write_base(rewrite, shard, images, &info);
+                    let result = write_base(rewrite, shard, &libraries, images, &info);
                     if result.is_err() {
                         // The other walks need not go on.
                         progress.stop.store(true, Relaxed);
@@ -135,6 +140,9 @@ impl Persistence {
         let info = self.file_info(snapshot.cut, false, snapshot.databases_of_all());
         let mut file =
             DumpFile::create(Arc::clone(&self.storage), &dir, &name, &info).map_err(failed)?;
+        for library in snapshot.libraries.iter() {
+            file.function(&library.code).map_err(failed)?;
+        }
         // An entry of one shard is never interrupted by another shard's.
         let mut open: Vec<_> = snapshot.images.drain(..).collect();
         while !open.is_empty() {
@@ -170,11 +178,15 @@ impl Persistence {
 fn write_base(
     rewrite: &Rewrite,
     shard: ShardId,
+    libraries: &Libraries,
     mut images: mpsc::Receiver<Image>,
     info: &RdbFileInfo,
 ) -> Result<(), SnapshotError> {
     let failed = |source| SnapshotError::Base { shard, source };
     let mut file: RdbFile = rewrite.base(shard, info)?;
+    for library in libraries.iter() {
+        file.function(&library.code).map_err(failed)?;
+    }
     while receive(&mut images, &mut |chunk| {
         file.chunk(u32::from(chunk.db), &chunk.bytes)
             .map_err(failed)

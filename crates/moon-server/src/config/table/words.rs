@@ -4,9 +4,10 @@ use super::super::value::{Invalid, integer, octal_mode, one_of, optional_text};
 use super::super::{
     APPENDFSYNC_WORDS, AppendFsync, Config, DEBUG_COMMAND_WORDS, DebugCommand, LOGLEVEL_WORDS,
     LogLevel, MAXMEMORY_POLICIES, MAXMEMORY_POLICY_WORDS, PIPELINE_ORDER_WORDS, PipelineOrder,
-    SavePoint,
+    SavePoint, UNDECLARED_KEYS_WORDS, UndeclaredKeys,
 };
 use super::single;
+use moon_commands::notify::Class;
 use moon_core::ShardCount;
 
 /// As many addresses as Redis takes.
@@ -76,6 +77,11 @@ pub(super) fn set_maxmemory_policy(c: &mut Config, words: &[&str]) -> Result<(),
     Ok(())
 }
 
+pub(super) fn set_notify_keyspace_events(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
+    c.notify_keyspace_events = Class::parse(single(words)?).ok_or(Invalid::NotEventClass)?;
+    Ok(())
+}
+
 pub(super) fn set_appenddirname(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
     let name = optional_text(single(words)?)?;
     if name.is_empty() {
@@ -94,6 +100,32 @@ pub(in crate::config) fn start_afresh(c: &mut Config, name: &str) {
     if name.eq_ignore_ascii_case("save") {
         c.save = None;
     }
+}
+
+/// Percentiles from 0 to 100; none at all is allowed.
+pub(super) fn set_percentiles(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
+    const NO_NUMBER: Invalid =
+        Invalid::Unsupported("Invalid latency-tracking-info-percentiles parameters");
+    const BEYOND: Invalid = Invalid::Unsupported(
+        "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]",
+    );
+    // A quoted list counts as its words, as CONFIG GET prints it.
+    let words = words.iter().flat_map(|word| word.split_ascii_whitespace());
+    let percentiles: Result<Vec<f64>, Invalid> = words
+        .map(|word| match word.parse::<f64>() {
+            Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
+            Ok(_) => Err(BEYOND),
+            Err(_) => Err(NO_NUMBER),
+        })
+        .collect();
+    c.latency_tracking_info_percentiles = percentiles?;
+    Ok(())
+}
+
+pub(super) fn show_percentiles(c: &Config) -> String {
+    let all = &c.latency_tracking_info_percentiles;
+    let words: Vec<String> = all.iter().map(f64::to_string).collect();
+    words.join(" ")
 }
 
 /// Pairs of seconds and changes. Several `save` lines add up; an empty one forgets those before.
@@ -147,6 +179,15 @@ pub(super) fn set_pipeline_order(c: &mut Config, words: &[&str]) -> Result<(), I
     c.pipeline_order = match one_of(single(words)?, PIPELINE_ORDER_WORDS)? {
         0 => PipelineOrder::Relaxed,
         _ => PipelineOrder::Strict,
+    };
+    Ok(())
+}
+
+pub(super) fn set_script_undeclared_keys(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
+    c.script_undeclared_keys = match one_of(single(words)?, UNDECLARED_KEYS_WORDS)? {
+        0 => UndeclaredKeys::Retry,
+        1 => UndeclaredKeys::All,
+        _ => UndeclaredKeys::Refuse,
     };
     Ok(())
 }

@@ -22,7 +22,7 @@ const GROWTH_CHECKED: u64 = 1 << 20;
 
 impl Connection {
     /// Tells the client's handle what this connection keeps, if that has changed.
-    pub(super) fn show_buffers(&mut self) {
+    pub(in crate::connection) fn show_buffers(&mut self) {
         let tables = self.spans.capacity() * size_of::<Span>()
             + self.requests.capacity() * size_of::<Request>()
             + self.key_positions.capacity() * size_of::<usize>()

@@ -248,7 +248,6 @@ proptest! {
         }
     }
 
-    /// Scenario 153.
     #[test]
     fn damaged_images_never_panic(
         steps in proptest::collection::vec(step(), 0..40),

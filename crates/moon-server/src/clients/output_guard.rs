@@ -1,0 +1,75 @@
+//! When a client has left too much unread.
+
+use super::{ClientHandle, ClientType};
+use crate::config::{OutputClass, OutputLimit};
+use std::time::{Duration, Instant};
+
+/// Remembers since when a client has been beyond its soft limit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OutputGuard {
+    beyond_since: Option<Instant>,
+}
+
+impl OutputGuard {
+    /// Whether a client that has not read `unread` bytes must be closed. Asked whenever there is
+    /// more, and now and then.
+    pub fn is_exceeded(&mut self, unread: u64, limit: OutputLimit, now: Instant) -> bool {
+        if limit.hard_bytes > 0 && unread >= limit.hard_bytes {
+            return true;
+        }
+        if limit.soft_bytes == 0 || unread < limit.soft_bytes {
+            self.beyond_since = None;
+            return false;
+        }
+        let since = *self.beyond_since.get_or_insert(now);
+        now.duration_since(since) > Duration::from_secs(limit.soft_seconds)
+    }
+}
+
+/// The class whose limit a client falls under.
+#[must_use]
+pub fn output_class(client: &ClientHandle) -> OutputClass {
+    match ClientType::of(client) {
+        ClientType::Normal | ClientType::Master => OutputClass::Normal,
+        ClientType::Replica => OutputClass::Replica,
+        ClientType::PubSub => OutputClass::PubSub,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hard_limit_holds_at_once_and_the_soft_one_after_its_time() {
+        let limit = OutputLimit {
+            hard_bytes: 100,
+            soft_bytes: 10,
+            soft_seconds: 5,
+        };
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut guard = OutputGuard::default();
+        assert!(!guard.is_exceeded(9, limit, at(0)));
+        assert!(guard.is_exceeded(100, limit, at(0)));
+        assert!(!guard.is_exceeded(50, limit, at(1)));
+        assert!(!guard.is_exceeded(10, limit, at(6)));
+        assert!(guard.is_exceeded(10, limit, at(7)));
+        // It has read in between, so its time begins again.
+        assert!(!guard.is_exceeded(9, limit, at(8)));
+        assert!(!guard.is_exceeded(50, limit, at(20)));
+        assert!(guard.is_exceeded(50, limit, at(26)));
+    }
+
+    #[test]
+    fn zero_is_no_limit() {
+        let mut guard = OutputGuard::default();
+        let now = Instant::now();
+        assert!(!guard.is_exceeded(u64::MAX, OutputLimit::default(), now));
+        assert!(!guard.is_exceeded(
+            u64::MAX,
+            OutputLimit::default(),
+            now + Duration::from_secs(99)
+        ));
+    }
+}

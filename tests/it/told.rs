@@ -1,0 +1,175 @@
+//! The same steps of several clients on two servers, with what each of them is told unasked: for
+//! keyspace notifications and client-side caching.
+
+use crate::support::{binary, is_installed, is_other_server};
+use moon_harness::{Client, Flavor, FsyncPolicy, Reply, Server};
+use std::collections::BTreeMap;
+
+/// A server and the clients that a list of steps names, by a letter each.
+pub(crate) struct Side {
+    /// Dropped last.
+    clients: BTreeMap<char, (Client, i64)>,
+    pub(crate) server: Server,
+    /// Numbers the questions that show that everything before them has been answered.
+    asked: u32,
+}
+
+/// What a step does: the reply, and what each client is told.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Done {
+    pub(crate) reply: String,
+    pub(crate) told: BTreeMap<char, Vec<String>>,
+}
+
+/// Whether a server sends this without having been asked.
+fn is_told(reply: &Reply) -> bool {
+    match reply {
+        Reply::Push(_) => true,
+        Reply::Array(items) => {
+            let first = items.first().and_then(Reply::text).unwrap_or_default();
+            matches!(first.as_str(), "message" | "pmessage")
+        }
+        _ => false,
+    }
+}
+
+impl Side {
+    /// A server of this project with so many shards.
+    pub(crate) fn moon(shards: u16) -> Side {
+        Side::of(
+            Server::start_temp(Flavor::Moon, binary(), |c| {
+                c.shards(shards).append(FsyncPolicy::Everysec)
+            })
+            .unwrap(),
+        )
+    }
+
+    /// A `redis-server`, where one is installed.
+    pub(crate) fn redis() -> Option<Side> {
+        let program = "redis-server";
+        if is_other_server() || !is_installed(program) {
+            return None;
+        }
+        Some(Side::of(
+            Server::start_temp(Flavor::Redis, program, |c| c).unwrap(),
+        ))
+    }
+
+    fn of(server: Server) -> Side {
+        Side {
+            clients: BTreeMap::new(),
+            server,
+            asked: 0,
+        }
+    }
+
+    fn client(&mut self, name: char) -> &mut Client {
+        let server = &self.server;
+        let (client, _) = self.clients.entry(name).or_insert_with(|| {
+            let mut client = server.client().unwrap();
+            let id = client.run("CLIENT ID").unwrap().int().unwrap();
+            (client, id)
+        });
+        client
+    }
+
+    /// A text with the clients' numbers instead of `@name`.
+    fn with_ids(&mut self, text: &str) -> String {
+        let names: Vec<char> = text
+            .split('@')
+            .skip(1)
+            .filter_map(|at| at.chars().next())
+            .filter(char::is_ascii_lowercase)
+            .collect();
+        let mut text = text.to_owned();
+        for name in names {
+            self.client(name);
+            let id = self.clients[&name].1;
+            text = text.replace(&format!("@{name}"), &id.to_string());
+        }
+        text
+    }
+
+    /// Runs `name: command` (`name: CLOSE` ends a connection). Every client is then asked for a
+    /// sign of life and read up to it, and on until it was told at least as much as `expected`.
+    pub(crate) fn step(&mut self, line: &str, expected: Option<&Done>) -> Done {
+        let (name, command) = line.split_once(": ").expect("a client and a command");
+        let name = name.chars().next().expect("a letter");
+        let mut told: BTreeMap<char, Vec<String>> = BTreeMap::new();
+        let mut reply = String::new();
+        if command == "CLOSE" {
+            let (_, id) = self.clients.remove(&name).expect("it is connected");
+            let watcher = self.client('z');
+            // Until the server has noticed.
+            while watcher.run(&format!("CLIENT LIST ID {id}")).unwrap().text()
+                != Some(String::new())
+            {
+                std::thread::yield_now();
+            }
+        } else {
+            let command = self.with_ids(command);
+            let client = self.client(name);
+            let parts: Vec<&str> = command.split_whitespace().collect();
+            client.queue(&parts);
+            client.flush().unwrap();
+            let answer = loop {
+                let next = client.read_reply().unwrap();
+                if !is_told(&next) {
+                    break next;
+                }
+                told.entry(name).or_default().push(format!("{next:?}"));
+            };
+            reply = format!("{answer:?}");
+            if command.to_ascii_uppercase().starts_with("CLIENT") {
+                for (name, (_, id)) in &self.clients {
+                    reply = reply.replace(&format!(":{id}"), &format!(":@{name}"));
+                }
+            }
+        }
+        self.asked += 1;
+        let sign = format!("sign-{}", self.asked);
+        for (name, (client, _)) in &mut self.clients {
+            client.queue(&["PING", &sign]);
+            client.flush().unwrap();
+            let wanted = expected
+                .and_then(|done| done.told.get(name))
+                .map_or(0, Vec::len);
+            let mut is_alive = false;
+            while !is_alive || told.get(name).map_or(0, Vec::len) < wanted {
+                let next = client.read_reply().unwrap_or_else(|error| {
+                    panic!("{line}: {name} was told {told:?} and not {expected:?}: {error}")
+                });
+                let text = format!("{next:?}");
+                if !is_told(&next) && text.contains(&sign) {
+                    is_alive = true;
+                } else {
+                    told.entry(*name).or_default().push(text);
+                }
+            }
+        }
+        // Keys of several shards come in the order of the shards.
+        told.values_mut().for_each(|told| told.sort());
+        Done { reply, told }
+    }
+}
+
+/// Runs `steps` on a Redis, where one is installed, and on this server with 1 and with 4 shards;
+/// replies and what is told must be the same.
+pub(crate) fn compare(steps: &str) {
+    let Some(mut redis) = Side::redis() else {
+        return;
+    };
+    let lines: Vec<&str> = steps
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect();
+    let expected: Vec<Done> = lines.iter().map(|line| redis.step(line, None)).collect();
+    for shards in [1, 4] {
+        let mut moon = Side::moon(shards);
+        for (line, expected) in lines.iter().zip(&expected) {
+            let found = moon.step(line, Some(expected));
+            assert_eq!(&found, expected, "{line} ({shards} shards)");
+        }
+    }
+}
