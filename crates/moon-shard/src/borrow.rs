@@ -456,20 +456,6 @@ impl Borrowed {
         self.issue_and_return()
     }
 
-    /// Commits and borrows again, if transactions are broken in this way.
-    #[cfg(feature = "break-borrow-order")]
-    pub async fn give_back_between(self) -> Borrowed {
-        if !crate::breach::is(crate::breach::Breach::Split) || self.taken.is_some() {
-            return self;
-        }
-        let mask = self
-            .all()
-            .fold(ShardMask::default(), |mask, data| mask.with(data.id));
-        let shard = Rc::clone(&self.shard);
-        self.commit();
-        shard.borrow(mask).await
-    }
-
     /// Puts the data back into its place, and what was written into the turn.
     fn put_back(&mut self, taken: Taken) -> Lsn {
         let shard = Rc::clone(&self.shard);
@@ -511,6 +497,17 @@ impl Borrowed {
             shard.came_home();
         }
         THIS_TURN
+    }
+
+    /// Commits and borrows again, if transactions are broken in this way.
+    #[cfg(feature = "break-borrow-order")]
+    pub async fn give_back_between(self, mask: ShardMask) -> Borrowed {
+        if !crate::breach::is(crate::breach::Breach::Split) {
+            return self;
+        }
+        let shard = Rc::clone(&self.shard);
+        self.commit();
+        shard.borrow(mask).await
     }
 
     fn issue_and_return(&mut self) -> Lsn {

@@ -413,8 +413,9 @@ async fn exec_borrowed(
             told::run_inside(connection, queued.id, args, &mut replies)
         };
         #[cfg(feature = "break-borrow-order")]
-        if let Some(borrowed) = in_hand.take() {
-            in_hand = Some(borrowed.give_back_between().await);
+        if let Some(whole) = in_hand.take() {
+            let mask = whole.mask();
+            in_hand = Some(whole.give_back_between(mask).await);
         }
         depends_on = depends_on.max(dependency);
     }
