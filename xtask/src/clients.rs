@@ -6,9 +6,16 @@
 use crate::binary::{ServerBinary, ServerOptions, cargo, target_dir, workspace_root};
 use anyhow::{Context as _, Result, ensure};
 use moon_harness::{FsyncPolicy, Server, ServerConfig};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use std::fs::File;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a suite may take. Its own checks give up earlier.
+const SUITE_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Options of `cargo xtask clients`.
 #[derive(Clone, Debug, clap::Args)]
@@ -135,15 +142,15 @@ fn run_suite(command: &mut Command, binary: &ServerBinary, options: &Options) ->
         .shards(options.shards)
         .append(FsyncPolicy::Everysec);
     let mut server = Server::start(config)?;
-    let output = command
+    command
         .env("MOON_CLIENTS_PORT", server.config().port.to_string())
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("running {command:?}"))?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    let (stdout, stderr) = (dir.path().join("stdout"), dir.path().join("stderr"));
+    let status = run_to_end(command, &stdout, &stderr)?;
+    let text = read(&stdout);
+    let errors = read(&stderr);
     if options.verbose {
-        println!("{text}{}", String::from_utf8_lossy(&output.stderr));
+        println!("{text}{errors}");
     }
     let mut outcome = Outcome::default();
     for line in text.lines() {
@@ -155,16 +162,50 @@ fn run_suite(command: &mut Command, binary: &ServerBinary, options: &Options) ->
             _ => {}
         }
     }
-    if !output.status.success() && outcome.failed.is_empty() {
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        let last = errors.lines().last().unwrap_or_default();
-        outcome.broken = Some(format!("ended with {}: {last}", output.status));
+    match status {
+        None => outcome.broken = Some(format!("not done after {SUITE_TIMEOUT:?}")),
+        Some(status) if !status.success() && outcome.failed.is_empty() => {
+            let last = errors.lines().last().unwrap_or_default();
+            outcome.broken = Some(format!("ended with {status}: {last}"));
+        }
+        Some(_) => {}
     }
     // A server that died under the suite is worse than a check that failed.
     if server.wait_ready().is_err() {
         outcome.broken = Some(format!("the server died\n{}", server.log_tail()));
     }
     Ok(outcome)
+}
+
+/// Runs a suite with the processes that it starts, and ends all of them if it takes too long; `None`
+/// then.
+fn run_to_end(command: &mut Command, stdout: &Path, stderr: &Path) -> Result<Option<ExitStatus>> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(File::create(stdout)?)
+        .stderr(File::create(stderr)?)
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("running {command:?}"))?;
+    let deadline = Instant::now() + SUITE_TIMEOUT;
+    let status = loop {
+        match child.try_wait()? {
+            Some(status) => break Some(status),
+            None if Instant::now() > deadline => break None,
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    // Workers that it started may be left; they have its group.
+    if let Ok(group) = i32::try_from(child.id()) {
+        drop(killpg(Pid::from_raw(group), Signal::SIGKILL));
+    }
+    child.wait()?;
+    Ok(status)
+}
+
+fn read(path: &Path) -> String {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn sources(language: &str) -> PathBuf {

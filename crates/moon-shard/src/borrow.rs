@@ -515,14 +515,6 @@ impl Borrowed {
             return self.put_back(taken);
         }
         let in_hand = self.boxes[self.shard.config.id.index()].is_some();
-        #[cfg(feature = "break-borrow-order")]
-        if crate::breach::is(crate::breach::Breach::EarlyReturn) {
-            for data in self.boxes.iter_mut().filter_map(Option::take) {
-                let owner = self.shard.shared.directory.of(data.id);
-                owner.send_control(ControlMessage::Home(data, Lsn::ZERO));
-            }
-            crate::breach::dawdle();
-        }
         let mut end = Lsn::ZERO;
         let mut served = Vec::new();
         if in_hand {
@@ -535,6 +527,14 @@ impl Borrowed {
             served = self.serve_waiting();
             self.caller = Caller::default();
             self.tell_stale(THIS_TURN);
+            #[cfg(feature = "break-borrow-order")]
+            if crate::breach::is(crate::breach::Breach::EarlyReturn) {
+                for data in self.boxes.iter_mut().filter_map(Option::take) {
+                    let owner = self.shard.shared.directory.of(data.id);
+                    owner.send_control(ControlMessage::Home(data, Lsn::ZERO));
+                }
+                crate::breach::dawdle();
+            }
             if !self.effects.is_empty() {
                 let payload = Bytes::from(self.effects.take());
                 let mut core = self.shard.core.borrow_mut();
