@@ -61,6 +61,7 @@ fn on_shard<T: Send + 'static>(
             clock,
             failing_logs: Arc::default(),
             memory: Memory::new(count, LazyFree::start().expect("a thread")),
+            pause: Arc::default(),
         },
         data: Box::new(ShardData::new(ShardId(0), 1, gated)),
         log: Box::new(MemoryLog::new(lane)),

@@ -11,6 +11,7 @@
 
 mod support;
 
+mod admission;
 mod blocking;
 mod client_memory;
 mod clients;
@@ -19,18 +20,23 @@ mod debug;
 mod disk;
 mod documents;
 mod expiry;
+mod hard_transactions;
+mod isolation;
 mod memory;
 mod migrate;
+mod monitor;
 mod move_keys;
 mod notify;
 mod oracle;
 mod oracle_cases;
+mod pause;
 mod protocol;
 mod pubsub;
 mod rewrite;
 mod scripts;
 mod shutdown;
 mod sigkill;
+mod slowlog;
 mod snapshots;
 mod startup;
 mod told;

@@ -368,6 +368,39 @@ fn each_publisher_is_heard_by_all_in_its_order() {
 }
 
 #[test]
+fn what_was_answered_before_is_heard_before() {
+    const MESSAGES: u32 = 400;
+    for shards in [1, 4] {
+        let server = start(shards, FsyncPolicy::Everysec);
+        let mut subscribers: Vec<Client> = (0..5).map(|_| server.client().unwrap()).collect();
+        for client in &mut subscribers {
+            say(client, "SUBSCRIBE c");
+            client.read_reply().unwrap();
+        }
+        // On different shards; each speaks when the one before has been answered.
+        let mut publishers: Vec<Client> = (0..5).map(|_| server.client().unwrap()).collect();
+        for n in 0..MESSAGES {
+            let publisher = &mut publishers[n as usize * 3 % 5];
+            let message = format!("p:{n}");
+            if n % 7 == 0 {
+                publisher.queue(&["SET", &format!("k{n}"), "v"]);
+                publisher.queue(&["PUBLISH", "c", &message]);
+                publisher.flush().unwrap();
+                assert!(publisher.read_reply().unwrap().is_ok());
+            } else {
+                publisher.queue(&["PUBLISH", "c", &message]);
+                publisher.flush().unwrap();
+            }
+            assert_eq!(publisher.read_reply().unwrap(), Reply::Int(5));
+        }
+        for client in &mut subscribers {
+            let seen = read_numbers(client, MESSAGES as usize, &AtomicU32::new(0));
+            assert!(seen["p"].iter().copied().eq(0..MESSAGES), "{seen:?}");
+        }
+    }
+}
+
+#[test]
 fn a_message_never_outruns_what_its_publisher_wrote_before() {
     for shards in [1, 4] {
         let server = start(shards, FsyncPolicy::Always);
@@ -461,6 +494,33 @@ fn a_message_waits_for_the_log_with_what_its_publisher_wrote() {
         hears_writer.set_read_timeout(patience).unwrap();
         let heard = hears_writer.read_reply().unwrap();
         assert_eq!(format!("{heard:?}"), r#"["message", "writer", "m"]"#);
+    }
+}
+
+/// Nobody writes after it.
+#[test]
+fn events_of_a_transaction_over_shards_are_told_when_it_is_logged() {
+    for shards in [1, 4] {
+        let server = start(shards, FsyncPolicy::Everysec);
+        let mut listener = server.client().unwrap();
+        let events = listener.run("CONFIG SET notify-keyspace-events KA");
+        assert!(events.unwrap().is_ok());
+        say(&mut listener, "PSUBSCRIBE __keyspace@0__:*");
+        listener.read_reply().unwrap();
+        let mut writer = server.client().unwrap();
+        for round in 0..20 {
+            let keys: Vec<String> = (0..6).map(|n| format!("key:{round}:{n}")).collect();
+            writer.run("MULTI").unwrap();
+            for key in &keys {
+                writer.run(&format!("SET {key} v")).unwrap();
+            }
+            writer.run("EXEC").unwrap();
+            for key in &keys {
+                let event = listener.read_reply().unwrap();
+                let channel = event.items().unwrap()[2].text().unwrap();
+                assert_eq!(channel, format!("__keyspace@0__:{key}"));
+            }
+        }
     }
 }
 

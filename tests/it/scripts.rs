@@ -313,11 +313,8 @@ fn function_payloads_go_to_redis_and_come_from_it() {
         let payload = payload.bytes().unwrap().to_vec();
         let restore = [&b"FUNCTION"[..], b"RESTORE", &payload];
         assert!(to.command(&restore).unwrap().is_ok());
-        let again = to.command(&restore).unwrap();
-        assert_eq!(
-            again.error().as_deref(),
-            Some("ERR Library a already exists")
-        );
+        let again = to.command(&restore).unwrap().error().unwrap();
+        assert!(again.starts_with("ERR Library ") && again.ends_with(" already exists"));
         let replace = [&b"FUNCTION"[..], b"RESTORE", &payload, b"REPLACE"];
         assert!(to.command(&replace).unwrap().is_ok());
         assert_eq!(format!("{:?}", to.run("FCALL x 0").unwrap()), ":1");

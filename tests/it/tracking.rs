@@ -63,7 +63,7 @@ const READ_KEYS: &str = "
     w: SELECT 0
     a: LRANGE list 0 -1
     w: LPUSH list a
-    a: OBJECT ENCODING list
+    a: TYPE list
     w: LPUSH list a
     a: SORT_RO list ALPHA
     w: LPUSH list a

@@ -3,14 +3,18 @@
 //! * [`test`](mod@test): sets up what the tests need and runs them all.
 //! * [`crash_matrix`]: kills real servers and proves that they keep what they acknowledged.
 //! * [`differential`]: compares replies and contents with those of `redis-server`.
+//! * [`isolation`]: many clients at once, and one serial order that explains them.
+//! * [`clients`]: runs client libraries of other people against a server.
 //! * [`bench`](mod@bench): measures against `redis-server`, side by side.
 //! * [`tidy`]: checks of the sources that neither compiler nor clippy makes.
 //! * [`binary`]: which server program the others run.
 
 mod bench;
 mod binary;
+mod clients;
 mod crash_matrix;
 mod differential;
+mod isolation;
 mod test;
 mod tidy;
 
@@ -32,6 +36,10 @@ enum Command {
     CrashMatrix(Box<crash_matrix::Options>),
     /// Run the same commands on redis-server and moon-server, and compare everything
     Differential(Box<differential::Options>),
+    /// Let many clients work at once and check that one serial order explains what they saw
+    Isolation(Box<isolation::Options>),
+    /// Run real client libraries against the server; needs Python, Node and the registries
+    Clients(Box<clients::Options>),
     /// Measure side by side with redis-server
     Bench(Box<bench::Options>),
     /// Check the sources: file heads, sizes, crate floors
@@ -43,6 +51,8 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::CrashMatrix(options) => crash_matrix::run(&options),
         Command::Differential(options) => differential::run(&options),
+        Command::Isolation(options) => isolation::run(&options),
+        Command::Clients(options) => clients::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Tidy => tidy::run(),
     };

@@ -31,7 +31,12 @@ const FLOORS: &[(&str, u32)] = &[
 
 /// Test support, which may depend on each other: no crate of the server may depend on it, except
 /// for its tests.
-const TEST_SUPPORT: &[&str] = &["moon-harness", "moon-faultfs", "moon-oracle"];
+const TEST_SUPPORT: &[&str] = &[
+    "moon-harness",
+    "moon-faultfs",
+    "moon-isolation",
+    "moon-oracle",
+];
 
 /// Checks everything and prints what is wrong; true if nothing is.
 pub(crate) fn run() -> Result<bool> {

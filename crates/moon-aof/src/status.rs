@@ -22,6 +22,8 @@ pub(crate) fn bump(counter: &AtomicU64, by: u64) {
 pub struct Histogram {
     buckets: [AtomicU64; BUCKETS],
     sum_ns: AtomicU64,
+    /// The longest since it was last taken.
+    longest_ns: AtomicU64,
 }
 
 impl Histogram {
@@ -30,10 +32,16 @@ impl Histogram {
         let micros = u64::try_from(taken.as_micros()).unwrap_or(u64::MAX);
         let bucket = (u64::BITS - micros.leading_zeros()) as usize;
         bump(&self.buckets[bucket.min(BUCKETS - 1)], 1);
-        bump(
-            &self.sum_ns,
-            u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX),
-        );
+        let nanos = u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX);
+        bump(&self.sum_ns, nanos);
+        if nanos > self.longest_ns.load(Ordering::Relaxed) {
+            self.longest_ns.fetch_max(nanos, Ordering::Relaxed);
+        }
+    }
+
+    /// The longest duration since the last call; zero if there was none. For one caller.
+    pub fn take_longest(&self) -> Duration {
+        Duration::from_nanos(self.longest_ns.swap(0, Ordering::Relaxed))
     }
 
     /// The counts, bucket by bucket.

@@ -74,9 +74,11 @@ fn expire_fields(
     stats: &mut ExpireStats,
     is_over: &mut dyn FnMut() -> bool,
 ) {
-    while shard.db(db).volatile_hashes() > 0 {
+    loop {
         let before = stats.expired_fields;
-        for name in shard.db(db).due_hashes(now, HASHES_LEN) {
+        // Knows the hash that was changed last, which the count of hashes does not know yet.
+        let due = shard.db(db).due_hashes(now, HASHES_LEN);
+        for name in due {
             let key = Key::new(&name);
             // A huge hash that a snapshot still has to write would be written at once now.
             if shard.is_held(db, key) {

@@ -78,4 +78,4 @@ pub use replay::{ReplayError, ReplayStats, StreamEnd, StreamReplay, replay};
 pub use scan::cursor_shard;
 pub use shard_set::ShardSet;
 pub use spec::{CommandId, CommandSpec, Flags, Keys, Run, Scope};
-pub use table::{all, by_id, lookup};
+pub use table::{all, by_id, by_stat_id, lookup, stat_count, stat_id};

@@ -193,6 +193,28 @@ pub static COMMANDS: &[CommandSpec] = &[
         ..SERVER
     },
     CommandSpec {
+        name: "slowlog",
+        arity: -2,
+        since: "2.2.12",
+        complexity: "That of the subcommand.",
+        summary: "Holds the subcommands on commands that took long.",
+        ..SERVER
+    },
+    CommandSpec {
+        name: "latency",
+        arity: -2,
+        since: "2.8.13",
+        complexity: "That of the subcommand.",
+        summary: "Holds the subcommands on what made the server slow.",
+        ..SERVER
+    },
+    CommandSpec {
+        name: "monitor",
+        flags: ANY_TIME.union(ADMIN.flags),
+        summary: "Shows this connection every command that the server runs.",
+        ..ADMIN
+    },
+    CommandSpec {
         name: "debug",
         arity: -2,
         flags: ANY_TIME.union(Flags::ADMIN).union(Flags::NOSCRIPT),

@@ -182,6 +182,14 @@ impl CommandSpec {
         self.flags.contains(Flags::WRITE)
     }
 
+    /// Whether it does the same small work whatever it meets, so that a clock need not be read for
+    /// it alone. What is long of itself (a value of megabytes) still takes its time.
+    #[inline]
+    #[must_use]
+    pub fn is_light(&self) -> bool {
+        self.flags.contains(Flags::FAST) || self.complexity == "O(1)"
+    }
+
     /// The scope of one request; never [`Scope::Patterns`].
     #[inline]
     #[must_use]

@@ -165,6 +165,13 @@ static CLIENT_SUBCOMMANDS: &[CommandSpec] = &[
         ..CLIENT
     },
     CommandSpec {
+        name: "client|pause",
+        arity: -3,
+        since: "2.9.50",
+        summary: "Stops writes, or all commands, for some milliseconds.",
+        ..CLIENT_ADMIN
+    },
+    CommandSpec {
         name: "client|reply",
         arity: 3,
         since: "3.2.0",
@@ -203,6 +210,13 @@ static CLIENT_SUBCOMMANDS: &[CommandSpec] = &[
         arity: -3,
         summary: "Ends the waiting of another connection, as if its time were over or with an error.",
         complexity: "O(log N) for N connections.",
+        ..CLIENT_ADMIN
+    },
+    CommandSpec {
+        name: "client|unpause",
+        since: "6.2.0",
+        complexity: "O(N) for N connections that wait.",
+        summary: "Ends what CLIENT PAUSE began.",
         ..CLIENT_ADMIN
     },
 ];
@@ -486,6 +500,95 @@ static MEMORY_SUBCOMMANDS: &[CommandSpec] = &[
     },
 ];
 
+const LATENCY: CommandSpec = CommandSpec {
+    flags: CLIENT_ADMIN.flags,
+    acl: "admin slow dangerous",
+    since: "2.8.13",
+    ..SUBCOMMAND
+};
+
+static LATENCY_SUBCOMMANDS: &[CommandSpec] = &[
+    CommandSpec {
+        name: "latency|doctor",
+        summary: "Says in words what was slow, and what helps.",
+        ..LATENCY
+    },
+    CommandSpec {
+        name: "latency|graph",
+        arity: 3,
+        summary: "Draws when an event was how slow.",
+        ..LATENCY
+    },
+    CommandSpec {
+        name: "latency|help",
+        flags: SUBCOMMAND.flags,
+        acl: "slow",
+        summary: "Lists the subcommands.",
+        ..LATENCY
+    },
+    CommandSpec {
+        name: "latency|histogram",
+        arity: -2,
+        since: "7.0.0",
+        complexity: "O(N) for N commands asked for.",
+        summary: "Answers how many calls of commands took how long.",
+        ..LATENCY
+    },
+    CommandSpec {
+        name: "latency|history",
+        arity: 3,
+        summary: "Answers when an event was how slow.",
+        ..LATENCY
+    },
+    CommandSpec {
+        name: "latency|latest",
+        summary: "Answers when each event was slow last, and how slow.",
+        ..LATENCY
+    },
+    CommandSpec {
+        name: "latency|reset",
+        arity: -2,
+        summary: "Forgets what was slow: the events named, or all.",
+        ..LATENCY
+    },
+];
+
+const SLOWLOG: CommandSpec = CommandSpec {
+    flags: SUBCOMMAND.flags.union(Flags::ADMIN),
+    acl: "admin slow dangerous",
+    since: "2.2.12",
+    ..SUBCOMMAND
+};
+
+static SLOWLOG_SUBCOMMANDS: &[CommandSpec] = &[
+    CommandSpec {
+        name: "slowlog|get",
+        arity: -2,
+        complexity: "O(N) for N entries.",
+        summary: "Answers the last commands that took long.",
+        ..SLOWLOG
+    },
+    CommandSpec {
+        name: "slowlog|help",
+        flags: SUBCOMMAND.flags,
+        acl: "slow",
+        since: "6.2.0",
+        summary: "Lists the subcommands.",
+        ..SLOWLOG
+    },
+    CommandSpec {
+        name: "slowlog|len",
+        summary: "Counts the commands that SLOWLOG GET could answer.",
+        ..SLOWLOG
+    },
+    CommandSpec {
+        name: "slowlog|reset",
+        complexity: "O(N) for N entries.",
+        summary: "Forgets the commands that took long.",
+        ..SLOWLOG
+    },
+];
+
 /// The subcommands of `container`; empty for a command without any.
 #[must_use]
 pub fn of(container: &str) -> &'static [CommandSpec] {
@@ -493,11 +596,13 @@ pub fn of(container: &str) -> &'static [CommandSpec] {
         "client" => CLIENT_SUBCOMMANDS,
         "command" => COMMAND_SUBCOMMANDS,
         "config" => CONFIG_SUBCOMMANDS,
+        "latency" => LATENCY_SUBCOMMANDS,
         "memory" => MEMORY_SUBCOMMANDS,
         "function" => scripting::FUNCTION_SUBCOMMANDS,
         "object" => OBJECT_SUBCOMMANDS,
         "pubsub" => crate::pubsub::SUBCOMMANDS,
         "script" => scripting::SCRIPT_SUBCOMMANDS,
+        "slowlog" => SLOWLOG_SUBCOMMANDS,
         "xgroup" => XGROUP_SUBCOMMANDS,
         "xinfo" => XINFO_SUBCOMMANDS,
         _ => &[],

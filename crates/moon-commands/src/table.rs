@@ -52,6 +52,34 @@ pub fn lookup(name: &[u8]) -> Option<(CommandId, &'static CommandSpec)> {
     TABLE.find(Name::folded(name)?)
 }
 
+/// How many numbers [`stat_id`] gives.
+#[must_use]
+pub fn stat_count() -> usize {
+    TABLE.all.len() + TABLE.subcommands.len()
+}
+
+/// The number under which a command or subcommand is counted: that of a command is its id, those
+/// of subcommands come behind them. `spec` is a row of this table or of [`subcommands`].
+#[inline]
+#[must_use]
+pub fn stat_id(id: CommandId, spec: &CommandSpec) -> CommandId {
+    if std::ptr::eq(by_id(id), spec) {
+        return id;
+    }
+    TABLE.stat_id_of_subcommand(spec).unwrap_or(id)
+}
+
+/// The row that is counted under `stat_id`; `None` beyond [`stat_count`].
+#[must_use]
+pub fn by_stat_id(stat_id: CommandId) -> Option<&'static CommandSpec> {
+    let at = usize::from(stat_id);
+    let commands = TABLE.all.len();
+    let found = TABLE.all.get(at);
+    found
+        .or_else(|| TABLE.subcommands.get(at - commands))
+        .copied()
+}
+
 /// A lower-case name, padded with zeros, its length in the last byte.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Name([u64; 3]);
@@ -114,6 +142,8 @@ fn lower_case(word: u64) -> u64 {
 
 struct Table {
     all: Vec<&'static CommandSpec>,
+    /// The rows of all containers, in the order of these.
+    subcommands: Vec<&'static CommandSpec>,
     /// Open addressing with linear probing; at most a quarter is in use.
     slots: Box<[(Name, CommandId)]>,
 }
@@ -134,7 +164,20 @@ impl Table {
             }
             slots[at] = (name, id);
         }
-        Table { all, slots }
+        let containers = all.iter().map(|spec| subcommands::of(spec.name));
+        let subcommands = containers.flatten().collect();
+        Table {
+            all,
+            subcommands,
+            slots,
+        }
+    }
+
+    /// Subcommands are few and rare: a walk over their rows will do.
+    fn stat_id_of_subcommand(&self, spec: &CommandSpec) -> Option<CommandId> {
+        let found = |row: &&CommandSpec| std::ptr::eq(*row, spec);
+        let at = self.all.len() + self.subcommands.iter().position(found)?;
+        CommandId::try_from(at).ok()
     }
 
     #[inline]
@@ -180,6 +223,21 @@ mod tests {
         assert!(lookup(b"").is_none());
         assert!(lookup(&[b'g'; 100]).is_none());
         assert!(lookup(b"G\xC5T").is_none());
+    }
+
+    #[test]
+    fn commands_and_subcommands_are_counted_apart() {
+        let mut seen = std::collections::BTreeSet::new();
+        for (id, spec) in (0..).zip(all()) {
+            for row in std::iter::once(*spec).chain(subcommands::of(spec.name)) {
+                let number = stat_id(id, row);
+                assert!(seen.insert(number), "{} shares its number", row.name);
+                assert!(std::ptr::eq(by_stat_id(number).expect(row.name), row));
+            }
+        }
+        assert_eq!(seen.len(), stat_count());
+        let beyond = CommandId::try_from(stat_count()).expect("few commands");
+        assert!(by_stat_id(beyond).is_none());
     }
 
     #[test]

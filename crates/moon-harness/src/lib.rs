@@ -16,8 +16,10 @@
 //! * [`model`]: the keyspace a test expects.
 //! * [`op`]: operations: how they are sent, what they do to the model, what they answer.
 //! * [`typed`]: operations on sorted sets, streams and bitmaps.
+//! * [`groups`]: operations on streams that several consumers share.
 //! * [`fields`]: operations on fields of hashes that have deadlines.
 //! * [`sketches`]: operations on HyperLogLogs.
+//! * [`scripts`]: scripts and functions that run any commands.
 //! * [`workload`]: seeded generators of operations.
 //! * [`load`]: the threads that drive a server and keep the ledger.
 //! * [`rewriter`]: a client that rewrites the log meanwhile.
@@ -27,11 +29,13 @@
 
 pub mod client;
 pub mod fields;
+pub mod groups;
 pub mod load;
 pub mod model;
 pub mod op;
 pub mod reply;
 pub mod rewriter;
+pub mod scripts;
 pub mod server;
 pub mod shared;
 pub mod sketches;

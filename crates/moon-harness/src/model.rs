@@ -84,8 +84,17 @@ pub struct Stream {
 pub struct Group {
     /// The last id that was delivered.
     pub delivered: u64,
-    /// The consumer of each entry that is delivered and not acknowledged.
-    pub pending: BTreeMap<u64, Vec<u8>>,
+    /// The entries that are delivered and not acknowledged.
+    pub pending: BTreeMap<u64, Pending>,
+}
+
+/// An entry that a consumer has and has not acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// Who has it.
+    pub consumer: Vec<u8>,
+    /// How often it was delivered.
+    pub deliveries: u64,
 }
 
 impl Value {

@@ -2,8 +2,10 @@
 //! server must answer.
 
 use crate::fields::{self, FieldOp};
+use crate::groups::GroupOp;
 use crate::model::{DbKey, Entry, State, Value};
 use crate::reply::Reply;
+use crate::scripts;
 use crate::sketches::SketchOp;
 use crate::typed::TypedOp;
 use moon_resp::write_request;
@@ -49,6 +51,14 @@ pub enum Op {
     Field(FieldOp),
     /// HyperLogLogs.
     Sketch(SketchOp),
+    /// Streams that several consumers share.
+    Group(GroupOp),
+    /// `EVAL` of a script that runs the operations, all in one database
+    Script(Vec<Op>),
+    /// `FCALL` of a function that runs the operations, all in one database
+    Function(Vec<Op>),
+    /// `FUNCTION LOAD REPLACE` of the library with that function
+    LoadLibrary,
     /// `MULTI`, the operations, `EXEC`
     Multi(Vec<Op>),
     /// One entry of the history that all connections write to: a transaction that counts it,
@@ -121,11 +131,13 @@ impl Op {
             Op::Typed(op) => op.keys(),
             Op::Field(op) => vec![op.key()],
             Op::Sketch(op) => op.keys(),
+            Op::Group(op) => op.keys(),
+            Op::LoadLibrary => Vec::new(),
             Op::MSet(pairs) => pairs.iter().map(|(key, _)| key).collect(),
             Op::Rename(from, to) | Op::Copy(from, to) => vec![from, to],
             Op::FlushDb(db) => return Touched::Databases(vec![*db]),
             Op::SwapDb(a, b) => return Touched::Databases(vec![*a, *b]),
-            Op::Multi(ops) => {
+            Op::Multi(ops) | Op::Script(ops) | Op::Function(ops) => {
                 let mut keys = Vec::new();
                 let mut databases = Vec::new();
                 for op in ops {
@@ -247,7 +259,11 @@ impl Op {
             Op::Typed(op) => op.apply(state),
             Op::Field(op) => op.apply(state),
             Op::Sketch(op) => op.apply(state),
-            Op::Multi(ops) => Reply::Array(ops.iter().map(|op| op.apply(state)).collect()),
+            Op::Group(op) => op.apply(state),
+            Op::LoadLibrary => Reply::bulk(scripts::LIBRARY),
+            Op::Multi(ops) | Op::Script(ops) | Op::Function(ops) => {
+                Reply::Array(ops.iter().map(|op| op.apply(state)).collect())
+            }
             Op::Record(record) => {
                 let number = record.number.to_string();
                 state.insert(record.own.clone(), Entry::string(number));
@@ -268,7 +284,7 @@ impl Op {
             Op::Typed(op) if op.is_unordered() => same_reply(&sorted(expected), &sorted(actual)),
             Op::Field(op) => op.is_answered_by(expected, actual),
             Op::Sketch(op) => op.is_answered_by(expected, actual),
-            Op::Multi(ops) => match (expected, actual) {
+            Op::Multi(ops) | Op::Script(ops) | Op::Function(ops) => match (expected, actual) {
                 (Reply::Array(expected), Reply::Array(actual)) => {
                     let replies = expected.iter().zip(actual);
                     let mut of_ops = ops.iter().zip(replies);
@@ -280,6 +296,15 @@ impl Op {
             },
             _ => same_reply(expected, actual),
         }
+    }
+
+    /// The names of the keys that it touches, each once.
+    fn key_names(&self) -> Vec<Vec<u8>> {
+        let Touched::Keys(keys) = self.touched() else {
+            return Vec::new();
+        };
+        let names: BTreeSet<&Vec<u8>> = keys.iter().map(|key| &key.key).collect();
+        names.into_iter().cloned().collect()
     }
 
     fn request(&self) -> Vec<Vec<u8>> {
@@ -329,9 +354,17 @@ impl Op {
             Op::Typed(op) => op.request(),
             Op::Field(op) => op.request(),
             Op::Sketch(op) => op.request(),
+            Op::Group(op) => op.request(),
+            Op::Script(ops) => scripts::eval_all(&self.key_names(), &requests(ops)),
+            Op::Function(ops) => scripts::fcall_all(&self.key_names(), &requests(ops)),
+            Op::LoadLibrary => scripts::load_library(),
             Op::Multi(_) | Op::Record(_) => parts("MULTI", &[]),
         }
     }
+}
+
+fn requests(ops: &[Op]) -> Vec<Vec<Vec<u8>>> {
+    ops.iter().map(Op::request).collect()
 }
 
 /// Writes operations of one connection and knows which database it has selected.

@@ -1,7 +1,7 @@
 //! The keyspace as a server shows it, read key by key.
 
 use crate::client::Client;
-use crate::model::{DbKey, Entry, Group, State, Stream, Value};
+use crate::model::{DbKey, Entry, Group, Pending, State, Stream, Value};
 use crate::reply::Reply;
 use crate::sketches::{self, Sketch};
 use anyhow::{Context as _, Result, bail};
@@ -191,10 +191,14 @@ fn stream_of(reply: &Reply) -> Option<Stream> {
             let mut pending = BTreeMap::new();
             let rows = field(group, "pending").or_else(|| field(group, "pel"))?;
             for row in rows.items()? {
-                let [id, consumer, ..] = row.items()? else {
+                let [id, consumer, _, deliveries] = row.items()? else {
                     return None;
                 };
-                pending.insert(id_of(id)?, consumer.bytes()?.to_vec());
+                let row = Pending {
+                    consumer: consumer.bytes()?.to_vec(),
+                    deliveries: deliveries.int()?.unsigned_abs(),
+                };
+                pending.insert(id_of(id)?, row);
             }
             Some(Group {
                 delivered: id_of(field(group, "last-delivered-id")?)?,

@@ -4,6 +4,7 @@
 //! Scores are whole numbers and ids are `n-0`, so that the model needs no arithmetic of its own.
 //! Places are taken from a table that holds the score Redis gives each of them.
 
+use crate::groups;
 use crate::model::{DbKey, Entry, State, Stream, Value};
 use crate::reply::Reply;
 use std::collections::BTreeMap;
@@ -319,19 +320,10 @@ fn read_group(state: &mut State, key: &DbKey, consumer: &str, count: usize) -> R
     let Value::Stream(stream) = &mut entry.value else {
         return wrong_type();
     };
-    let Some(group) = &mut stream.group else {
+    if stream.group.is_none() {
         return no_group();
-    };
-    let mut read = Vec::new();
-    for (n, value) in stream.entries.range(group.delivered + 1..).take(count) {
-        group.delivered = *n;
-        group.pending.insert(*n, consumer.as_bytes().to_vec());
-        let fields = vec![Reply::bulk(FIELD), Reply::bulk(value)];
-        read.push(Reply::Array(vec![
-            Reply::Bulk(id(*n)),
-            Reply::Array(fields),
-        ]));
     }
+    let read = groups::deliver(stream, consumer, count);
     if read.is_empty() {
         return Reply::NullArray;
     }

@@ -55,6 +55,15 @@ pub enum Workload {
     Databases,
     /// One history that all connections append to, in transactions over several shards.
     History,
+    /// Streams that several consumers share: read over shards, claimed, acknowledged, set back.
+    Groups,
+    /// Transactions over several shards that are scripts.
+    Scripts,
+    /// The same as functions, whose library is loaded once and must be kept.
+    Functions,
+    /// Lists that producers fill and consumers empty, waiting when there is nothing. Only the
+    /// producers' part is generated; who runs it adds the consumers.
+    Handoff,
     /// Everything but the shared history, on many keys and a few huge ones: for rewrites of the
     /// log that go on meanwhile.
     Rewrite,
@@ -68,7 +77,7 @@ impl Workload {
     }
 
     /// All workloads.
-    pub const ALL: [Workload; 13] = [
+    pub const ALL: [Workload; 17] = [
         Workload::Strings,
         Workload::Strict,
         Workload::Counters,
@@ -81,8 +90,23 @@ impl Workload {
         Workload::Pairs,
         Workload::Databases,
         Workload::History,
+        Workload::Groups,
+        Workload::Scripts,
+        Workload::Functions,
+        Workload::Handoff,
         Workload::Rewrite,
     ];
+
+    /// Commands that it takes and that not every server has.
+    #[must_use]
+    pub fn needs(self) -> &'static [&'static str] {
+        match self {
+            Workload::Scripts => &["EVAL"],
+            Workload::Functions => &["FUNCTION", "FCALL"],
+            Workload::Handoff => &["BLPOP", "BLMOVE", "BZPOPMIN"],
+            _ => &[],
+        }
+    }
 
     /// Databases that the workload writes to, from 0.
     #[must_use]
@@ -106,7 +130,7 @@ impl Workload {
             Workload::Strings | Workload::Strict | Workload::Rewrite => names("s"),
             Workload::Counters => [names("n"), names("a")].concat(),
             // One key of a pair alone: it may lie on another shard than the frame that wrote it.
-            Workload::Pairs => self
+            Workload::Pairs | Workload::Scripts | Workload::Functions => self
                 .readable_pairs(connection)
                 .into_iter()
                 .flat_map(|(a, b)| [a, b])
@@ -118,6 +142,8 @@ impl Workload {
             | Workload::Values
             | Workload::Fields
             | Workload::Sketches
+            | Workload::Groups
+            | Workload::Handoff
             | Workload::Databases => Vec::new(),
         }
     }
@@ -126,7 +152,9 @@ impl Workload {
     #[must_use]
     pub fn readable_pairs(self, connection: usize) -> Vec<(DbKey, DbKey)> {
         match self {
-            Workload::Pairs | Workload::Rewrite => (0..KEYS).map(|i| pair(connection, i)).collect(),
+            Workload::Pairs | Workload::Scripts | Workload::Functions | Workload::Rewrite => {
+                (0..KEYS).map(|i| pair(connection, i)).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -147,6 +175,10 @@ impl fmt::Display for Workload {
             Workload::Pairs => "pairs",
             Workload::Databases => "databases",
             Workload::History => "history",
+            Workload::Groups => "groups",
+            Workload::Scripts => "scripts",
+            Workload::Functions => "functions",
+            Workload::Handoff => "handoff",
             Workload::Rewrite => "rewrite",
         })
     }
@@ -260,6 +292,10 @@ impl Generator {
             Workload::Pairs => self.pairs(),
             Workload::Databases => self.databases(0),
             Workload::History => self.history(),
+            Workload::Groups => self.groups(),
+            Workload::Scripts => self.scripted(Op::Script),
+            Workload::Functions => self.functions(),
+            Workload::Handoff => Op::RPush(self.key(0, "q"), self.value()),
             Workload::Rewrite => self.rewrite(),
         }
     }

@@ -633,8 +633,9 @@ impl<'a> RdbReader<&'a [u8]> {
                 name: opcode::name(code),
             });
         }
+        elements::clear(&mut self.string);
         self.input.string_into(&mut self.string)?;
-        Ok(self.string.to_vec())
+        Ok(self.string.clone())
     }
 
     fn alone(&mut self) -> Result<ValueFound, RdbFault> {

@@ -308,7 +308,7 @@ impl Running {
         let stats = ServerStats::new(
             usize::from(shards.get()),
             usize::try_from(snapshot.databases).unwrap_or(usize::MAX),
-            moon_commands::all().len(),
+            moon_commands::stat_count(),
         );
         let micros = u64::try_from(taken.as_micros()).unwrap_or(u64::MAX);
         stats.recovery_us.store(micros, Relaxed);
@@ -358,6 +358,7 @@ impl Running {
             clock: Arc::clone(&clock),
             failing_logs: Arc::clone(&server.failing_logs),
             memory: Arc::clone(&server.memory),
+            pause: Arc::clone(&server.pause),
         };
         let limits = Arc::new(limits_of(&snapshot));
         let mut lent = lent.into_iter();
@@ -372,6 +373,7 @@ impl Running {
             let (registry, mailboxes) = (Arc::clone(&server.pubsub), shared.directory.clone());
             let (tracked, clients) = (Arc::clone(&server.tracking), Arc::clone(&server.clients));
             data.tracking.share_broadcast(tracked.broadcast());
+            let observed = Arc::clone(&server);
             let inflight = snapshot.inflight_max_bytes;
             let seed = ShardSeed {
                 config: ShardConfig {
@@ -389,7 +391,7 @@ impl Running {
                     let hub = Hub::install(id, registry, mailboxes, Arc::clone(&stats));
                     let for_tracking = Rc::clone(&hub);
                     let tracking = Tracking::install(id, for_tracking, tracked, clients, directory);
-                    Rc::new(StatsObserver::new(stats, id, hub, tracking))
+                    Rc::new(StatsObserver::new(observed, id, hub, tracking))
                 }),
             };
             let server = Arc::clone(&server);

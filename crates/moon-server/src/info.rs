@@ -91,6 +91,9 @@ pub struct InfoSource {
     pub cpu: CpuTimes,
     /// Name (subcommands as `config|get`) and counts of each command.
     pub commands: Vec<(String, CommandTotals)>,
+    /// Whether INFO shows how long commands took, and which percentiles.
+    pub latency_tracking: bool,
+    pub latency_percentiles: Vec<f64>,
     pub errors: Vec<(String, u64)>,
     pub databases: Vec<DbTotals>,
 }
@@ -283,6 +286,8 @@ mod tests {
                 ("config|get".to_owned(), command),
                 ("set".to_owned(), CommandTotals::default()),
             ],
+            latency_tracking: true,
+            latency_percentiles: vec![50.0, 99.0, 99.9],
             errors: vec![("ERR".to_owned(), 3)],
             databases: vec![DbTotals {
                 keys: 1,

@@ -29,3 +29,4 @@ pub mod startup;
 pub mod stats;
 pub mod tools;
 pub mod tracking;
+pub mod watch;

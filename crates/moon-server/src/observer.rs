@@ -1,42 +1,51 @@
-//! A shard's statistics: what its thread tells, put where INFO and metrics read it.
+//! What a shard's thread tells, put where INFO and metrics read it, and shown to monitors.
 
 use crate::notify;
 use crate::pubsub::Hub;
+use crate::server::Server;
 use crate::stats::ServerStats;
 use crate::tracking::Tracking;
+use crate::watch::latency::Event as LatencyEvent;
+use crate::watch::monitor::Lines;
 use moon_commands::CommandId;
 use moon_commands::context::Counts;
 use moon_commands::notify::{Class, Event};
 use moon_core::{Lsn, ShardId};
-use moon_shard::{Observer, SessionId};
+use moon_shard::{Executed, Observer, SessionId, Watch};
 use moon_store::{MemoryParts, ShardData, StaleKeys};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Writes the block of one shard in [`ServerStats`].
+/// Writes the block of one shard in [`ServerStats`], and what is slow or monitored.
 pub struct StatsObserver {
     stats: Arc<ServerStats>,
+    server: Arc<Server>,
     shard: ShardId,
     /// Keeps what depends on the turn.
     hub: Rc<Hub>,
     /// Tells clients of stale copies.
     tracking: Rc<Tracking>,
+    lines: Lines,
 }
 
 impl StatsObserver {
     /// The observer of `shard`.
     #[must_use]
     pub fn new(
-        stats: Arc<ServerStats>,
+        server: Arc<Server>,
         shard: ShardId,
         hub: Rc<Hub>,
         tracking: Rc<Tracking>,
     ) -> StatsObserver {
         StatsObserver {
-            stats,
+            stats: Arc::clone(&server.stats),
+            server,
             shard,
             hub,
             tracking,
+            lines: Lines::default(),
         }
     }
 }
@@ -54,6 +63,45 @@ impl Observer for StatsObserver {
         self.stats.shard(self.shard.index()).record_failed(id);
         self.stats
             .record_error(text.split(' ').next().unwrap_or("ERR"));
+    }
+
+    fn refused(&self, id: CommandId, text: &str) {
+        self.stats.shard(self.shard.index()).record_rejected(id);
+        self.stats
+            .record_error(text.split(' ').next().unwrap_or("ERR"));
+    }
+
+    fn watch(&self) -> Watch {
+        Watch {
+            slow_nanos: self.server.settings.slow_nanos.load(Relaxed),
+            is_monitored: self.server.monitors.any(),
+        }
+    }
+
+    fn slow(&self, command: &Executed<'_>, nanos: u64) {
+        self.server.note_slow(command, nanos);
+    }
+
+    fn executed(&self, command: &Executed<'_>, depends_on: Lsn) {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+        let clients = &self.server.clients;
+        self.lines
+            .add(command, depends_on, unix.unwrap_or_default(), clients);
+    }
+
+    #[inline]
+    fn show(&self, end: Lsn) {
+        let server = &self.server;
+        self.lines
+            .show(end, &server.monitors, &server.directory, &server.clients);
+    }
+
+    fn expire_cycle(&self, taken: Duration) {
+        self.server.note_latency(LatencyEvent::ExpireCycle, taken);
+    }
+
+    fn eviction_cycle(&self, taken: Duration) {
+        self.server.note_latency(LatencyEvent::EvictionCycle, taken);
     }
 
     fn counts(&self, counts: Counts) {

@@ -2,15 +2,16 @@
 //! somebody asks.
 
 use crate::clients::{ClientHandle, Flags};
-use crate::config::maxmemory_policy_word;
+use crate::config::{AppendFsync, maxmemory_policy_word};
 use crate::info::{self, AofInfo, InfoSource, MemoryInfo, Section};
 use crate::metrics::{LsnNumbers, Readiness, Source};
 use crate::persistence::PersistenceInfo;
 use crate::pubsub::Kind;
 use crate::server::Server;
 use crate::stats::ServerStats;
+use crate::watch::latency::Event;
 use moon_aof::AofStatus;
-use moon_commands::{all, by_id};
+use moon_commands::{by_stat_id, stat_count};
 use moon_core::Lsn;
 use moon_repl::LogHealth;
 use moon_shard::memory::inflight_bytes_max;
@@ -121,6 +122,8 @@ impl Server {
             recovery_truncated_bytes: stats.recovery_truncated_bytes.load(Relaxed),
             cpu: info::process_cpu(),
             commands: self.called_commands(),
+            latency_tracking: config.latency_tracking,
+            latency_percentiles: config.latency_tracking_info_percentiles.clone(),
             errors: stats.errors(),
             databases: stats.databases(),
         }
@@ -155,9 +158,11 @@ impl Server {
         }
     }
 
-    fn called_commands(&self) -> Vec<(String, crate::stats::CommandTotals)> {
-        let ids = 0..u16::try_from(all().len()).unwrap_or(u16::MAX);
-        ids.map(|id| (by_id(id).name.to_owned(), self.stats.command(id)))
+    /// The commands that were called, with what is counted of each.
+    #[must_use]
+    pub fn called_commands(&self) -> Vec<(String, crate::stats::CommandTotals)> {
+        let ids = 0..u16::try_from(stat_count()).unwrap_or(u16::MAX);
+        ids.filter_map(|id| Some((by_stat_id(id)?.name.to_owned(), self.stats.command(id))))
             .filter(|(_, t)| t.latency_ns.count() + t.rejected > 0)
             .collect()
     }
@@ -202,8 +207,24 @@ impl Server {
             let bound = inflight_bytes_max(config.inflight_max_bytes, limit, self.shards);
             log.set_unsynced_max(bound);
         }
+        self.note_slow_disk();
         let is_beyond = limit > 0 && self.memory.counted(limit) > limit;
         self.stats.note_beyond_limit(is_beyond, now);
+    }
+}
+
+impl Server {
+    /// What the log's disk took longest for since the last look.
+    fn note_slow_disk(&self) {
+        let Some(aof) = self.aof() else { return };
+        let replies_wait = self.settings.appendfsync() == AppendFsync::Always;
+        for shard in aof.shards() {
+            self.note_latency(Event::AofWrite, shard.append_latency.take_longest());
+            let sync = shard.fsync_latency.take_longest();
+            if replies_wait {
+                self.note_latency(Event::AofFsyncAlways, sync);
+            }
+        }
     }
 }
 
@@ -234,7 +255,7 @@ impl Source for Server {
     }
 
     fn command_name(&self, id: u16) -> Option<&str> {
-        (usize::from(id) < all().len()).then(|| by_id(id).name)
+        by_stat_id(id).map(|spec| spec.name)
     }
 
     fn lsn(&self) -> LsnNumbers {

@@ -8,13 +8,16 @@ use crate::report::Lag;
 use crate::scripts::Scripts;
 use crate::stats::ServerStats;
 use crate::tracking::Shared as Tracked;
+use crate::watch::latency::LatencyMonitor;
+use crate::watch::monitor::Monitors;
+use crate::watch::slowlog::SlowLog;
 use moon_aof::{AofHandle, FsyncPolicy};
 use moon_commands::{CommandId, Limits};
 use moon_core::{Lsn, ShardCount};
 use moon_repl::Clock;
 use moon_resp::RequestLimits;
 use moon_shard::mailbox::{ControlMessage, Directory};
-use moon_shard::{FailingLogs, Memory, Shard};
+use moon_shard::{FailingLogs, Memory, Pause, Shard};
 use moon_store::Libraries;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -63,6 +66,14 @@ pub struct Server {
     pub(crate) scripts: Arc<Scripts>,
     /// The id of the history, as replicas know it.
     pub replication_id: String,
+    /// The commands that took long.
+    pub slowlog: SlowLog,
+    /// What was slow.
+    pub latency: LatencyMonitor,
+    /// Who wants to see what runs.
+    pub monitors: Monitors,
+    /// Whether clients are paused.
+    pub pause: Arc<Pause>,
     databases: u16,
     shutdown: Mutex<Option<ShutdownRequest>>,
     shutdown_requested: Notify,
@@ -103,7 +114,8 @@ impl Server {
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Server> {
         let settings = parts.config.settings();
-        let databases = parts.config.snapshot().databases;
+        let config = parts.config.snapshot();
+        let (databases, slowlog) = (config.databases, SlowLog::new(config.slowlog_max_len));
         Arc::new(Server {
             settings,
             config: parts.config,
@@ -119,6 +131,10 @@ impl Server {
             tracking: Tracked::new(parts.shards),
             scripts: Scripts::new(parts.shards, parts.libraries),
             replication_id: parts.replication_id,
+            slowlog,
+            latency: LatencyMonitor::default(),
+            monitors: Monitors::default(),
+            pause: Arc::default(),
             databases: u16::try_from(databases).unwrap_or(u16::MAX),
             shutdown: Mutex::new(None),
             shutdown_requested: Notify::new(),
@@ -189,7 +205,8 @@ impl Server {
         }
     }
 
-    /// A server command ran on `shard`'s thread.
+    /// A server command ran on `shard`'s thread; it is counted under `id`
+    /// ([`moon_commands::stat_id`]).
     pub fn note_command(
         &self,
         shard: &Shard,
@@ -198,14 +215,16 @@ impl Server {
         error: Option<String>,
     ) {
         let stats = self.stats.shard(shard.id().index());
-        stats.record_command(id, 1, u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX));
+        let nanos = u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX);
+        stats.record_command(id, 1, nanos);
+        stats.noted_nanos.set(nanos);
         if let Some(text) = error {
             stats.record_failed(id);
             self.stats.record_error(error_code(&text));
         }
     }
 
-    /// A command was refused before it ran.
+    /// A command was refused before it ran; it is counted under `command`.
     pub fn note_refusal(&self, shard: &Shard, command: Option<CommandId>, text: &str) {
         if let Some(id) = command {
             self.stats.shard(shard.id().index()).record_rejected(id);
@@ -238,6 +257,8 @@ impl Server {
             Ok(())
         };
         self.config.set(pairs, apply).map_err(|e| e.to_string())?;
+        self.slowlog
+            .set_len_max(self.config.snapshot().slowlog_max_len);
         self.persistence.note_refusal();
         let limits = Arc::new(limits_of(&self.config.snapshot()));
         for shard in self.shards.ids() {

@@ -76,6 +76,8 @@ pub struct ShardStats {
     pub expiry_bytes: Counter,
     /// Buffers of the clients whose home this shard is.
     pub client_bytes: Counter,
+    /// How long the last server command took that was noted here, for the slow log.
+    pub noted_nanos: Counter,
     /// Effect bytes per turn; the number of values is the number of turns.
     pub turn_bytes: Histogram,
     dbs: Box<[DbStats]>,
@@ -106,6 +108,7 @@ impl ShardStats {
             value_bytes: Counter::default(),
             expiry_bytes: Counter::default(),
             client_bytes: Counter::default(),
+            noted_nanos: Counter::default(),
             turn_bytes: Histogram::default(),
             dbs: (0..databases).map(|_| DbStats::default()).collect(),
             commands_by_id: (0..command_count)

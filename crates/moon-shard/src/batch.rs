@@ -51,6 +51,7 @@ impl Batch {
             client: self.session,
             shard: self.from,
             remembers: self.remembers,
+            in_script: false,
         }
     }
 

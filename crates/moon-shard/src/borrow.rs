@@ -13,6 +13,7 @@
 
 use crate::caller::Caller;
 use crate::mailbox::{ControlMessage, Directory};
+use crate::observer::Executed;
 use crate::running::{Meter, tell_events};
 use crate::shard::{Shard, unix_now};
 use crate::waiting::{self, Hands};
@@ -308,6 +309,7 @@ impl Borrowed {
         replies: &mut Vec<u8>,
     ) -> (Outcome, Lsn) {
         let mut meter = Meter::new(&*self.shard.observer);
+        let is_light = meter.runs(spec, args);
         let reply_start = replies.len();
         let before = self.effects.len();
         let mut cx = Cx {
@@ -325,15 +327,21 @@ impl Borrowed {
             rng: &mut self.rng,
             limits: &self.limits,
             counts: Counts::default(),
-            keep_expired: self.shard.log_fails(),
+            keep_expired: self.shard.keeps_expired(),
         };
         let outcome = execute(&mut cx, spec, args);
-        let (depends_on, counts) = (cx.depends_on, cx.counts);
-        meter.ran(id, outcome, counts, &replies[reply_start..]);
-        let depends_on = match self.effects.len() == before {
-            true => depends_on,
-            false => THIS_TURN,
+        let (looked_at, counts) = (cx.depends_on, cx.counts);
+        let wrote = self.effects.len() != before;
+        let depends_on = if wrote { THIS_TURN } else { looked_at };
+        let command = Executed {
+            spec,
+            caller: self.caller,
+            db,
+            args,
         };
+        let reply = &replies[reply_start..];
+        meter.ran(id, is_light, outcome, counts, reply, &command);
+        meter.tell(&command, depends_on, false);
         tell_events(&*self.shard.observer, &mut self.effects, depends_on);
         if self.caller.keeps(spec) {
             let keys_max = self.limits.tracking_table_max_keys;
@@ -392,7 +400,7 @@ impl Borrowed {
             effects: &mut self.effects,
             rng: &mut self.rng,
             limits: &self.limits,
-            keep_expired: self.shard.log_fails(),
+            keep_expired: self.shard.keeps_expired(),
             observer: &*self.shard.observer,
         };
         waiting::serve(&mut hands, std::mem::take(&mut self.ready))
@@ -491,6 +499,17 @@ impl Borrowed {
         THIS_TURN
     }
 
+    /// Commits and borrows again, if transactions are broken in this way.
+    #[cfg(feature = "break-borrow-order")]
+    pub async fn give_back_between(self, mask: ShardMask) -> Borrowed {
+        if !crate::breach::is(crate::breach::Breach::Split) {
+            return self;
+        }
+        let shard = Rc::clone(&self.shard);
+        self.commit();
+        shard.borrow(mask).await
+    }
+
     fn issue_and_return(&mut self) -> Lsn {
         if let Some(taken) = self.taken {
             return self.put_back(taken);
@@ -508,11 +527,21 @@ impl Borrowed {
             served = self.serve_waiting();
             self.caller = Caller::default();
             self.tell_stale(THIS_TURN);
+            #[cfg(feature = "break-borrow-order")]
+            if crate::breach::is(crate::breach::Breach::EarlyReturn) {
+                for data in self.boxes.iter_mut().filter_map(Option::take) {
+                    let owner = self.shard.shared.directory.of(data.id);
+                    owner.send_control(ControlMessage::Home(data, Lsn::ZERO));
+                }
+                crate::breach::dawdle();
+            }
             if !self.effects.is_empty() {
                 let payload = Bytes::from(self.effects.take());
                 let mut core = self.shard.core.borrow_mut();
                 end = self.shard.append(&mut core, FrameKind::Cross, payload);
             }
+            // Before another shard executes on this data: monitors see one order per shard.
+            self.shard.observer.show(end);
         }
         self.shard.answer_borrowed(served, end);
         for data in self.boxes.iter_mut().filter_map(Option::take) {

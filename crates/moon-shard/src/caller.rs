@@ -1,4 +1,4 @@
-//! Whom commands run for: what client-side caching needs to know.
+//! Whom commands run for: for client-side caching, monitors and the slow log.
 
 use crate::shard::SessionId;
 use moon_commands::{CommandSpec, Flags, ShardSet};
@@ -16,6 +16,8 @@ pub struct Caller {
     /// Whether it keeps copies of what it reads now (CLIENT TRACKING), so that it must be told when
     /// that changes.
     pub remembers: bool,
+    /// A script of the client runs, and not the client itself.
+    pub in_script: bool,
 }
 
 impl Caller {

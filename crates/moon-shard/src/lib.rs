@@ -17,6 +17,8 @@
 //! * [`lazy_free`]: the thread that drops what is large.
 //! * [`memory`]: the memory limit, and evictions.
 //! * [`misconf`]: what cannot be written to disk, and the error that refuses writes meanwhile.
+//! * [`pause`]: CLIENT PAUSE: no writes, or no commands, on any shard.
+//! * [`observer`]: what a shard tells about itself.
 //! * [`thread`]: the thread itself with its tasks: mailbox, committer, clock tick.
 //! * [`snapshot`]: the walk: encoding the state at a cut while serving.
 //! * [`huge`]: writes to huge values while a walk is on.
@@ -24,6 +26,8 @@
 
 pub mod batch;
 pub mod borrow;
+#[cfg(feature = "break-borrow-order")]
+pub mod breach;
 pub mod caller;
 pub mod gate;
 pub mod huge;
@@ -32,6 +36,7 @@ pub mod mailbox;
 pub mod memory;
 pub mod misconf;
 pub mod observer;
+pub mod pause;
 pub mod replay;
 pub mod running;
 pub mod shard;
@@ -47,7 +52,8 @@ pub use lazy_free::LazyFree;
 pub use mailbox::{Directory, Mailbox};
 pub use memory::Memory;
 pub use misconf::{FailingLogs, Misconf};
-pub use observer::{NoObserver, Observer};
+pub use observer::{Executed, NoObserver, Observer, Watch};
+pub use pause::{Pause, PauseMode};
 pub use replay::ReplayPool;
 pub use running::Running;
 pub use shard::{Session, SessionId, Shard, ShardConfig};

@@ -158,6 +158,14 @@ impl Directory {
 
     /// Sends one borrow's requests as one step.
     pub(crate) fn send_borrow(&self, requests: impl Iterator<Item = (ShardId, LendRequest)>) {
+        #[cfg(feature = "break-borrow-order")]
+        if crate::breach::is(crate::breach::Breach::Unordered) {
+            for (shard, request) in requests {
+                self.of(shard).send_data(DataMessage::Lend(request));
+                crate::breach::dawdle();
+            }
+            return;
+        }
         let _order = self
             .borrow_order
             .lock()

@@ -274,7 +274,7 @@ impl Shard {
     /// whether there is more to do at once.
     pub(crate) fn evict_slice(&self) -> bool {
         let limit = self.core.borrow().limits.maxmemory;
-        if limit == 0 || self.log_fails() {
+        if limit == 0 || self.keeps_expired() {
             self.budget.owes.set(false);
             return false;
         }
@@ -321,7 +321,8 @@ impl Running<'_> {
     #[inline]
     pub fn has_memory(&mut self) -> bool {
         let limit = self.core.limits.maxmemory;
-        if limit == 0 || self.in_transaction {
+        // In a pause nothing is evicted, and nothing is refused for want of memory, as in Redis.
+        if limit == 0 || self.in_transaction || self.shard.pause().is_on() {
             return true;
         }
         if self.shard.budget.at.get() != self.now {
@@ -394,9 +395,12 @@ impl Running<'_> {
                 break Evicted::OutOfTime;
             }
         };
+        let taken = started.elapsed();
+        self.meter.leave_out(taken);
         if keys > 0 {
             shard.observer.evicted(keys);
             tell_events(&*shard.observer, &mut self.core.effects, THIS_TURN);
+            shard.observer.eviction_cycle(taken);
         }
         if was_clean && !self.core.effects.is_empty() {
             shard.open_turn();

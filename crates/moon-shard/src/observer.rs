@@ -1,19 +1,55 @@
-//! What a shard tells about itself, for INFO and metrics.
+//! What a shard tells about itself, for INFO, metrics, the slow log and monitors.
 
-use moon_commands::CommandId;
+use crate::caller::Caller;
+use crate::shard::SessionId;
 use moon_commands::context::Counts;
 use moon_commands::notify::{Class, Event};
+use moon_commands::{CommandId, CommandSpec};
 use moon_core::Lsn;
-use moon_store::{ShardData, StaleKeys};
+use moon_resp::Args;
+use moon_store::{DbIndex, ShardData, StaleKeys};
+use std::time::Duration;
 
-use crate::shard::SessionId;
+/// What a stretch of execution must tell beyond what is counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch {
+    /// From how many nanoseconds on a command is slow; `u64::MAX` if none is.
+    pub slow_nanos: u64,
+    /// Somebody wants to see each command.
+    pub is_monitored: bool,
+}
+
+impl Default for Watch {
+    fn default() -> Watch {
+        Watch {
+            slow_nanos: u64::MAX,
+            is_monitored: false,
+        }
+    }
+}
+
+/// A command that ran.
+#[derive(Clone, Copy)]
+pub struct Executed<'a> {
+    /// Its row, that of its subcommand if it has one.
+    pub spec: &'a CommandSpec,
+    /// For whom.
+    pub caller: Caller,
+    /// The database that was selected.
+    pub db: DbIndex,
+    /// The request.
+    pub args: Args<'a>,
+}
 
 /// Receives what happens on one shard, on its thread.
 pub trait Observer {
-    /// Commands ran, each for about `nanos_each`.
+    /// Commands ran, each for about `nanos_each`; they are counted under these numbers
+    /// ([`moon_commands::stat_id`]).
     fn commands(&self, ids: &[CommandId], nanos_each: u64);
-    /// A command answered with an error; `text` begins with its code.
+    /// A command ran and answered with an error; `text` begins with its code.
     fn failed(&self, id: CommandId, text: &str);
+    /// A command was refused with an error before it ran.
+    fn refused(&self, _id: CommandId, _text: &str) {}
     /// What a stretch of commands looked up and removed.
     fn counts(&self, counts: Counts);
     /// A turn or transaction of `payload_bytes` became a frame that ends at `end`.
@@ -35,6 +71,22 @@ pub trait Observer {
     }
     /// The data after a batch of commands, for the counts of keys.
     fn data(&self, data: &ShardData);
+
+    /// What else is to be told; asked at the start of a stretch.
+    fn watch(&self) -> Watch {
+        Watch::default()
+    }
+    /// A command took at least [`Watch::slow_nanos`].
+    fn slow(&self, _command: &Executed<'_>, _nanos: u64) {}
+    /// A command ran, while somebody wants to see it; what shows it must not leave before
+    /// `depends_on`, or the end of the turn if that is [`moon_store::THIS_TURN`].
+    fn executed(&self, _command: &Executed<'_>, _depends_on: Lsn) {}
+    /// Everything told with [`Observer::executed`] so far may be shown once `end` is committed.
+    fn show(&self, _end: Lsn) {}
+    /// Removing what has expired, unasked, took so long.
+    fn expire_cycle(&self, _taken: Duration) {}
+    /// Evicting keys took so long.
+    fn eviction_cycle(&self, _taken: Duration) {}
 }
 
 /// Observes nothing.

@@ -2,7 +2,7 @@
 
 use crate::caller::Caller;
 use crate::misconf::Misconf;
-use crate::observer::Observer;
+use crate::observer::{Executed, Observer, Watch};
 use crate::shard::{Core, Shard};
 use crate::waiting::{self, Hands};
 use moon_commands::blocking::Wait;
@@ -10,14 +10,16 @@ use moon_commands::context::{Counts, Origin};
 use moon_commands::evict::OUT_OF_MEMORY;
 use moon_commands::execute::Outcome;
 use moon_commands::subcommands::row_of;
-use moon_commands::{CommandId, CommandSpec, Cx, Effects, Flags, Scope, ShardSet, by_id, execute};
+use moon_commands::{
+    CommandId, CommandSpec, Cx, Effects, Flags, Scope, ShardSet, by_id, execute, stat_id,
+};
 use moon_core::{Lsn, UnixMs};
 use moon_resp::{Args, Protocol, Reply};
 use moon_store::{DbIndex, Key, ShardData, THIS_TURN};
 use std::cell::RefMut;
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A turn closes when its effects pass this, at a command boundary.
 const TURN_BYTES_MAX: usize = 1 << 20;
@@ -33,40 +35,75 @@ pub struct Running<'a> {
     pub(crate) in_transaction: bool,
     refuses_writes: Option<Misconf>,
     caller: Caller,
-    meter: Meter<'a>,
+    pub(crate) meter: Meter<'a>,
 }
 
-/// Commands of a pipeline that share one reading of the clock. Reading it for each of them would
-/// cost more than some of them do; their time is the mean of their group.
+/// Light commands of a pipeline that share one reading of the clock. Reading it for each of them
+/// would cost more than some of them do; their time is the mean of their group.
 const GROUP_MAX: usize = 8;
 /// The first command of a stretch is timed by itself: the one that comes alone, above all.
 const ALONE: u32 = 1;
+/// With a lower threshold for slow commands, each is timed by itself.
+const ALONE_BELOW_NANOS: u64 = 1_000_000;
+/// A command with more arguments, or a longer reply, is not light.
+const LIGHT_ARGS_MAX: usize = 64;
+const LIGHT_REPLY_MAX: usize = 16 << 10;
 
 /// Times commands and counts what they did, for the observer.
+///
+/// A group has light commands only ([`CommandSpec::is_light`]): before and after any other the
+/// clock is read, so its time is its own, and what takes long is found. Where a group of light
+/// commands took long, something outside held up one of them; its last one is told.
 pub(crate) struct Meter<'a> {
     observer: &'a dyn Observer,
+    watch: Watch,
     last: Instant,
     group: [CommandId; GROUP_MAX],
     group_len: usize,
     seen: u32,
     counts: Counts,
+    /// Commands were told one by one, and the turn has no effects: they can be shown.
+    can_show: bool,
 }
 
 impl<'a> Meter<'a> {
     pub(crate) fn new(observer: &'a dyn Observer) -> Meter<'a> {
         Meter {
             observer,
+            watch: observer.watch(),
             last: Instant::now(),
             group: [0; GROUP_MAX],
             group_len: 0,
             seen: 0,
             counts: Counts::default(),
+            can_show: false,
         }
+    }
+
+    /// A command is about to run. Returns whether it may share a reading of the clock.
+    #[inline]
+    pub(crate) fn runs(&mut self, spec: &CommandSpec, args: Args<'_>) -> bool {
+        let is_light = spec.is_light()
+            && args.len() <= LIGHT_ARGS_MAX
+            && self.watch.slow_nanos >= ALONE_BELOW_NANOS;
+        if !is_light && self.group_len > 0 {
+            self.read_clock(None);
+        }
+        is_light
     }
 
     /// A command has run; `reply` is what it answered.
     #[inline]
-    pub(crate) fn ran(&mut self, id: CommandId, outcome: Outcome, counts: Counts, reply: &[u8]) {
+    pub(crate) fn ran(
+        &mut self,
+        id: CommandId,
+        is_light: bool,
+        outcome: Outcome,
+        counts: Counts,
+        reply: &[u8],
+        command: &Executed<'_>,
+    ) {
+        let id = stat_id(id, command.spec);
         self.group[self.group_len] = id;
         self.group_len += 1;
         self.seen += 1;
@@ -78,16 +115,46 @@ impl<'a> Meter<'a> {
         if outcome == Outcome::Failed {
             self.observer.failed(id, error_text(reply));
         }
-        if self.group_len == GROUP_MAX || self.seen <= ALONE {
-            self.read_clock();
+        if self.group_len == GROUP_MAX
+            || self.seen <= ALONE
+            || !is_light
+            || reply.len() > LIGHT_REPLY_MAX
+        {
+            self.read_clock(Some(command));
         }
     }
 
-    fn read_clock(&mut self) {
+    /// A command was refused with `text`, and has not run.
+    #[cold]
+    pub(crate) fn refused(&mut self, id: CommandId, spec: &CommandSpec, text: &str) {
+        self.observer.refused(stat_id(id, spec), text);
+    }
+
+    /// Tells of a command that has run, if somebody wants to see each.
+    #[inline]
+    pub(crate) fn tell(&mut self, command: &Executed<'_>, depends_on: Lsn, turn_is_clean: bool) {
+        if self.watch.is_monitored {
+            self.observer.executed(command, depends_on);
+            self.can_show = turn_is_clean;
+        }
+    }
+
+    /// What was done since the last command is not part of the next one.
+    pub(crate) fn leave_out(&mut self, work: Duration) {
+        self.last += work;
+    }
+
+    fn read_clock(&mut self, command: Option<&Executed<'_>>) {
         let now = Instant::now();
-        let nanos = now.duration_since(self.last).as_nanos();
-        let each = u64::try_from(nanos).unwrap_or(u64::MAX) / self.group_len as u64;
+        let nanos = now.saturating_duration_since(self.last).as_nanos();
+        let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
+        let each = nanos / self.group_len as u64;
         self.observer.commands(&self.group[..self.group_len], each);
+        if nanos >= self.watch.slow_nanos
+            && let Some(command) = command
+        {
+            self.observer.slow(command, nanos);
+        }
         self.last = now;
         self.group_len = 0;
     }
@@ -96,10 +163,13 @@ impl<'a> Meter<'a> {
 impl Drop for Meter<'_> {
     fn drop(&mut self) {
         if self.group_len > 0 {
-            self.read_clock();
+            self.read_clock(None);
         }
         if self.seen > 0 {
             self.observer.counts(self.counts);
+        }
+        if self.can_show {
+            self.observer.show(Lsn::ZERO);
         }
     }
 }
@@ -169,6 +239,13 @@ impl<'a> Running<'a> {
             .filter(|_| spec.is_write() && !spec.flags.contains(Flags::FREES_MEMORY));
         let has_memory =
             misconf.is_some() || !spec.flags.contains(Flags::DENYOOM) || self.has_memory();
+        if misconf.is_some() || !has_memory {
+            let text = misconf.map_or_else(|| OUT_OF_MEMORY.to_owned(), |m| m.to_string());
+            Reply::new(replies, protocol).error(&text);
+            self.meter.refused(id, spec, &text);
+            return (Outcome::Failed, Lsn::ZERO);
+        }
+        let is_light = self.meter.runs(spec, args);
         let Core {
             data,
             effects,
@@ -179,39 +256,27 @@ impl<'a> Running<'a> {
         let data = data
             .as_mut()
             .expect("the data is at home while commands run");
-        let clean = effects.is_empty();
-        let mut reply = Reply::new(replies, protocol);
-        let (outcome, depends_on, counts) = if let Some(misconf) = misconf {
-            reply.error(&misconf.to_string());
-            (Outcome::Failed, Lsn::ZERO, Counts::default())
-        } else if !has_memory {
-            reply.error(OUT_OF_MEMORY);
-            (Outcome::Failed, Lsn::ZERO, Counts::default())
-        } else {
-            let mut cx = Cx {
-                shards: ShardSet::One(data),
-                shard_count: self.shard.config.count,
-                db,
-                now: self.now,
-                origin: Origin::Client,
-                reply,
-                effects,
-                depends_on: Lsn::ZERO,
-                rng,
-                limits,
-                counts: Counts::default(),
-                keep_expired: self.shard.log_fails(),
-            };
-            let before = cx.effects.len();
-            let outcome = execute(&mut cx, spec, args);
-            let wrote = cx.effects.len() != before;
-            (
-                outcome,
-                if wrote { THIS_TURN } else { cx.depends_on },
-                cx.counts,
-            )
+        let before = effects.len();
+        let mut cx = Cx {
+            shards: ShardSet::One(data),
+            shard_count: self.shard.config.count,
+            db,
+            now: self.now,
+            origin: Origin::Client,
+            reply: Reply::new(replies, protocol),
+            effects,
+            depends_on: Lsn::ZERO,
+            rng,
+            limits,
+            counts: Counts::default(),
+            keep_expired: self.shard.keeps_expired(),
         };
-        if clean && !effects.is_empty() {
+        let outcome = execute(&mut cx, spec, args);
+        let (counts, looked_at) = (cx.counts, cx.depends_on);
+        let wrote = effects.len() != before;
+        let depends_on = if wrote { THIS_TURN } else { looked_at };
+        let is_clean = effects.is_empty();
+        if before == 0 && !is_clean {
             self.shard.open_turn();
         }
         tell_events(&*self.shard.observer, effects, depends_on);
@@ -224,7 +289,16 @@ impl<'a> Running<'a> {
             (self.shard.observer).stale(stale, self.caller.client, depends_on);
         }
         let has_ready = data.waits.has_ready();
-        self.meter.ran(id, outcome, counts, &replies[reply_start..]);
+        let command = Executed {
+            spec,
+            caller: self.caller,
+            db,
+            args,
+        };
+        let reply = &replies[reply_start..];
+        self.meter
+            .ran(id, is_light, outcome, counts, reply, &command);
+        self.meter.tell(&command, depends_on, is_clean);
         if has_ready && !self.in_transaction {
             self.serve_waiting();
         }
@@ -257,7 +331,7 @@ impl<'a> Running<'a> {
             effects,
             rng,
             limits,
-            keep_expired: shard.log_fails(),
+            keep_expired: shard.keeps_expired(),
             observer: &*shard.observer,
         };
         let served = waiting::serve(&mut hands, VecDeque::new());

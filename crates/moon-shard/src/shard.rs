@@ -9,7 +9,8 @@ use crate::gate::Gate;
 use crate::mailbox::{ControlMessage, Directory};
 use crate::memory::{Budget, Memory, inflight_bytes_max};
 use crate::misconf::{FailingLogs, Misconf};
-use crate::observer::Observer;
+use crate::observer::{Executed, Observer};
+use crate::pause::Pause;
 use crate::running::{Meter, Running, tell_events};
 use crate::waiting::ServedReply;
 use bytes::{Bytes, BytesMut};
@@ -65,6 +66,8 @@ pub struct Shared {
     pub failing_logs: Arc<FailingLogs>,
     /// What all shards know about memory.
     pub memory: Arc<Memory>,
+    /// Whether clients are paused.
+    pub pause: Arc<Pause>,
 }
 
 /// What execution changes.
@@ -451,6 +454,8 @@ impl Shard {
                 end
             }
         };
+        // Before the data may be lent: monitors see one order per shard.
+        self.observer.show(end);
         for turn_reply in self.turn_replies.borrow_mut().drain(..) {
             send_reply(&self.shared.directory, turn_reply, end);
         }
@@ -574,6 +579,8 @@ impl Shard {
         self.free(data.garbage());
         let previous = self.core.borrow_mut().data.replace(data);
         assert!(previous.is_none(), "{} got its data twice", self.config.id);
+        // What was told meanwhile is of commands without data.
+        self.observer.show(Lsn::ZERO);
         self.last_end.set(self.last_end.get().max(end));
         self.moved.notify_waiters();
     }
@@ -681,6 +688,47 @@ impl Shard {
         self.settle(&session);
     }
 
+    /// A command that needs no data has run on this thread: tells whoever wants to see each. What
+    /// is told is shown with [`Shard::show`], or with what is executed next.
+    pub fn executed(&self, command: &Executed<'_>) {
+        if self.observer.watch().is_monitored {
+            self.observer.executed(command, Lsn::ZERO);
+        }
+    }
+
+    /// Adds bytes to what a connection of this shard is sent, behind everything before it and not
+    /// before `depends_on` is committed; they are no reply to anything it asked. Returns how many
+    /// bytes have not left then; `None` if the connection has gone.
+    pub fn push_to(&self, session: SessionId, bytes: &[u8], depends_on: Lsn) -> Option<usize> {
+        let session = self.sessions.borrow().get(&session).cloned()?;
+        {
+            let mut gate = session.gate().borrow_mut();
+            let tail = gate.tail();
+            let start = tail.len();
+            tail.extend_from_slice(bytes);
+            gate.settle(start, depends_on);
+        }
+        self.settle(&session);
+        let gate = session.gate().borrow();
+        Some(gate.open().len() + gate.held_bytes())
+    }
+
+    /// Lets monitors see what was told, unless a turn is in progress or an executor has the data:
+    /// then its end does.
+    pub fn show(&self) {
+        let core = self.core.borrow();
+        if core.data.is_some() && core.effects.is_empty() {
+            drop(core);
+            self.observer.show(Lsn::ZERO);
+        }
+    }
+
+    /// Whoever observes this shard, to be told of what is not executed here.
+    #[must_use]
+    pub fn observer(&self) -> &dyn Observer {
+        &*self.observer
+    }
+
     /// Begins or ends the removal of expired keys that nobody asks for. Off, they stay in memory
     /// and are still never shown; for tests of clients.
     pub fn set_active_expire(&self, on: bool) {
@@ -692,7 +740,7 @@ impl Shard {
     /// of time, so that there is more to do. Does nothing while the data is away or the log
     /// cannot take the deletions.
     pub(crate) fn expire(&self, budget: std::time::Duration) -> bool {
-        if !self.expires.get() || self.log_fails() || !self.has_room() {
+        if !self.expires.get() || self.keeps_expired() || !self.has_room() {
             return false;
         }
         let started = Instant::now();
@@ -711,6 +759,7 @@ impl Shard {
             tell_events(&*self.observer, effects, THIS_TURN);
             stats
         };
+        self.observer.expire_cycle(started.elapsed());
         if stats.expired + stats.expired_fields > 0 {
             self.observer.expired(stats.expired, stats.expired_fields);
             self.open_turn();
@@ -726,6 +775,8 @@ impl Shard {
             core.log.tick(unix_now());
             self.note_health(&*core.log);
         }
+        // A pause that nobody looks at ends here.
+        let _in_force = self.pause().in_force(Instant::now());
         self.tick_memory();
         self.open_gates();
     }

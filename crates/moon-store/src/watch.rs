@@ -12,6 +12,8 @@ pub type WatchVersion = u64;
 #[derive(Debug)]
 struct Watched {
     version: WatchVersion,
+    /// How often it was changed since somebody began to watch it.
+    changes: u64,
     watchers: u32,
 }
 
@@ -28,6 +30,7 @@ impl WatchTable {
         let version = self.last_version;
         let watched = self.keys.entry((db, key.into())).or_insert(Watched {
             version,
+            changes: 0,
             watchers: 0,
         });
         watched.watchers += 1;
@@ -51,6 +54,13 @@ impl WatchTable {
         self.keys.get(&(db, Box::from(key))).map(|w| w.version)
     }
 
+    /// How often the key was changed since it has been watched, by whomever; 0 if nobody does.
+    #[must_use]
+    pub fn changes(&self, db: DbIndex, key: &[u8]) -> u64 {
+        let watched = self.keys.get(&(db, Box::from(key)));
+        watched.map_or(0, |watched| watched.changes)
+    }
+
     /// The key was changed.
     #[inline]
     pub fn changed(&mut self, db: DbIndex, key: &[u8]) {
@@ -60,6 +70,7 @@ impl WatchTable {
         self.last_version += 1;
         if let Some(watched) = self.keys.get_mut(&(db, Box::from(key))) {
             watched.version = self.last_version;
+            watched.changes += 1;
         }
     }
 
@@ -69,6 +80,7 @@ impl WatchTable {
         for ((watched_db, key), watched) in &mut self.keys {
             if *watched_db == db && is_affected(key) {
                 watched.version = self.last_version;
+                watched.changes += 1;
             }
         }
     }
@@ -93,6 +105,12 @@ mod tests {
         assert_eq!(watches.version(0, b"k"), Some(before));
         watches.changed(0, b"k");
         assert_ne!(watches.version(0, b"k"), Some(before));
+        assert_eq!(watches.changes(0, b"k"), 1);
+        watches.changed_where(0, |key| key == b"k");
+        assert_eq!(
+            (watches.changes(0, b"k"), watches.changes(0, b"other")),
+            (2, 0)
+        );
     }
 
     #[test]

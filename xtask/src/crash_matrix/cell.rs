@@ -172,6 +172,9 @@ pub(crate) fn run_cell(
     binary: &ServerBinary,
     options: CellOptions,
 ) -> Result<CellReport> {
+    if cell.workload == Workload::Handoff {
+        return super::handoff::run_cell(cell, binary, options);
+    }
     let begun = Instant::now();
     let dir = tempfile::Builder::new().prefix("moon-crash-").tempdir()?;
     let mut config = ServerConfig::new(binary.flavor, &binary.path, dir.path().join("data"))
@@ -198,6 +201,7 @@ pub(crate) fn run_cell(
     );
     let mut server = Server::spawn(config)?;
     server.wait_ready()?;
+    require(&mut server.client()?, cell.workload)?;
     // The first cycle starts unarmed: a kill at a fail point needs a restart before it.
     for (cycle, kill) in kills.iter().copied().enumerate() {
         let kill = match (cycle, kill) {
@@ -225,6 +229,19 @@ pub(crate) fn run_cell(
             .push(format!("the directory is kept: {}", kept.display()));
     }
     Ok(run.report)
+}
+
+/// Fails if the server lacks a command that the workload is about: a cell without it proves nothing.
+pub(super) fn require(client: &mut Client, workload: Workload) -> Result<()> {
+    for command in workload.needs() {
+        let reply = client.command(&["COMMAND", "INFO", command])?;
+        let is_known = |item: &moon_harness::Reply| item.items().is_some_and(|i| !i.is_empty());
+        let knows = reply
+            .items()
+            .is_some_and(|items| items.iter().any(is_known));
+        anyhow::ensure!(knows, "workload {workload}: the server has no {command}");
+    }
+    Ok(())
 }
 
 struct Run {

@@ -1,10 +1,13 @@
-//! The operations of workloads on fields with deadlines and on HyperLogLogs.
+//! The operations of workloads on fields with deadlines, on HyperLogLogs, on streams that consumers
+//! share, and of scripts and functions.
 
-use super::{FAR_FUTURE_MS, Generator, own};
+use super::{FAR_FUTURE_MS, Generator, own, pair};
 use crate::fields::{BRIEF, FieldOp, PAST_MS};
+use crate::groups::GroupOp;
 use crate::model::DbKey;
 use crate::op::Op;
 use crate::sketches::SketchOp;
+use crate::typed::TypedOp;
 
 /// Hashes of one connection and one kind.
 const HASHES: u32 = 12;
@@ -12,6 +15,10 @@ const HASHES: u32 = 12;
 const SKETCHES: u32 = 5;
 /// Elements that are counted. Most of them are counted several times.
 const ELEMENTS: u32 = 30_000;
+/// Streams of one connection: so few that consumers meet.
+const STREAMS: u32 = 6;
+/// Who reads them.
+const CONSUMERS: [&str; 3] = ["c1", "c2", "c3"];
 /// Deadlines that come during the run are at most so far away: some pass while the load runs, some
 /// while the server is down, some while it recovers.
 const BRIEF_MS_MAX: u32 = 250;
@@ -114,6 +121,91 @@ impl Generator {
                 ]);
             }
         })
+    }
+
+    pub(super) fn groups(&mut self) -> Op {
+        let key = self.stream();
+        let consumer = CONSUMERS[self.below(3) as usize];
+        let count = self.below(6) as usize + 1;
+        // What is pending is mostly among the last entries.
+        let earlier = |generator: &mut Generator| {
+            let ago = u64::from(generator.below(150));
+            generator.sequence.saturating_sub(ago).max(1)
+        };
+        Op::Group(match self.below(100) {
+            0..38 => return Op::Typed(TypedOp::XAdd(key, self.sequence, self.value(), None)),
+            38..46 => return Op::Typed(TypedOp::XGroup(key)),
+            46..52 => return Op::Typed(TypedOp::XReadGroup(key, consumer, count)),
+            52..64 => GroupOp::ReadTwo {
+                keys: [key, self.stream()],
+                consumer,
+                count,
+            },
+            64..72 => GroupOp::AutoClaim(key, consumer, count),
+            72..78 => GroupOp::Claim(key, consumer, earlier(self)),
+            78..88 => GroupOp::AckTwo(key, [earlier(self), earlier(self)]),
+            88..90 => GroupOp::DelConsumer(key, consumer),
+            90..92 => GroupOp::Rewind(key),
+            92..94 => return Op::Del(vec![key]),
+            _ => {
+                let other = self.stream();
+                return Op::Multi(vec![
+                    Op::Typed(TypedOp::XAdd(
+                        key.clone(),
+                        self.sequence,
+                        self.value(),
+                        None,
+                    )),
+                    Op::Group(GroupOp::ReadTwo {
+                        keys: [key.clone(), other],
+                        consumer,
+                        count,
+                    }),
+                    Op::Group(GroupOp::AckTwo(key, [self.sequence, earlier(self)])),
+                ]);
+            }
+        })
+    }
+
+    fn stream(&mut self) -> DbKey {
+        let number = self.below(STREAMS);
+        own(self.connection, 0, &format!("t{number}"))
+    }
+
+    /// Several operations on several shards as one, which `together` makes of them.
+    pub(super) fn scripted(&mut self, together: fn(Vec<Op>) -> Op) -> Op {
+        let (a, b) = pair(self.connection, self.below(super::KEYS));
+        let value = self.value();
+        let ops = match self.below(100) {
+            0..40 => vec![Op::Set(a, value.clone(), None), Op::Set(b, value, None)],
+            40..60 => vec![
+                Op::IncrBy(self.key(0, "n"), 1),
+                Op::MSet(vec![(a, value.clone()), (b, value)]),
+                Op::IncrBy(self.key(0, "n"), 1),
+            ],
+            // One that fails in the middle: what is around it happens.
+            60..75 => vec![
+                Op::RPush(self.key(0, "l"), value.clone()),
+                Op::SAdd(self.key(0, "l"), value.clone()),
+                Op::LPop(self.key(0, "l")),
+                Op::HSet(self.key(0, "h"), value.clone(), value),
+            ],
+            75..90 => vec![
+                Op::Set(self.key(0, "x"), value, None),
+                Op::Rename(self.key(0, "x"), self.key(0, "x")),
+                Op::Del(vec![self.key(0, "x"), self.key(0, "h")]),
+            ],
+            _ => return Op::Set(self.key(0, "x"), value, None),
+        };
+        together(ops)
+    }
+
+    /// The library is loaded first, and hardly ever again: recovery must bring it back.
+    pub(super) fn functions(&mut self) -> Op {
+        if self.sequence == 1 || self.below(500) == 0 {
+            return Op::LoadLibrary;
+        }
+        self.scripted(Op::Function)
     }
 
     fn hash(&mut self, kind: &str) -> DbKey {

@@ -13,7 +13,7 @@ use clap::{Arg, ArgAction, Command};
 use std::path::PathBuf;
 
 /// A configuration ready to be checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
     /// All settings.
     pub config: Config,
@@ -22,7 +22,7 @@ pub struct Loaded {
 }
 
 /// What the command line asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// Start, or check.
     Run(Box<Loaded>),

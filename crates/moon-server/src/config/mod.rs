@@ -182,7 +182,7 @@ const DEFAULT_SAVE: [SavePoint; 3] = [
 ];
 
 /// Every setting of one server. [`table::DIRECTIVES`] says how each is read and printed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// TCP port; 0 means no TCP.
     pub port: u16,
@@ -315,6 +315,16 @@ pub struct Config {
     pub hz: u32,
     /// Share of time for active expiry, 1 to 10.
     pub active_expire_effort: u32,
+    /// Microseconds from which on a command enters the slow log; negative means none does.
+    pub slowlog_log_slower_than: i64,
+    /// Entries of the slow log.
+    pub slowlog_max_len: u64,
+    /// Milliseconds from which on the latency monitor keeps what was slow; 0 means nothing.
+    pub latency_monitor_threshold: u64,
+    /// Whether INFO and LATENCY HISTOGRAM show how long commands took.
+    pub latency_tracking: bool,
+    /// The percentiles that INFO shows.
+    pub latency_tracking_info_percentiles: Vec<f64>,
     /// Port of the metrics listener; `None` means off.
     pub metrics_port: Option<u16>,
     /// Address of the metrics listener.
@@ -399,6 +409,11 @@ impl Default for Config {
             script_undeclared_keys: UndeclaredKeys::Retry,
             hz: 10,
             active_expire_effort: 1,
+            slowlog_log_slower_than: 10_000,
+            slowlog_max_len: 128,
+            latency_monitor_threshold: 0,
+            latency_tracking: true,
+            latency_tracking_info_percentiles: vec![50.0, 99.0, 99.9],
             metrics_port: None,
             metrics_bind: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
             loglevel: LogLevel::Notice,

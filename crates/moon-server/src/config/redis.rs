@@ -397,32 +397,6 @@ static RULES: &[(&str, &str, Rule)] = &[
         "",
         Ignored("clients are answered while loading"),
     ),
-    // What is watched.
-    (
-        "slowlog-log-slower-than",
-        "",
-        Ignored("SLOWLOG is not available yet; see metrics-port"),
-    ),
-    (
-        "slowlog-max-len",
-        "",
-        Ignored("SLOWLOG is not available yet; see metrics-port"),
-    ),
-    (
-        "latency-monitor-threshold",
-        "",
-        Ignored("LATENCY is not available yet; see metrics-port"),
-    ),
-    (
-        "latency-tracking",
-        "",
-        Ignored("latencies of commands are always tracked"),
-    ),
-    (
-        "latency-tracking-info-percentiles",
-        "",
-        Ignored("INFO always shows 50, 99 and 99.9"),
-    ),
     // Compact forms of types that come later.
     (
         "list-max-ziplist-entries",

@@ -45,6 +45,12 @@ pub struct Settings {
     /// `busy-reply-threshold` in milliseconds; 0 for never.
     pub busy_reply_threshold_ms: AtomicU64,
     script_undeclared_keys: AtomicU8,
+    pub slowlog_log_slower_than: AtomicI64,
+    /// `latency-monitor-threshold`; 0 means off.
+    pub latency_monitor_threshold_ms: AtomicU64,
+    /// From how many nanoseconds on a command is told to the slow log or the latency monitor;
+    /// `u64::MAX` if neither wants any.
+    pub slow_nanos: AtomicU64,
     pub hz: AtomicU32,
     pub active_expire_effort: AtomicU32,
     appendfsync: AtomicU8,
@@ -101,6 +107,16 @@ impl Settings {
             .store(config.busy_reply_threshold_ms, Relaxed);
         self.script_undeclared_keys
             .store(config.script_undeclared_keys as u8, Relaxed);
+        let (slower_than, threshold) = (
+            config.slowlog_log_slower_than,
+            config.latency_monitor_threshold,
+        );
+        self.slowlog_log_slower_than.store(slower_than, Relaxed);
+        self.latency_monitor_threshold_ms.store(threshold, Relaxed);
+        let logged = u64::try_from(slower_than).map_or(u64::MAX, |us| us.saturating_mul(1000));
+        let kept = (threshold > 0).then(|| threshold.saturating_mul(1_000_000));
+        self.slow_nanos
+            .store(logged.min(kept.unwrap_or(u64::MAX)), Relaxed);
         self.hz.store(config.hz, Relaxed);
         self.active_expire_effort
             .store(config.active_expire_effort, Relaxed);

@@ -1,6 +1,7 @@
 //! CLIENT and its subcommands.
 
 use super::blocking;
+use super::pause;
 use super::pipeline::Connection;
 use super::read_buffer;
 use super::session::ReplyMode;
@@ -8,7 +9,7 @@ use super::tracking_command;
 use crate::clients::filter::{self, LibAttribute};
 use crate::clients::{Flags, KillRequest, ListFilter};
 use crate::server::Server;
-use moon_commands::{all, by_id, parse, subcommands};
+use moon_commands::{by_stat_id, parse, subcommands};
 use moon_resp::{Args, Reply};
 use moon_shard::Shard;
 use moon_shard::mailbox::ControlMessage;
@@ -126,6 +127,14 @@ pub(super) fn run(
             id?;
             reply.integer(i64::from(unblocked));
         }
+        "pause" => {
+            pause::begin(connection, &rest)?;
+            reply.ok();
+        }
+        "unpause" => {
+            connection.server.pause.end();
+            reply.ok();
+        }
         "help" => subcommands::help_reply(&mut reply, "client"),
         other => unreachable!("client|{other} is in the table without code here"),
     }
@@ -133,7 +142,7 @@ pub(super) fn run(
 }
 
 fn command_name(id: u16) -> Option<&'static str> {
-    (usize::from(id) < all().len()).then(|| by_id(id).name)
+    by_stat_id(id).map(|spec| spec.name)
 }
 
 fn on_or_off(arg: &[u8]) -> Result<bool, String> {

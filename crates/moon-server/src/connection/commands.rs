@@ -1,23 +1,21 @@
 //! The commands that the server itself runs, because they concern the connection or the process.
 
 use super::pipeline::{Close, Connection};
-use super::session::{ReplyMode, SessionState};
+use super::session::{ReplyMode, SessionState, Trouble};
 use super::{
-    blocking, client_command, debug, memory_command, migrate, pubsub_command, tracking_command,
-    transaction,
+    blocking, client_command, debug, memory_command, migrate, pause, pubsub_command,
+    tracking_command, transaction, watch_commands,
 };
 use crate::clients::{Flags as ClientFlags, filter};
 use crate::info;
 use crate::server::ShutdownRequest;
 use moon_commands::evict::OUT_OF_MEMORY;
-use moon_commands::{CommandId, CommandSpec, Flags, Run, by_id, docs, subcommands};
+use moon_commands::{CommandId, CommandSpec, Flags, Run, by_id, docs, stat_id, subcommands};
 use moon_core::Lsn;
 use moon_resp::{Args, Protocol, Reply};
 use moon_shard::Misconf;
-use moon_shard::mailbox::ControlMessage;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::oneshot;
 
 /// Texts that more than one command answers with.
 pub(super) const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
@@ -66,6 +64,12 @@ pub(super) fn admit(
     }
     if let Some(text) = connection.server.scripts.busy.refuses(spec) {
         return Err(text.to_owned());
+    }
+    if connection.state.monitoring
+        && (spec.flags.intersects(Flags::READONLY) || pause::may_write(connection, spec))
+    {
+        // Redis takes a monitor for a kind of replica.
+        return Err("ERR Replica can't interact with the keyspace".to_owned());
     }
     Ok((id, spec))
 }
@@ -125,11 +129,9 @@ pub(super) async fn run(
         return Ok(());
     }
     match spec.name {
-        "multi" => transaction::multi(connection),
-        "discard" => transaction::discard(connection),
-        "exec" => return transaction::exec(connection).await,
-        "watch" => return transaction::watch(connection, args).await,
-        "shutdown" => return shutdown(connection, args),
+        "multi" | "discard" | "exec" | "watch" | "shutdown" | "monitor" => {
+            return run_by_itself(connection, id, args).await;
+        }
         "save" => return save(connection, id).await,
         "debug" => return debug::run(connection, id, args).await,
         "migrate" => return migrate::run(connection, id, args).await,
@@ -151,37 +153,52 @@ pub(super) async fn run(
                 && let Err(text) = switch_log(connection, args).await
             {
                 connection.write_reply(|reply| reply.error(&text));
-                connection
-                    .server
-                    .note_command(&connection.shard, id, Duration::ZERO, Some(text));
+                let counted = stat_id(id, row(id, args));
+                connection.server.note_command(
+                    &connection.shard,
+                    counted,
+                    Duration::ZERO,
+                    Some(text),
+                );
                 return Ok(());
             }
             let mut out = Vec::new();
             let depends_on = run_in_transaction(connection, id, args, &mut out);
-            if spec.name == "config" && args.at(1).eq_ignore_ascii_case(b"set") {
-                in_force_everywhere(connection).await;
-            }
             connection.durable_first().await?;
+            pause::settle(connection).await;
             connection.write_dependent_reply(depends_on, |reply| reply.raw(&out));
         }
     }
     Ok(())
 }
 
-/// Waits until all shards have heard of the settings that were sent to them: what CONFIG SET answers
-/// for is in force for every client.
-async fn in_force_everywhere(connection: &Connection) {
-    let mut heard = Vec::new();
-    for shard in connection.shard.count().ids() {
-        let (told, hears) = oneshot::channel::<()>();
-        heard.push(hears);
-        let mailbox = connection.shard.directory().of(shard);
-        mailbox.send_control(ControlMessage::Run(Box::new(move |_| drop(told))));
+/// Runs one of the commands that write their replies themselves, and notes what came of it.
+async fn run_by_itself(
+    connection: &mut Connection,
+    id: CommandId,
+    args: Args<'_>,
+) -> Result<(), Close> {
+    connection.state.began = std::time::Instant::now();
+    connection.state.trouble = None;
+    match by_id(id).name {
+        "multi" => transaction::multi(connection),
+        "discard" => transaction::discard(connection),
+        "exec" => transaction::exec(connection).await?,
+        "watch" => transaction::watch(connection, args).await?,
+        "shutdown" => shutdown(connection, args)?,
+        _ => watch_commands::monitor(connection),
     }
-    for hears in heard {
-        // It ends with an error, because nothing is ever sent but that it is done.
-        drop(hears.await);
-    }
+    let (server, shard) = (&connection.server, &connection.shard);
+    let error = match connection.state.trouble.take() {
+        Some(Trouble::Refused(text)) => {
+            server.note_refusal(shard, Some(id), &text);
+            return Ok(());
+        }
+        Some(Trouble::Failed(text)) => Some(text),
+        None => None,
+    };
+    server.note_command(shard, id, connection.state.began.elapsed(), error);
+    Ok(())
 }
 
 /// Runs one server command that needs no waiting, alone or inside EXEC, and writes its reply to
@@ -207,9 +224,12 @@ pub(crate) fn run_in_transaction(
         out.truncate(start);
         Reply::new(out, connection.state.protocol).error(text);
     }
-    connection
-        .server
-        .note_command(&connection.shard, id, started.elapsed(), result.err());
+    connection.server.note_command(
+        &connection.shard,
+        stat_id(id, row(id, args)),
+        started.elapsed(),
+        result.err(),
+    );
     depends_on
 }
 
@@ -261,6 +281,12 @@ fn answer(
         "publish" | "spublish" => pubsub_command::publish(connection, name, args, &mut reply),
         "pubsub" => pubsub_command::pubsub(connection, args, &mut reply)?,
         "memory" => memory_command::run(connection, args, &mut reply)?,
+        "slowlog" => watch_commands::slowlog(&connection.server, args, &mut reply)?,
+        "latency" => watch_commands::latency(&connection.server, args, &mut reply)?,
+        // Alone it never comes here.
+        "monitor" => {
+            return Err("ERR MONITOR isn't allowed for DENY BLOCKING client".to_owned());
+        }
         "command" => docs::command_reply(&mut reply, args).map_err(|e| e.text().to_owned())?,
         "config" => config(connection, args, &mut reply)?,
         "info" => {
@@ -422,6 +448,7 @@ fn reset(connection: &mut Connection) {
     transaction::unwatch(connection);
     connection.hub.unsubscribe_all(connection.client.id);
     tracking_command::end(connection);
+    watch_commands::end_monitor(connection);
     connection.state = SessionState::new(!connection.server.requires_password());
     connection.client.reset();
 }
@@ -446,6 +473,7 @@ fn config(
             let pairs: Vec<&[u8]> = args.from(2).iter().collect();
             let durable_first = connection.server.config_set(&pairs)?;
             connection.state.durable_first = connection.state.durable_first.max(durable_first);
+            connection.state.everywhere_first = true;
             reply.ok();
         }
         "resetstat" => {
@@ -529,11 +557,11 @@ fn shutdown(connection: &mut Connection, args: Args<'_>) -> Result<(), Close> {
             b"force" => request.force = true,
             b"save" => request.save = Some(true),
             b"abort" if args.len() == 2 => {
-                connection.write_reply(|reply| reply.error("ERR No shutdown in progress."));
+                transaction::answer_error(connection, "ERR No shutdown in progress.");
                 return Ok(());
             }
             _ => {
-                connection.write_reply(|reply| reply.error(SYNTAX));
+                transaction::answer_error(connection, SYNTAX);
                 return Ok(());
             }
         }

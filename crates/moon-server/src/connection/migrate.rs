@@ -10,6 +10,7 @@
 //! it had, and whoever migrates tries again with REPLACE. So no write is lost, and what is deleted
 //! here is exactly what is there.
 
+use super::pause;
 use super::pipeline::{Close, Connection};
 use super::session::Watch;
 use super::transaction::{begin_watch, forget, is_unchanged};
@@ -328,6 +329,11 @@ async fn delete(connection: &mut Connection, moving: Vec<Moving>) -> (Lsn, bool)
         .wait_for_walk(std::iter::once((del, all.as_args())))
         .await;
     let mask = shards_of(connection, confirmed().map(|it| &*it.key));
+    if pause::wait(connection, true).await.is_err() {
+        // The connection ends while writes are paused: the keys stay here too.
+        forget(connection, moving.into_iter().map(|it| it.watch));
+        return (Lsn::ZERO, true);
+    }
     let mut borrowed = connection.shard.borrow(mask).await;
     borrowed.set_caller(connection.caller());
     let now = borrowed.now();

@@ -11,6 +11,8 @@
 //! * [`client_command`]: CLIENT and its subcommands; [`memory_command`]: MEMORY.
 //! * [`pubsub_command`]: SUBSCRIBE and its kin, PUBLISH, PUBSUB.
 //! * [`debug`]: DEBUG and its subcommands.
+//! * [`watch_commands`]: SLOWLOG, LATENCY, MONITOR; [`told`]: server commands, told to these.
+//! * [`pause`]: CLIENT PAUSE.
 //! * [`migrate`]: MIGRATE, and the servers it talks to.
 
 mod blocking;
@@ -19,13 +21,16 @@ mod commands;
 mod debug;
 mod memory_command;
 mod migrate;
+mod pause;
 mod pipeline;
 mod pubsub_command;
 mod read_buffer;
 mod session;
 mod socket;
+mod told;
 mod tracking_command;
 mod transaction;
+mod watch_commands;
 
 pub use client_command::measure_clients;
 pub(crate) use commands::run_in_transaction as run_server_command;

@@ -9,10 +9,11 @@ mod holdings;
 
 use super::blocking::{self, Blocked};
 use super::commands;
+use super::pubsub_command;
 use super::read_buffer::Unfinished;
 use super::session::{ReplyMode, SessionState};
 use super::socket::{Outlet, ReadHalf, Socket};
-use super::transaction;
+use super::{pause, told, transaction, watch_commands};
 use crate::clients::{CMD_NONE, ClientHandle, Registration};
 use crate::pubsub::Hub;
 use crate::scripts;
@@ -153,6 +154,7 @@ pub async fn serve(
     transaction::unwatch(&mut connection);
     hub.leave(session.id());
     Tracking::of_this_thread().end(session.id());
+    watch_commands::end_monitor(&mut connection);
     connection.outlet.close();
     shard.remove_session(&*session);
     connections.sub(1);
@@ -379,7 +381,11 @@ impl Connection {
                     continue;
                 }
             }
+            let first = next;
             next = self.execute_ready(requests, next, &args_of);
+            if let Some(id) = requests[first..next].last().and_then(|last| last.command) {
+                self.client.cmd.store(id, Relaxed);
+            }
             let Some(request) = requests.get(next) else {
                 break;
             };
@@ -433,6 +439,10 @@ impl Connection {
         mut next: usize,
         args_of: &impl Fn(&Request) -> (&'b [Span], &'b [u8]),
     ) -> usize {
+        if self.state.monitoring || pause::blocks(self, true) {
+            // Each request is looked at by itself.
+            return next;
+        }
         let shard = Rc::clone(&self.shard);
         let Some(mut running) = shard.begin() else {
             return next;
@@ -461,6 +471,9 @@ impl Connection {
                 }
                 Route::Here => self.execute_here(&mut running, id, args),
                 Route::To(to) => self.collect(to, id, args),
+                Route::Alone if pubsub_command::publishes_now(self, spec, args) => {
+                    pubsub_command::publish_now(self, id, args);
+                }
                 Route::Borrow(_) | Route::Alone => return self.finish(running, next),
             }
             next += 1;
@@ -486,12 +499,8 @@ impl Connection {
     /// Decides who runs a request. Everything that is not plain is `Alone`.
     #[inline]
     fn route(&mut self, spec: &CommandSpec, args: Args<'_>) -> Route {
-        let plain = self.state.authenticated
-            && self.state.transaction.is_none()
-            && self.state.reply_mode == ReplyMode::On
-            && matches!(spec.run, Run::Data(_))
-            && !self.state.only_listens()
-            && !self.state.is_caching()
+        let plain = matches!(spec.run, Run::Data(_))
+            && self.state.runs_plainly()
             && !moon_commands::blocking::may_wait(spec, args)
             && spec.accepts(args.len());
         if plain {
@@ -547,6 +556,7 @@ impl Connection {
             client: self.client.id,
             shard: self.shard.id(),
             remembers: (self.state.tracking.as_ref()).is_some_and(|it| it.remembers()),
+            in_script: false,
         }
     }
 
@@ -708,7 +718,8 @@ impl Connection {
         // What was collected for other shards carries the database and protocol of this moment,
         // which the command may change.
         self.flush();
-        self.client.cmd.store(command.unwrap_or(CMD_NONE), Relaxed);
+        let counted = command.and_then(|id| told::counted_as(id, args));
+        self.client.cmd.store(counted.unwrap_or(CMD_NONE), Relaxed);
         if self.state.reply_mode == ReplyMode::SkipNext {
             self.state.reply_mode = ReplyMode::Skip;
         }
@@ -737,13 +748,19 @@ impl Connection {
         command: Option<CommandId>,
         args: Args<'_>,
     ) -> Result<(), Close> {
-        let (id, spec) = match commands::admit(self, command, args) {
-            Ok(admitted) => admitted,
-            Err(text) => {
-                let text = transaction::refuse(self, command, text);
-                self.server.note_refusal(&self.shard, command, &text);
-                self.write_reply(|reply| reply.error(&text));
-                return Ok(());
+        let (id, spec) = loop {
+            match commands::admit(self, command, args) {
+                Ok((_, spec)) if pause::blocks(self, pause::may_write(self, spec)) => {
+                    pause::ready(self, pause::may_write(self, spec)).await?;
+                }
+                Ok(admitted) => break admitted,
+                Err(text) => {
+                    let text = transaction::refuse(self, command, text);
+                    let counted = command.and_then(|id| told::counted_as(id, args));
+                    self.server.note_refusal(&self.shard, counted, &text);
+                    self.write_reply(|reply| reply.error(&text));
+                    return Ok(());
+                }
             }
         };
         if self.state.transaction.is_some() && !transaction::runs_at_once(spec) {
@@ -755,10 +772,10 @@ impl Connection {
             self.shard.ready().await;
         }
         if scripts::runs(id) {
-            return scripts::run(self, id, args).await;
+            return told::run_script(self, id, args).await;
         }
         let Some(spec) = commands::data_spec(id, args) else {
-            return commands::run(self, id, args).await;
+            return told::run(self, id, args).await;
         };
         if moon_commands::blocking::may_wait(spec, args) {
             return blocking::run(self, spec, id, args).await;
@@ -799,6 +816,7 @@ impl Connection {
         args: Args<'_>,
     ) -> Result<(), Close> {
         self.barrier().await?;
+        pause::wait(self, pause::writes(spec)).await?;
         if let Some(misconf) = commands::refuses(self, spec) {
             let text = misconf.to_string();
             self.server.note_refusal(&self.shard, Some(id), &text);

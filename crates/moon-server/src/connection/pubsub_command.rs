@@ -3,9 +3,10 @@
 //! A change of subscriptions is confirmed by one push per name, which comes whatever CLIENT REPLY
 //! says: it is no reply. Inside EXEC the confirmations stand among the replies, as in Redis.
 
+use super::commands;
 use super::pipeline::{Close, Connection};
 use crate::pubsub::Kind;
-use moon_commands::{CommandId, by_id, subcommands};
+use moon_commands::{CommandId, CommandSpec, by_id, subcommands};
 use moon_resp::{Args, Reply};
 use moon_shard::Session as _;
 use std::sync::Arc;
@@ -136,6 +137,24 @@ pub(super) async fn wait_to_publish(connection: &mut Connection) -> Result<(), C
         tokio::time::sleep(CROWDED_PAUSE).await;
     }
     Ok(())
+}
+
+/// Whether a request is a PUBLISH that needs no waiting, so that it can run in a row with others
+/// of its pipeline: nothing of this connection is under way on other shards.
+#[inline]
+pub(super) fn publishes_now(connection: &Connection, spec: &CommandSpec, args: Args<'_>) -> bool {
+    matches!(spec.name, "publish" | "spublish")
+        && connection.state.runs_plainly()
+        && spec.accepts(args.len())
+        && connection.outlet.gate().borrow().holes() == 0
+        && connection.hub.registry().has_room()
+}
+
+/// Runs such a request.
+pub(super) fn publish_now(connection: &mut Connection, id: CommandId, args: Args<'_>) {
+    let mut out = Vec::new();
+    let depends_on = commands::run_in_transaction(connection, id, args, &mut out);
+    connection.write_dependent_reply(depends_on, |reply| reply.raw(&out));
 }
 
 /// PUBLISH and SPUBLISH. The message is shown when the reply may leave.

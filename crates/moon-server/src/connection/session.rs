@@ -6,6 +6,7 @@ use moon_core::{Lsn, ShardId};
 use moon_resp::{OwnedArgs, Protocol};
 use moon_store::{DbIndex, WatchVersion};
 use std::rc::Rc;
+use std::time::Instant;
 
 /// Whether replies are sent, as CLIENT REPLY sets it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +62,17 @@ pub(crate) struct Watch {
     pub version: WatchVersion,
     /// It was past its deadline already; that it goes is no change.
     pub was_expired: bool,
+    /// How often it had been changed then.
+    pub changes: u64,
+}
+
+/// What went wrong with a command; the text of its reply.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// It ran, and answered with an error.
+    Failed(String),
+    /// It was refused before it ran.
+    Refused(String),
 }
 
 /// The state of one connection.
@@ -82,6 +94,16 @@ pub(crate) struct SessionState {
     pub subscriptions: usize,
     /// CLIENT TRACKING, if it is on.
     pub tracking: Option<Rc<Tracked>>,
+    /// The present command has paused the server: its reply waits for what was let through before.
+    pub quiesce_first: bool,
+    /// The present command has changed settings: its reply waits until all shards follow them.
+    pub everywhere_first: bool,
+    /// What went wrong with the present command, where its code wrote the reply itself.
+    pub trouble: Option<Trouble>,
+    /// When the present command began, its waits left out; where its code says so.
+    pub began: Instant,
+    /// The connection is shown every command that runs (MONITOR).
+    pub monitoring: bool,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
     /// The connection closes when its replies have left.
@@ -101,6 +123,11 @@ impl SessionState {
             durable_first: Lsn::ZERO,
             subscriptions: 0,
             tracking: None,
+            quiesce_first: false,
+            everywhere_first: false,
+            trouble: None,
+            began: Instant::now(),
+            monitoring: false,
             reply_mode: ReplyMode::On,
             closing: false,
         }
@@ -110,6 +137,17 @@ impl SessionState {
     #[inline]
     pub(super) fn is_caching(&self) -> bool {
         (self.tracking.as_ref()).is_some_and(|tracked| tracked.caching.get())
+    }
+
+    /// Whether requests run here as they come: nothing is queued, withheld or said about the next
+    /// one.
+    #[inline]
+    pub(super) fn runs_plainly(&self) -> bool {
+        self.authenticated
+            && self.transaction.is_none()
+            && self.reply_mode == ReplyMode::On
+            && !self.only_listens()
+            && !self.is_caching()
     }
 
     /// Whether it may only change its subscriptions: in RESP2 its client could not tell replies

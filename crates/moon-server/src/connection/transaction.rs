@@ -1,8 +1,8 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 
-use super::commands;
 use super::pipeline::{Close, Connection};
-use super::session::{Queued, Transaction, Watch};
+use super::session::{Queued, Transaction, Trouble, Watch};
+use super::{commands, pause, told};
 use crate::scripts;
 use moon_commands::evict::OUT_OF_MEMORY;
 use moon_commands::{CommandId, CommandSpec, Flags, by_id};
@@ -13,6 +13,7 @@ use moon_shard::{Borrowed, Misconf, ShardMask};
 use moon_store::{DbIndex, Key, ShardData, THIS_TURN};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 /// Whether a command runs inside MULTI instead of being queued.
 pub(super) fn runs_at_once(spec: &CommandSpec) -> bool {
@@ -63,10 +64,16 @@ pub(super) fn refuse(
     text
 }
 
+/// Answers the present command with an error, which is noted with it.
+pub(super) fn answer_error(connection: &mut Connection, text: &str) {
+    connection.write_reply(|reply| reply.error(text));
+    connection.state.trouble = Some(Trouble::Failed(text.to_owned()));
+}
+
 /// MULTI.
 pub(super) fn multi(connection: &mut Connection) {
     if connection.state.transaction.is_some() {
-        connection.write_reply(|reply| reply.error("ERR MULTI calls can not be nested"));
+        answer_error(connection, "ERR MULTI calls can not be nested");
         return;
     }
     connection.state.transaction = Some(Transaction::default());
@@ -82,7 +89,7 @@ fn end_multi(connection: &Connection) {
 /// DISCARD.
 pub(super) fn discard(connection: &mut Connection) {
     if connection.state.transaction.take().is_none() {
-        connection.write_reply(|reply| reply.error("ERR DISCARD without MULTI"));
+        answer_error(connection, "ERR DISCARD without MULTI");
         return;
     }
     end_multi(connection);
@@ -125,7 +132,7 @@ pub(super) fn forget(connection: &Connection, watches: impl Iterator<Item = Watc
 /// WATCH.
 pub(super) async fn watch(connection: &mut Connection, args: Args<'_>) -> Result<(), Close> {
     if connection.state.transaction.is_some() {
-        connection.write_reply(|reply| reply.error("ERR WATCH inside MULTI is not allowed"));
+        answer_error(connection, "ERR WATCH inside MULTI is not allowed");
         return Ok(());
     }
     connection.barrier().await?;
@@ -150,6 +157,7 @@ pub(super) async fn watch(connection: &mut Connection, args: Args<'_>) -> Result
         let shard = Rc::clone(&connection.shard);
         // The barrier may have let another executor borrow the data.
         shard.ready().await;
+        connection.state.began = Instant::now();
         let mut running = shard
             .begin()
             .expect("the data is home and nothing awaited since");
@@ -162,6 +170,7 @@ pub(super) async fn watch(connection: &mut Connection, args: Args<'_>) -> Result
         }
     } else {
         let mut borrowed = connection.shard.borrow(mask).await;
+        connection.state.began = Instant::now();
         let now = borrowed.now();
         for key in new {
             let data = borrowed
@@ -193,6 +202,7 @@ pub(super) fn begin_watch(data: &mut ShardData, db: DbIndex, key: &[u8], now: Un
         shard: data.id,
         version: data.watches.watch(db, key),
         was_expired: is_expired(data, db, key, now),
+        changes: data.watches.changes(db, key),
     }
 }
 
@@ -205,21 +215,26 @@ fn is_expired(data: &ShardData, db: DbIndex, key: &[u8], now: UnixMs) -> bool {
 
 /// Whether a key is as it was when the watch began.
 pub(super) fn is_unchanged(watch: &Watch, data: &ShardData, now: UnixMs) -> bool {
-    data.watches.version(watch.db, &watch.key) == Some(watch.version)
-        && (watch.was_expired || !is_expired(data, watch.db, &watch.key, now))
+    let (db, key) = (watch.db, &*watch.key);
+    if watch.was_expired && data.watches.changes(db, key) == watch.changes + 1 {
+        // The one change was its removal, unless it is there.
+        return data.dbs[usize::from(db)].get(Key::new(key)).is_none();
+    }
+    data.watches.version(db, key) == Some(watch.version)
+        && (watch.was_expired || !is_expired(data, db, key, now))
 }
 
 /// EXEC.
 pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
     let Some(transaction) = connection.state.transaction.take() else {
-        connection.write_reply(|reply| reply.error("ERR EXEC without MULTI"));
+        answer_error(connection, "ERR EXEC without MULTI");
         return Ok(());
     };
     end_multi(connection);
     if transaction.refused {
         unwatch(connection);
         let text = "EXECABORT Transaction discarded because of previous errors.";
-        connection.write_reply(|reply| reply.error(text));
+        answer_error(connection, text);
         return Ok(());
     }
     connection.barrier().await?;
@@ -235,6 +250,7 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
         connection.write_reply(|out| out.raw(&reply));
         return Ok(());
     }
+    let writes = transaction.queue.iter().any(|q| pause::writes(q.row()));
     if !has_memory(connection, &transaction) {
         return refuse_for_memory(connection);
     }
@@ -255,11 +271,12 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
     }
     let own = ShardMask::default().with(connection.shard.id());
     let (reply, mut depends_on) = if has_scripts || !mask.is_empty() && mask != own {
+        pause::wait(connection, writes).await?;
         let borrowed = scripts::acquire(connection, mask).await?;
         exec_borrowed(connection, &transaction, borrowed).await?
     } else {
         // The barrier may have let another executor borrow the data.
-        connection.shard.ready().await;
+        pause::ready(connection, writes).await?;
         exec_here(connection, &transaction)
     };
     unwatch(connection);
@@ -271,8 +288,9 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
         }
         connection.durable_first().await?;
     }
+    pause::settle(connection).await;
+    // It leaves when monitors have been told of EXEC itself.
     connection.write_dependent_reply(depends_on, |out| out.raw(&reply));
-    connection.flush();
     Ok(())
 }
 
@@ -287,6 +305,7 @@ fn refuse_for_memory(connection: &mut Connection) -> Result<(), Close> {
     unwatch(connection);
     let text = format!("EXECABORT Transaction discarded because of: {OUT_OF_MEMORY}");
     connection.write_reply(|reply| reply.error(&text));
+    connection.state.trouble = Some(Trouble::Refused(text));
     Ok(())
 }
 
@@ -295,10 +314,11 @@ fn shown_by_watch(watch: &Watch, data: &ShardData) -> Lsn {
     data.dirty.dependency(watch.db, Key::new(&watch.key).hash)
 }
 
-fn refusal(connection: &Connection, misconf: Misconf) -> Vec<u8> {
+fn refusal(connection: &mut Connection, misconf: Misconf) -> Vec<u8> {
     let mut reply = Vec::new();
     let text = format!("EXECABORT Transaction discarded because of: {misconf}");
     Reply::new(&mut reply, connection.state.protocol).error(&text);
+    connection.state.trouble = Some(Trouble::Refused(text));
     reply
 }
 
@@ -313,6 +333,7 @@ fn exec_here(connection: &mut Connection, transaction: &Transaction) -> (Vec<u8>
     let mut running = shard
         .begin()
         .expect("the data is home and nothing awaited since");
+    connection.state.began = Instant::now();
     let now = running.now();
     // As in the check before, which an await may have aged.
     if let Some(misconf) = running.refuses_writes()
@@ -338,7 +359,7 @@ fn exec_here(connection: &mut Connection, transaction: &Transaction) -> (Vec<u8>
     for queued in &transaction.queue {
         let args = queued.args.as_args();
         let dependency = match commands::data_spec(queued.id, args) {
-            None => commands::run_in_transaction(connection, queued.id, args, &mut replies),
+            None => told::run_inside(connection, queued.id, args, &mut replies),
             Some(spec) => {
                 let (db, protocol) = (connection.state.db, connection.state.protocol);
                 running.set_caller(connection.caller());
@@ -358,6 +379,7 @@ async fn exec_borrowed(
     transaction: &Transaction,
     mut borrowed: Borrowed,
 ) -> Result<(Vec<u8>, Lsn), Close> {
+    connection.state.began = Instant::now();
     let now = borrowed.now();
     let (mut unchanged, mut depends_on) = (true, Lsn::ZERO);
     for watch in &connection.state.watches {
@@ -388,8 +410,13 @@ async fn exec_borrowed(
             borrowed.set_caller(connection.caller());
             borrowed.execute_as(spec, queued.id, args, db, protocol, &mut replies)
         } else {
-            commands::run_in_transaction(connection, queued.id, args, &mut replies)
+            told::run_inside(connection, queued.id, args, &mut replies)
         };
+        #[cfg(feature = "break-borrow-order")]
+        if let Some(whole) = in_hand.take() {
+            let mask = whole.mask();
+            in_hand = Some(whole.give_back_between(mask).await);
+        }
         depends_on = depends_on.max(dependency);
     }
     let end = in_hand.map_or(Lsn::ZERO, Borrowed::commit);

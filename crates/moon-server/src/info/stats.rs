@@ -131,13 +131,20 @@ pub(super) fn errorstats(i: &InfoSource, s: &mut String) {
 }
 
 pub(super) fn latencystats(i: &InfoSource, s: &mut String) {
+    if !i.latency_tracking {
+        return;
+    }
     for (name, c) in i.commands.iter().filter(|(_, c)| c.latency_ns.count() > 0) {
-        let usec = |p| {
-            let ns = c.latency_ns.percentile(p);
-            format!("{}.{:03}", ns / 1000, ns % 1000)
-        };
-        let value = format!("p50={},p99={},p99.9={}", usec(50.0), usec(99.0), usec(99.9));
-        put(s, &format!("latency_percentiles_usec_{name}"), value);
+        let shown: Vec<String> = i
+            .latency_percentiles
+            .iter()
+            .map(|percent| {
+                let ns = c.latency_ns.percentile(*percent);
+                format!("p{percent}={}.{:03}", ns / 1000, ns % 1000)
+            })
+            .collect();
+        let name = format!("latency_percentiles_usec_{name}");
+        put(s, &name, shown.join(","));
     }
 }
 

@@ -64,11 +64,17 @@ struct Kept {
 struct Outgoing {
     /// Waits for the frame that the turn becomes.
     turn: Vec<Kept>,
-    /// Waits for the end of the unit.
-    unit: Vec<Kept>,
-    unit_depth: u32,
-    /// What the inner units that have ended depend on.
-    unit_depends_on: Lsn,
+    unit: Unit,
+}
+
+/// What EXEC or a script says to others, until it is over.
+#[derive(Default)]
+pub struct Unit {
+    kept: Vec<Kept>,
+    /// How many units within each other have begun.
+    depth: u32,
+    /// What the inner ones that have ended depend on.
+    depends_on: Lsn,
 }
 
 /// See the [module](self). One per shard thread.
@@ -178,7 +184,7 @@ impl Hub {
 
     /// What is said from here on belongs together, until [`Hub::end_unit`].
     pub fn begin_unit(&self) {
-        self.outgoing.borrow_mut().unit_depth += 1;
+        self.outgoing.borrow_mut().unit.depth += 1;
     }
 
     /// The unit is over; all of it depends on `depends_on`, besides what was given with each. An
@@ -186,13 +192,14 @@ impl Hub {
     pub fn end_unit(&self, depends_on: Lsn) {
         let (kept, depends_on) = {
             let mut outgoing = self.outgoing.borrow_mut();
-            outgoing.unit_depth -= 1;
-            outgoing.unit_depends_on = outgoing.unit_depends_on.max(depends_on);
-            if outgoing.unit_depth > 0 {
+            let unit = &mut outgoing.unit;
+            unit.depth -= 1;
+            unit.depends_on = unit.depends_on.max(depends_on);
+            if unit.depth > 0 {
                 return;
             }
-            let depends_on = std::mem::take(&mut outgoing.unit_depends_on);
-            (std::mem::take(&mut outgoing.unit), depends_on)
+            let unit = std::mem::take(unit);
+            (unit.kept, unit.depends_on)
         };
         for mut item in kept {
             item.depends_on = item.depends_on.max(depends_on);
@@ -200,9 +207,31 @@ impl Hub {
         }
     }
 
+    /// The unit steps aside while others run here: what they say is no part of it. To be given
+    /// back with [`Hub::take_unit_back`]; dropped, nothing of it is ever said.
+    #[must_use]
+    pub fn set_unit_aside(&self) -> Unit {
+        std::mem::take(&mut self.outgoing.borrow_mut().unit)
+    }
+
+    /// The unit goes on.
+    pub fn take_unit_back(&self, unit: Unit) {
+        let before = std::mem::replace(&mut self.outgoing.borrow_mut().unit, unit);
+        debug_assert_eq!(before.depth, 0, "whoever awaits in a unit sets it aside");
+    }
+
     /// The turn, or a transaction executed here, became a frame that ends at `end`.
     pub fn frame_ended(&self, end: Lsn) {
-        let kept = std::mem::take(&mut self.outgoing.borrow_mut().turn);
+        let kept = {
+            let mut outgoing = self.outgoing.borrow_mut();
+            // A transaction becomes a frame before its unit ends.
+            for item in &mut outgoing.unit.kept {
+                if item.depends_on == THIS_TURN {
+                    item.depends_on = end;
+                }
+            }
+            std::mem::take(&mut outgoing.turn)
+        };
         for mut item in kept {
             item.depends_on = end;
             self.send(item);
@@ -211,8 +240,8 @@ impl Hub {
 
     fn emit(&self, item: Kept) {
         let mut outgoing = self.outgoing.borrow_mut();
-        if outgoing.unit_depth > 0 {
-            outgoing.unit.push(item);
+        if outgoing.unit.depth > 0 {
+            outgoing.unit.kept.push(item);
         } else if item.depends_on == THIS_TURN {
             outgoing.turn.push(item);
         } else {
@@ -470,6 +499,35 @@ mod tests {
         hub.end_unit(THIS_TURN);
         assert_eq!(left(&hub), [0, 0]);
         hub.frame_ended(Lsn(30));
+        assert_eq!(left(&hub), [1, 1]);
+    }
+
+    #[test]
+    fn what_a_transaction_says_of_its_own_frame_leaves_with_its_unit() {
+        let hub = hub();
+        hub.begin_unit();
+        publish(&hub, THIS_TURN);
+        hub.frame_ended(Lsn(10));
+        assert_eq!(left(&hub), [0, 0]);
+        hub.end_unit(Lsn(10));
+        assert_eq!(left(&hub), [1, 1]);
+    }
+
+    #[test]
+    fn others_do_not_wait_for_a_unit_that_is_set_aside() {
+        let hub = hub();
+        hub.begin_unit();
+        publish(&hub, THIS_TURN);
+        let unit = hub.set_unit_aside();
+        publish(&hub, Lsn(1));
+        hub.begin_unit();
+        publish(&hub, Lsn(2));
+        hub.end_unit(Lsn(2));
+        hub.frame_ended(Lsn(5));
+        assert_eq!(left(&hub), [2, 2]);
+        hub.take_unit_back(unit);
+        hub.frame_ended(Lsn(8));
+        hub.end_unit(Lsn(8));
         assert_eq!(left(&hub), [1, 1]);
     }
 

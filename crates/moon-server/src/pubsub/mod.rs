@@ -24,7 +24,8 @@
 //!   progress (there must be some: the frame that they become lets it go), or a frame's end. That
 //!   is what `Running::execute` and `Borrowed::execute` return.
 //! * Between `begin_unit` and `end_unit`, which may nest, everything is kept, then leaves in order
-//!   with the dependency of the outermost unit: for EXEC and scripts. Nothing awaits in between.
+//!   with the dependency of the outermost unit: for EXEC and scripts. Whoever awaits in between
+//!   sets the unit aside meanwhile ([`Hub::set_unit_aside`]).
 //! * All of it may be called while commands run on this thread: nothing here touches the data, and
 //!   deliveries, to clients of this shard too, are made later by a task of their own.
 //! * What one shard says arrives everywhere in the order in which it was said, as far as the
@@ -41,7 +42,7 @@ mod local;
 pub mod message;
 pub mod registry;
 
-pub use hub::{Address, Hub};
+pub use hub::{Address, Hub, Unit};
 pub use message::{Message, Push};
 pub use registry::{Kind, Registry};
 

@@ -87,10 +87,12 @@ impl Counts {
 /// Parts of a table of names. Many more than threads, so that two seldom meet.
 const PARTS: usize = 256;
 
+type Part = HashMap<Box<[u8]>, Counts>;
+
 /// Names of one kind, in parts.
 #[derive(Debug)]
 struct Names {
-    parts: Box<[Mutex<HashMap<Box<[u8]>, Counts>>]>,
+    parts: Box<[Mutex<Part>]>,
     hasher: RandomState,
     names: AtomicUsize,
     subscriptions: AtomicUsize,
@@ -108,7 +110,7 @@ impl Default for Names {
 }
 
 impl Names {
-    fn part(&self, name: &[u8]) -> MutexGuard<'_, HashMap<Box<[u8]>, Counts>> {
+    fn part(&self, name: &[u8]) -> MutexGuard<'_, Part> {
         // The remainder is below PARTS.
         let at = usize::try_from(self.hasher.hash_one(name) % PARTS as u64).unwrap_or(0);
         // A panic aborts the process, so a poisoned lock is never seen.
@@ -355,7 +357,7 @@ mod tests {
         let (found, message) = find(&registry, Kind::ShardChannel, "news");
         assert_eq!((found.receivers, found.shards), (1, mask(&[ShardId(7)])));
         assert!(message.patterns.is_empty());
-        assert_eq!(find(&registry, Kind::Channel, "none").0, Found::default());
+        assert_eq!(find(&registry, Kind::Channel, "silent").0, Found::default());
 
         assert_eq!(registry.names(Kind::Channel), 1);
         assert_eq!(registry.names(Kind::Pattern), 2);

@@ -18,7 +18,7 @@ use moon_core::{Lsn, ShardCount};
 use moon_resp::{Args, OwnedArgs, Reply};
 use moon_script::{Flags as ScriptFlags, RunError, ScriptSha, Stop};
 use moon_shard::mailbox::ControlMessage;
-use moon_shard::{Borrowed, ShardMask};
+use moon_shard::{Borrowed, Caller, ShardMask};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -162,7 +162,10 @@ async fn run_request(
             Some(in_hand) => (in_hand, false),
             None => (acquire(connection, mask).await?, true),
         };
-        in_hand.set_caller(connection.caller());
+        in_hand.set_caller(Caller {
+            in_script: true,
+            ..connection.caller()
+        });
         // What a script says to others is said when it is over.
         connection.hub.begin_unit();
         let depends_on_libraries = match kind {
@@ -465,12 +468,14 @@ async fn drive(
                     }));
                     wake_all(connection);
                 }
+                let unit = connection.hub.set_unit_aside();
                 tokio::task::yield_now().await;
                 if scripts.busy.is_abandoned() {
                     // The process ends. The data stays with the script, so that nothing of what
                     // it did is ever issued or shown.
                     return Err(Close::Now);
                 }
+                connection.hub.take_unit_back(unit);
                 match fate.is_killed() {
                     true => Answer::Kill,
                     false => Answer::GoOn,

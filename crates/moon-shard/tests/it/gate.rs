@@ -295,3 +295,31 @@ fn a_turn_is_one_frame_whoever_wrote_in_it() {
     assert_eq!(history.len(), 1);
     assert!(history.iter().all(|frame| frame.kind == FrameKind::Own));
 }
+
+/// What a monitor is shown is no reply, and leaves like one: in order, and not before the write that
+/// it tells of is committed.
+#[test]
+fn what_is_pushed_waits_for_what_it_shows() {
+    let world = World::new(2);
+    let key = world.key(0, "a");
+    let (writer, listener) = (world.client(0), world.client(1));
+    listener.call("GET nosuch", "$-1\r\n");
+    world.disks[0].hold();
+    writer.send(&format!("SET {key} 1"));
+    world.settle();
+    let end = world.ask(0, |shard| shard.clock().head());
+    // Sessions are numbered in the order in which they begin.
+    let unsent = world.ask(1, move |shard| {
+        let first = shard.push_to(2, b"+first\r\n", moon_core::Lsn::ZERO);
+        assert_eq!(first, Some(0), "nothing holds it");
+        shard.push_to(2, b"+line\r\n", end);
+        shard.push_to(99, b"+line\r\n", end)
+    });
+    assert_eq!(unsent, None, "nobody of that number");
+    listener.expect("+first\r\n");
+    world.settle();
+    assert_eq!((writer.left(), listener.left()), Default::default());
+    world.disks[0].release();
+    listener.expect("+line\r\n");
+    writer.expect("+OK\r\n");
+}

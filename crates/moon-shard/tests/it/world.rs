@@ -82,6 +82,7 @@ impl World {
                     clock: Arc::clone(&clock),
                     failing_logs: Arc::clone(&failing_logs),
                     memory: Arc::clone(&memory),
+                    pause: Arc::default(),
                 },
                 data: Box::new(ShardData::new(id, DATABASES, true)),
                 log: Box::new(log),

@@ -102,6 +102,32 @@ pub(in crate::config) fn start_afresh(c: &mut Config, name: &str) {
     }
 }
 
+/// Percentiles from 0 to 100; none at all is allowed.
+pub(super) fn set_percentiles(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
+    const NO_NUMBER: Invalid =
+        Invalid::Unsupported("Invalid latency-tracking-info-percentiles parameters");
+    const BEYOND: Invalid = Invalid::Unsupported(
+        "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]",
+    );
+    // A quoted list counts as its words, as CONFIG GET prints it.
+    let words = words.iter().flat_map(|word| word.split_ascii_whitespace());
+    let percentiles: Result<Vec<f64>, Invalid> = words
+        .map(|word| match word.parse::<f64>() {
+            Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
+            Ok(_) => Err(BEYOND),
+            Err(_) => Err(NO_NUMBER),
+        })
+        .collect();
+    c.latency_tracking_info_percentiles = percentiles?;
+    Ok(())
+}
+
+pub(super) fn show_percentiles(c: &Config) -> String {
+    let all = &c.latency_tracking_info_percentiles;
+    let words: Vec<String> = all.iter().map(f64::to_string).collect();
+    words.join(" ")
+}
+
 /// Pairs of seconds and changes. Several `save` lines add up; an empty one forgets those before.
 pub(super) fn set_save(c: &mut Config, words: &[&str]) -> Result<(), Invalid> {
     const WRONG: Invalid = Invalid::Unsupported("Invalid save parameters");
