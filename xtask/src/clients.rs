@@ -5,7 +5,8 @@
 
 use crate::binary::{ServerBinary, ServerOptions, cargo, target_dir, workspace_root};
 use anyhow::{Context as _, Result, ensure};
-use moon_harness::{FsyncPolicy, Server, ServerConfig};
+use moon_harness::{Flavor, FsyncPolicy, Server, ServerConfig};
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::fs::File;
@@ -68,6 +69,15 @@ impl Suite {
         }
     }
 
+    /// Settings of moon-server that an application with this library needs.
+    fn settings(self) -> &'static [&'static str] {
+        match self {
+            // Its scripts make the names of keys that they use after they have written.
+            Suite::Bullmq => &["--script-undeclared-keys", "all"],
+            _ => &[],
+        }
+    }
+
     /// Installs what it needs and returns the command that runs it.
     fn prepare(self) -> Result<Command> {
         match self {
@@ -115,7 +125,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
             .prepare()
             .with_context(|| format!("preparing {}", suite.name()))?;
         let begun = Instant::now();
-        let outcome = run_suite(&mut command, &binary, options)?;
+        let outcome = run_suite(suite, &mut command, &binary, options)?;
         println!(
             "{:<16} {:<24} {:>6} {:>6} {:>7}  {:>7.1}",
             suite.name(),
@@ -136,11 +146,21 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     Ok(all_passed)
 }
 
-fn run_suite(command: &mut Command, binary: &ServerBinary, options: &Options) -> Result<Outcome> {
+fn run_suite(
+    suite: Suite,
+    command: &mut Command,
+    binary: &ServerBinary,
+    options: &Options,
+) -> Result<Outcome> {
     let dir = tempfile::Builder::new().prefix("moon-clients-").tempdir()?;
-    let config = ServerConfig::new(binary.flavor, &binary.path, dir.path().join("data"))
+    let mut config = ServerConfig::new(binary.flavor, &binary.path, dir.path().join("data"))
         .shards(options.shards)
         .append(FsyncPolicy::Everysec);
+    if binary.flavor == Flavor::Moon {
+        config
+            .args
+            .extend(suite.settings().iter().map(ToString::to_string));
+    }
     let mut server = Server::start(config)?;
     command
         .env("MOON_CLIENTS_PORT", server.config().port.to_string())
@@ -197,7 +217,12 @@ fn run_to_end(command: &mut Command, stdout: &Path, stderr: &Path) -> Result<Opt
     };
     // Workers that it started may be left; they have its group.
     if let Ok(group) = i32::try_from(child.id()) {
-        drop(killpg(Pid::from_raw(group), Signal::SIGKILL));
+        let killed = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        // None is left: all is well.
+        ensure!(
+            matches!(killed, Ok(()) | Err(Errno::ESRCH)),
+            "cannot end {command:?}"
+        );
     }
     child.wait()?;
     Ok(status)
