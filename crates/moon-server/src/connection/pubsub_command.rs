@@ -3,8 +3,8 @@
 //! A change of subscriptions is confirmed by one push per name, which comes whatever CLIENT REPLY
 //! says: it is no reply. Inside EXEC the confirmations stand among the replies, as in Redis.
 
-use super::commands;
 use super::pipeline::{Close, Connection};
+use super::told;
 use crate::pubsub::Kind;
 use moon_commands::{CommandId, CommandSpec, by_id, subcommands};
 use moon_resp::{Args, Reply};
@@ -153,7 +153,7 @@ pub(super) fn publishes_now(connection: &Connection, spec: &CommandSpec, args: A
 /// Runs such a request.
 pub(super) fn publish_now(connection: &mut Connection, id: CommandId, args: Args<'_>) {
     let mut out = Vec::new();
-    let depends_on = commands::run_in_transaction(connection, id, args, &mut out);
+    let depends_on = told::run_inside(connection, id, args, &mut out);
     connection.write_dependent_reply(depends_on, |reply| reply.raw(&out));
 }
 
