@@ -232,6 +232,7 @@ fn assert_has_library(server: &Server) {
     assert_eq!(info(&mut client, "number_of_libraries"), "1");
 }
 
+/// Scenario 140.
 #[test]
 fn functions_survive_a_kill_a_rewrite_and_a_snapshot() {
     if is_other_server() {

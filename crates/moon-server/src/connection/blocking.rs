@@ -6,6 +6,7 @@
 //! ways in which a wait ends otherwise: its time is over, CLIENT UNBLOCK, CLIENT KILL, the client goes
 //! away. To notice the last, the connection goes on reading; what comes is executed after the wait.
 
+use super::pause;
 use super::pipeline::{Close, Connection};
 use super::session::ReplyMode;
 use crate::clients::ClientHandle;
@@ -127,10 +128,11 @@ pub(super) async fn run(
 ) -> Result<(), Close> {
     // Its reply is the only one that is awaited then.
     connection.barrier().await?;
+    pause::wait(connection, pause::writes(spec)).await?;
     let mask = connection.shards_of(spec, args);
     let own = ShardMask::default().with(connection.shard.id());
     if mask.is_empty() || mask == own {
-        connection.shard.ready().await;
+        pause::ready(connection, pause::writes(spec)).await?;
         run_here(connection, spec, id, args);
         return Ok(());
     }

@@ -21,7 +21,7 @@ mod commands;
 mod debug;
 mod memory_command;
 mod migrate;
-mod pause;
+pub(crate) mod pause;
 mod pipeline;
 mod pubsub_command;
 mod read_buffer;

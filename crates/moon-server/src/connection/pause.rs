@@ -59,7 +59,7 @@ pub(super) async fn settle(connection: &mut Connection) {
 }
 
 /// Whether a command by itself may write.
-pub(super) fn writes(spec: &CommandSpec) -> bool {
+pub(crate) fn writes(spec: &CommandSpec) -> bool {
     spec.is_write() || MAY_REPLICATE.contains(&spec.name)
 }
 
@@ -73,7 +73,7 @@ pub(super) fn may_write(connection: &Connection, spec: &CommandSpec) -> bool {
 }
 
 /// Whether a command must wait now.
-pub(super) fn blocks(connection: &Connection, may_write: bool) -> bool {
+pub(crate) fn blocks(connection: &Connection, may_write: bool) -> bool {
     let pause = &connection.server.pause;
     pause.is_on() && pause.blocks(may_write, Instant::now()).is_some()
 }
@@ -84,7 +84,7 @@ pub(super) fn blocks(connection: &Connection, may_write: bool) -> bool {
 ///
 /// # Errors
 /// The connection is to end.
-pub(super) async fn ready(connection: &mut Connection, may_write: bool) -> Result<(), Close> {
+pub(crate) async fn ready(connection: &mut Connection, may_write: bool) -> Result<(), Close> {
     loop {
         wait(connection, may_write).await?;
         connection.shard.ready().await;
@@ -98,7 +98,7 @@ pub(super) async fn ready(connection: &mut Connection, may_write: bool) -> Resul
 ///
 /// # Errors
 /// The connection is to end.
-pub(super) async fn wait(connection: &mut Connection, may_write: bool) -> Result<(), Close> {
+pub(crate) async fn wait(connection: &mut Connection, may_write: bool) -> Result<(), Close> {
     if !blocks(connection, may_write) {
         return Ok(());
     }

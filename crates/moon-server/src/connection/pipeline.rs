@@ -768,8 +768,9 @@ impl Connection {
             return Ok(());
         }
         if !spec.flags.contains(Flags::ALLOW_BUSY) {
-            // A script that took long may have ended just now, and the data be on its way home.
-            self.shard.ready().await;
+            // A script that took long may have ended just now, and the data be on its way home; a
+            // pause may begin meanwhile.
+            pause::ready(self, pause::may_write(self, spec)).await?;
         }
         if scripts::runs(id) {
             return told::run_script(self, id, args).await;

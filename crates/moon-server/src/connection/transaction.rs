@@ -272,7 +272,7 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
     let own = ShardMask::default().with(connection.shard.id());
     let (reply, mut depends_on) = if has_scripts || !mask.is_empty() && mask != own {
         pause::wait(connection, writes).await?;
-        let borrowed = scripts::acquire(connection, mask).await?;
+        let borrowed = scripts::acquire(connection, mask, writes).await?;
         exec_borrowed(connection, &transaction, borrowed).await?
     } else {
         // The barrier may have let another executor borrow the data.

@@ -12,6 +12,7 @@ use super::fiber::{Fiber, Step, on_own_stack};
 use super::host::{Answer, Ask, Conditions, ScriptHost};
 use super::{Kind, Scripts};
 use crate::config::UndeclaredKeys;
+use crate::connection::pause;
 use crate::connection::{Close, Connection, run_server_command};
 use moon_commands::{CommandId, Flags, by_id, parse};
 use moon_core::{Lsn, ShardCount};
@@ -160,7 +161,7 @@ async fn run_request(
         let out_of_memory = !connection.shard.has_memory();
         let (mut in_hand, alone) = match data.take() {
             Some(in_hand) => (in_hand, false),
-            None => (acquire(connection, mask).await?, true),
+            None => (acquire(connection, mask, !is_read_only(id)).await?, true),
         };
         in_hand.set_caller(Caller {
             in_script: true,
@@ -368,18 +369,22 @@ fn declared(connection: &Connection, args: Args<'_>, key_count: usize) -> ShardM
     keys.fold(own, |mask, key| mask.with(count.shard_of_key(key)))
 }
 
-/// The data of the shards in `mask`: taken out of its place where it is this shard's alone.
+/// The data of the shards in `mask`: taken out of its place where it is this shard's alone. What
+/// `writes` waits for the end of a pause of writes.
 pub(crate) async fn acquire(
     connection: &mut Connection,
     mask: ShardMask,
+    writes: bool,
 ) -> Result<Borrowed, Close> {
     let own = ShardMask::default().with(connection.shard.id());
     let shard = Rc::clone(&connection.shard);
     if mask.union(own) != own {
         connection.barrier().await?;
+        pause::wait(connection, writes).await?;
         return Ok(shard.borrow(mask).await);
     }
     loop {
+        pause::wait(connection, writes).await?;
         if let Some(data) = shard.take() {
             return Ok(data);
         }

@@ -293,7 +293,7 @@ async fn change(
     let all = ShardMask::all(connection.shard.count());
     let (mut in_hand, alone) = match data.take() {
         Some(in_hand) => (in_hand, false),
-        None => (call::acquire(connection, all).await?, true),
+        None => (call::acquire(connection, all, spec.is_write()).await?, true),
     };
     let scripts = Arc::clone(&connection.server.scripts);
     let (db, protocol) = (connection.state.db, connection.state.protocol);
