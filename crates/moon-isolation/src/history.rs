@@ -197,11 +197,11 @@ impl Record {
     /// Whether it changed something, as far as is known.
     #[must_use]
     pub fn may_have_written(&self) -> bool {
-        let did_nothing = match (&self.call, &self.answer) {
-            (Call::Watched { .. }, Some(Answer::Nil)) => true,
-            (_, Some(Answer::Error(_) | Answer::Unexpected(_))) => true,
-            _ => false,
-        };
+        let did_nothing = matches!(
+            (&self.call, &self.answer),
+            (Call::Watched { .. }, Some(Answer::Nil))
+                | (_, Some(Answer::Error(_) | Answer::Unexpected(_)))
+        );
         !did_nothing && !self.call.is_read()
     }
 }

@@ -238,7 +238,6 @@ fn project(record: &mut Record, stays: &dyn Fn(usize, &Command) -> bool) {
                 record.call = Call::Multi(Vec::new());
                 record.answer = record.answer.take().map(|_| Answer::All(Vec::new()));
             }
-            return;
         }
         Call::Watched { guard, body } => {
             guard.retain(|_| keep());

@@ -14,6 +14,9 @@ pub struct Features {
     pub blocking: bool,
 }
 
+/// Makes a transaction of what was read; an empty one if the answers do not allow it.
+pub type Then = Box<dyn FnOnce(&[Answer]) -> Vec<Command>>;
+
 /// What a client does next.
 pub enum Step {
     /// Calls, sent together; one call is the usual case.
@@ -23,7 +26,7 @@ pub enum Step {
         /// What it looks at.
         reads: Vec<Command>,
         /// Makes the transaction of the answers; nothing if they do not allow it.
-        then: Box<dyn FnOnce(&[Answer]) -> Vec<Command>>,
+        then: Then,
     },
 }
 

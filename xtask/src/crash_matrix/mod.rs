@@ -202,7 +202,7 @@ fn cells(options: &Options) -> Vec<Cell> {
     if options.quick && options.workload.is_empty() {
         // Every fourth workload of each combination, beginning with another one each time.
         let workloads = workloads.iter().filter(|w| w.is_for(flavor)).count();
-        let is_chosen = |at: usize| (at % workloads + at / workloads) % 4 == 0;
+        let is_chosen = |at: usize| (at % workloads + at / workloads).is_multiple_of(4);
         let numbered = cells.into_iter().enumerate();
         cells = numbered
             .filter(|(at, _)| is_chosen(*at))
