@@ -148,6 +148,8 @@ pub(super) fn publishes_now(connection: &Connection, spec: &CommandSpec, args: A
         && spec.accepts(args.len())
         && connection.outlet.gate().borrow().holes() == 0
         && connection.hub.registry().has_room()
+        // Monitors are shown commands of the server when each is over.
+        && !connection.server.monitors.any()
 }
 
 /// Runs such a request.
