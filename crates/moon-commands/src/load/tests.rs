@@ -349,15 +349,19 @@ fn a_type_that_there_is_not_is_named_with_its_key() {
 }
 
 #[test]
-fn functions_are_refused_by_their_name() {
-    let mut writer = RdbWriter::header(Vec::new(), RdbVersion::V11).unwrap();
-    writer.function(b"#!lua name=lib\nreturn 1").unwrap();
-    let bytes = writer.finish().unwrap();
-    let error = load(&mut shard(), &bytes, LoadExpired::Keep).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the functions that begin with \"#!lua name=lib\", which this server does not have"
-    );
+fn libraries_of_functions_are_loaded_by_their_names() {
+    let with = |code: &[u8]| {
+        let mut writer = RdbWriter::header(Vec::new(), RdbVersion::V11).unwrap();
+        writer.function(code).unwrap();
+        writer.finish().unwrap()
+    };
+    let mut shard = shard();
+    let code = b"#!lua name=lib\nreturn 1";
+    load(&mut shard, &with(code), LoadExpired::Keep).unwrap();
+    let found: Vec<_> = shard.libraries.iter().collect();
+    assert_eq!(found.len(), 1);
+    assert_eq!((&*found[0].name, &*found[0].code), ("lib", &code[..]));
+    load(&mut shard, &with(b"return 1"), LoadExpired::Keep).unwrap_err();
 }
 
 #[test]

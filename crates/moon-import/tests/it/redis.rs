@@ -333,17 +333,34 @@ fn what_does_not_exist_here_stops_with_its_name_and_place() {
         return;
     };
     redis.run("SET a 1");
+    redis.stop();
+    let parts = dir.path().join("appendonlydir");
+    let newest = parts.join("appendonly.aof.1.incr.aof");
+    let mut bytes = std::fs::read(&newest).unwrap();
+    bytes.extend_from_slice(b"*2\r\n$8\r\nJSON.SET\r\n$1\r\na\r\n");
+    std::fs::write(&newest, bytes).unwrap();
+    let log = load_into(&parts, 2, &options()).unwrap_err();
+    let text = format!("{log}: {}", std::error::Error::source(&log).unwrap());
+    assert!(
+        text.contains("appendonly.aof.1.incr.aof: the command 'JSON.SET' at byte "),
+        "{text}"
+    );
+}
+
+#[test]
+fn libraries_of_functions_come_along_from_log_and_dump() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut redis) = Redis::start(dir.path(), LOG) else {
+        return;
+    };
     let library = "#!lua name=mylib\nredis.register_function('f', function() return 1 end)";
     redis.send(&["FUNCTION", "LOAD", library]);
     redis.run("SAVE");
     redis.stop();
-    let log = load_into(&dir.path().join("appendonlydir"), 2, &options()).unwrap_err();
-    let text = format!("{log}: {}", std::error::Error::source(&log).unwrap());
-    assert!(
-        text.contains("appendonly.aof.1.incr.aof: the command 'FUNCTION' at byte "),
-        "{text}"
-    );
-    let dump = load_into(&dir.path().join("dump.rdb"), 2, &options()).unwrap_err();
-    let text = format!("{dump}: {}", std::error::Error::source(&dump).unwrap());
-    assert!(text.contains("#!lua name=mylib"), "{text}");
+    for from in ["appendonlydir", "dump.rdb"] {
+        let (shards, _) = load_into(&dir.path().join(from), 2, &options()).unwrap();
+        let found: Vec<_> = shards[0].libraries.iter().collect();
+        assert_eq!(found.len(), 1, "{from}");
+        assert_eq!(&*found[0].code, library.as_bytes(), "{from}");
+    }
 }
