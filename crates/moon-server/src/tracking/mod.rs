@@ -207,7 +207,7 @@ impl Tracking {
                     // One that has changed to broadcasts since has forgotten its copies.
                     let tracked = local.by_client.get(reader);
                     let wants = |tracked: &&Rc<Tracked>| {
-                        !tracked.has(Mode::BCAST) && !(tracked.has(Mode::NOLOOP) && by == reader)
+                        !(tracked.has(Mode::BCAST) || tracked.has(Mode::NOLOOP) && by == reader)
                     };
                     if let Some(tracked) = tracked.filter(wants) {
                         self.tell(tracked, &news::stale(&[&**key]), depends_on);
