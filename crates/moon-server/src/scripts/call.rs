@@ -2,8 +2,8 @@
 //!
 //! A script is one step of the history, like a transaction. It runs against the shards of the
 //! keys that it declares; alone on its connection's own shard it needs no message and joins the
-//! turn. One that asks for another shard's key before it has written anything begins again with
-//! all shards in hand, and that is remembered.
+//! turn. What has never run gets all shards, and what it touches is remembered. One that asks for
+//! another shard's key later, before it has written anything, begins again with all shards.
 
 use super::busy::{BusyGuard, BusyScript, Fate};
 use super::cache::Origin;
@@ -63,6 +63,8 @@ struct Ended {
     data: Borrowed,
     depends_on: Lsn,
     reply: Vec<u8>,
+    /// Whether it asked for keys of shards that it did not declare.
+    strayed: bool,
     result: Result<(), RunError>,
 }
 
@@ -140,9 +142,9 @@ async fn run_request(
         may_run(connection, id, &prepared)?;
         Ok(prepared)
     });
-    let is_wide = prepared.as_ref().is_ok_and(|prepared| {
+    let keeps_to_its_keys = prepared.as_ref().is_ok_and(|prepared| {
         let name = prepared.target.name().as_bytes();
-        engine.is_wide(prepared.target.kind(), name)
+        engine.keeps_to_its_keys(prepared.target.kind(), name)
     });
     // Others may run something before the data is in hand.
     engine.put_back();
@@ -151,11 +153,14 @@ async fn run_request(
         Err(text) => return Ok(Err(text.into())),
     };
     let kind = prepared.target.kind();
-    let mut mask = declared(connection, args, prepared.key_count);
-    let undeclared = connection.server.settings.script_undeclared_keys();
-    if is_wide || undeclared == UndeclaredKeys::All {
-        mask = ShardMask::all(connection.shard.count());
-    }
+    let declared = declared(connection, args, prepared.key_count);
+    let all = ShardMask::all(connection.shard.count());
+    let mut mask = match connection.server.settings.script_undeclared_keys() {
+        UndeclaredKeys::Refuse => declared,
+        // The first run has all shards: once something is written it is too late to ask for more.
+        UndeclaredKeys::Retry if keeps_to_its_keys => declared,
+        UndeclaredKeys::Retry | UndeclaredKeys::All => all,
+    };
     let request: Rc<OwnedArgs> = Rc::new(args.into());
     loop {
         let out_of_memory = !connection.shard.has_memory();
@@ -175,12 +180,13 @@ async fn run_request(
                 .functions
                 .depends_on(|| connection.shard.clock().head()),
         };
-        let conditions = conditions(connection, id, &prepared, out_of_memory);
+        let conditions = conditions(connection, id, &prepared, declared, out_of_memory);
         let Ended {
             mut engine,
             data: in_hand,
             depends_on,
             reply,
+            strayed,
             result,
         } = drive(connection, in_hand, conditions, &prepared, &request).await?;
         let again = matches!(
@@ -190,9 +196,11 @@ async fn run_request(
                 ..
             })
         );
+        if connection.shard.count() != ShardCount::ONE {
+            engine.learn(kind, prepared.target.name().as_bytes(), strayed);
+        }
         if again {
-            engine.note_wide(kind, prepared.target.name().as_bytes());
-            mask = ShardMask::all(connection.shard.count());
+            mask = all;
         }
         connection
             .server
@@ -396,6 +404,7 @@ fn conditions(
     connection: &Connection,
     id: CommandId,
     prepared: &Prepared,
+    declared: ShardMask,
     out_of_memory: bool,
 ) -> Conditions {
     let settings = &connection.server.settings;
@@ -405,6 +414,7 @@ fn conditions(
     let misconf = connection.shard.refuses_writes();
     Conditions {
         shards: connection.shard.count(),
+        declared,
         db: connection.state.db,
         read_only: is_read_only(id) || says && flags.contains(ScriptFlags::NO_WRITES),
         allow_oom: says && flags.contains(ScriptFlags::ALLOW_OOM),
@@ -538,6 +548,7 @@ fn start(
         Ended {
             engine,
             depends_on: host.depends_on,
+            strayed: host.strayed,
             data: host.data,
             reply: out,
             result,

@@ -6,15 +6,24 @@ use super::{Kind, Scripts};
 use moon_script::{Engine, LibraryError, Limits, LoadError, ScriptSha};
 use moon_store::{Libraries, Library};
 use std::cell::Cell;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 thread_local! {
     static ENGINE: Cell<Option<Box<ShardEngine>>> = const { Cell::new(None) };
 }
 
-/// Scripts and functions that are remembered to need the data of all shards.
-const WIDE_MAX: usize = 4096;
+/// Scripts, and functions, of which it is remembered whether they keep to the keys they declare.
+const REACH_MAX: usize = 4096;
+
+/// What has been seen of the keys that something touches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// Those that it declares, so far.
+    Declared,
+    /// Others, on other shards.
+    Undeclared,
+}
 
 /// One shard's engine. It is moved to whoever runs something, and back.
 pub(super) struct ShardEngine {
@@ -25,8 +34,8 @@ pub(super) struct ShardEngine {
     version: u64,
     /// Scripts that came with EVAL, the one that was loaded first in front.
     evaluated: VecDeque<ScriptSha>,
-    /// What has touched keys of shards that it did not declare.
-    wide: HashSet<(Kind, Box<[u8]>)>,
+    /// What has run here, by [`Kind`] and name.
+    reach: [HashMap<Box<[u8]>, Reach>; 2],
 }
 
 /// A version of the libraries that there never is: the engine has others.
@@ -51,7 +60,7 @@ impl ShardEngine {
             flushes: 0,
             version: 0,
             evaluated: VecDeque::new(),
-            wide: HashSet::new(),
+            reach: Default::default(),
         }))
     }
 
@@ -71,7 +80,7 @@ impl ShardEngine {
         if self.flushes != flushes {
             self.flushes = flushes;
             self.evaluated.clear();
-            self.wide.clear();
+            self.reach.iter_mut().for_each(HashMap::clear);
             self.lua.flush();
         }
     }
@@ -96,17 +105,27 @@ impl ShardEngine {
         Ok(sha)
     }
 
-    /// Whether something is known to touch keys of shards that it does not declare.
-    pub(super) fn is_wide(&self, kind: Kind, name: &[u8]) -> bool {
-        !self.wide.is_empty() && self.wide.contains(&(kind, name.into()))
+    /// Whether something has run here, and touched no shards but those of the keys it declared. What
+    /// has not run yet may do anything.
+    pub(super) fn keeps_to_its_keys(&self, kind: Kind, name: &[u8]) -> bool {
+        self.reach[kind as usize].get(name) == Some(&Reach::Declared)
     }
 
-    /// Remembers that.
-    pub(super) fn note_wide(&mut self, kind: Kind, name: &[u8]) {
-        if self.wide.len() >= WIDE_MAX {
-            self.wide.clear();
+    /// Something has run; `strayed` says whether it asked for keys of shards that it did not declare.
+    pub(super) fn learn(&mut self, kind: Kind, name: &[u8], strayed: bool) {
+        let of_kind = &mut self.reach[kind as usize];
+        let reach = match of_kind.get_mut(name) {
+            Some(known) => known,
+            None => {
+                if of_kind.len() >= REACH_MAX {
+                    of_kind.clear();
+                }
+                of_kind.entry(name.into()).or_insert(Reach::Declared)
+            }
+        };
+        if strayed {
+            *reach = Reach::Undeclared;
         }
-        self.wide.insert((kind, name.into()));
     }
 
     /// Whether it has the libraries of the process.

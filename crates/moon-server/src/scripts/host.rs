@@ -47,6 +47,8 @@ pub(super) enum Answer {
 /// What is known of a run before it begins.
 pub(super) struct Conditions {
     pub(super) shards: ShardCount,
+    /// Those of the keys that it declares.
+    pub(super) declared: ShardMask,
     pub(super) db: DbIndex,
     /// It may not write: EVAL_RO and the like, or `no-writes`.
     pub(super) read_only: bool,
@@ -74,6 +76,8 @@ pub(super) struct ScriptHost<'a> {
     /// Whether it did what cannot be taken back by running it again.
     acted: bool,
     wrote: bool,
+    /// Whether it asked for keys of shards that it did not declare.
+    pub(super) strayed: bool,
     pub(super) depends_on: Lsn,
     positions: Vec<usize>,
 }
@@ -100,6 +104,7 @@ impl<'a> ScriptHost<'a> {
             started: Instant::now(),
             acted: false,
             wrote: false,
+            strayed: false,
             depends_on: Lsn::ZERO,
             positions: Vec::new(),
         }
@@ -157,6 +162,7 @@ impl<'a> ScriptHost<'a> {
         reply: &mut Vec<u8>,
     ) -> Result<(), Stop> {
         let needed = self.shards_of(spec, args);
+        self.strayed |= !self.conditions.declared.contains_all(needed);
         if !self.in_hand.contains_all(needed) {
             let text = match self.conditions.undeclared {
                 UndeclaredKeys::Refuse => UNDECLARED,
