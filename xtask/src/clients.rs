@@ -5,7 +5,7 @@
 
 use crate::binary::{ServerBinary, ServerOptions, cargo, target_dir, workspace_root};
 use anyhow::{Context as _, Result, ensure};
-use moon_harness::{Flavor, FsyncPolicy, Server, ServerConfig};
+use moon_harness::{FsyncPolicy, Server, ServerConfig};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -69,15 +69,6 @@ impl Suite {
         }
     }
 
-    /// Settings of moon-server that an application with this library needs.
-    fn settings(self) -> &'static [&'static str] {
-        match self {
-            // Its scripts make the names of keys that they use after they have written.
-            Suite::Bullmq => &["--script-undeclared-keys", "all"],
-            _ => &[],
-        }
-    }
-
     /// Installs what it needs and returns the command that runs it.
     fn prepare(self) -> Result<Command> {
         match self {
@@ -125,7 +116,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
             .prepare()
             .with_context(|| format!("preparing {}", suite.name()))?;
         let begun = Instant::now();
-        let outcome = run_suite(suite, &mut command, &binary, options)?;
+        let outcome = run_suite(&mut command, &binary, options)?;
         println!(
             "{:<16} {:<24} {:>6} {:>6} {:>7}  {:>7.1}",
             suite.name(),
@@ -146,21 +137,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     Ok(all_passed)
 }
 
-fn run_suite(
-    suite: Suite,
-    command: &mut Command,
-    binary: &ServerBinary,
-    options: &Options,
-) -> Result<Outcome> {
+fn run_suite(command: &mut Command, binary: &ServerBinary, options: &Options) -> Result<Outcome> {
     let dir = tempfile::Builder::new().prefix("moon-clients-").tempdir()?;
-    let mut config = ServerConfig::new(binary.flavor, &binary.path, dir.path().join("data"))
+    let config = ServerConfig::new(binary.flavor, &binary.path, dir.path().join("data"))
         .shards(options.shards)
         .append(FsyncPolicy::Everysec);
-    if binary.flavor == Flavor::Moon {
-        config
-            .args
-            .extend(suite.settings().iter().map(ToString::to_string));
-    }
     let mut server = Server::start(config)?;
     command
         .env("MOON_CLIENTS_PORT", server.config().port.to_string())
