@@ -21,6 +21,9 @@ fn next(monitor: &mut Client) -> String {
     assert!(seconds.len() == 10 && micros.len() == 6, "{line}");
     let (client, args) = rest.split_once("] ").unwrap();
     let (db, address) = client.strip_prefix('[').unwrap().split_once(' ').unwrap();
+    if address == "lua" {
+        return format!("{db} lua {args}");
+    }
     assert!(address.starts_with("127.0.0.1:"), "{line}");
     format!("{db} {args}")
 }
@@ -63,6 +66,11 @@ fn monitors_are_shown_what_redis_shows() {
         ] {
             client.run(line).unwrap();
         }
+        let script = "return redis.call('incr', KEYS[1])";
+        client.command(&["EVAL", script, "1", "a"]).unwrap();
+        client.run("MULTI").unwrap();
+        client.command(&["EVAL", script, "1", "a"]).unwrap();
+        client.run("EXEC").unwrap();
         let expected = [
             "0 \"set\" \"a\" \"x\\n\\r\\t\\a\\b\\\\\\\"\\x00\\xff\"",
             "0 \"AUTH\" \"(redacted)\"",
@@ -84,6 +92,12 @@ fn monitors_are_shown_what_redis_shows() {
             "0 \"RESET\"",
             "0 \"MGET\" \"a\" \"b\" \"c\"",
             "0 \"GET\" \"a\"",
+            "0 \"EVAL\" \"return redis.call('incr', KEYS[1])\" \"1\" \"a\"",
+            "0 lua \"incr\" \"a\"",
+            "0 \"MULTI\"",
+            "0 \"EVAL\" \"return redis.call('incr', KEYS[1])\" \"1\" \"a\"",
+            "0 lua \"incr\" \"a\"",
+            "0 \"EXEC\"",
         ];
         for monitor in [&mut first, &mut second] {
             for line in expected {

@@ -7,7 +7,7 @@ use crate::scripts;
 use moon_commands::{CommandId, by_id, stat_id, subcommands};
 use moon_core::Lsn;
 use moon_resp::Args;
-use moon_shard::Executed;
+use moon_shard::{Borrowed, Executed};
 
 /// The number under which a request is counted; `None` if it asks for a subcommand that there is
 /// not.
@@ -32,16 +32,32 @@ pub(super) async fn run(
     result
 }
 
-/// Runs a script or a function, and tells of it, behind what it has called.
+/// Runs a script or a function, and tells of it: monitors before what it calls.
 pub(super) async fn run_script(
     connection: &mut Connection,
     id: CommandId,
     args: Args<'_>,
 ) -> Result<(), Close> {
     begin(connection);
+    show(connection, id, args);
     let result = scripts::run(connection, id, args).await;
-    tell(connection, id, args);
+    note_slow(connection, id, args);
     connection.shard.show();
+    result
+}
+
+/// As [`run_script`], for one inside EXEC that has `data` in hand.
+pub(super) async fn run_script_inside(
+    connection: &mut Connection,
+    id: CommandId,
+    args: Args<'_>,
+    data: &mut Option<Borrowed>,
+    replies: &mut Vec<u8>,
+) -> Result<Lsn, Close> {
+    begin(connection);
+    show(connection, id, args);
+    let result = scripts::run_in(connection, id, args, data, replies).await;
+    note_slow(connection, id, args);
     result
 }
 
@@ -69,15 +85,27 @@ fn begin(connection: &Connection) {
 }
 
 fn tell(connection: &Connection, id: CommandId, args: Args<'_>) {
-    let command = Executed {
+    note_slow(connection, id, args);
+    show(connection, id, args);
+}
+
+fn executed<'a>(connection: &Connection, id: CommandId, args: Args<'a>) -> Executed<'a> {
+    Executed {
         spec: commands::row(id, args),
         caller: connection.caller(),
         db: connection.state.db,
         args,
-    };
+    }
+}
+
+fn note_slow(connection: &Connection, id: CommandId, args: Args<'_>) {
     let nanos = noted(connection).get();
     if connection.server.is_slow(nanos) {
+        let command = executed(connection, id, args);
         connection.server.note_slow(&command, nanos);
     }
-    connection.shard.executed(&command);
+}
+
+fn show(connection: &Connection, id: CommandId, args: Args<'_>) {
+    connection.shard.executed(&executed(connection, id, args));
 }

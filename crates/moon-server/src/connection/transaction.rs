@@ -403,7 +403,7 @@ async fn exec_borrowed(
         let args = queued.args.as_args();
         let dependency = if scripts::runs(queued.id) {
             has_scripts = true;
-            scripts::run_in(connection, queued.id, args, &mut in_hand, &mut replies).await?
+            told::run_script_inside(connection, queued.id, args, &mut in_hand, &mut replies).await?
         } else if let Some(spec) = commands::data_spec(queued.id, args) {
             let (db, protocol) = (connection.state.db, connection.state.protocol);
             let borrowed = in_hand.as_mut().expect("a script brings the data back");

@@ -99,11 +99,11 @@ fn close_slow(clients: &Clients, session: SessionId) {
     }
 }
 
-/// Whether monitors see a command.
+/// Whether monitors see a command. What runs a script is flagged SKIP_MONITOR because Redis shows it by
+/// itself, before what it calls.
 fn is_shown(spec: &CommandSpec) -> bool {
-    !spec
-        .flags
-        .intersects(Flags::SKIP_MONITOR.union(Flags::ADMIN))
+    let skipped = spec.flags.contains(Flags::SKIP_MONITOR) && spec.group != "scripting";
+    !skipped && !spec.flags.contains(Flags::ADMIN)
 }
 
 /// The lines of one thread that monitors have not been shown yet.
