@@ -405,12 +405,14 @@ impl Ledger {
             .filter(|(n, _)| !places.contains_key(n))
             .map(|(n, key)| (*n, *key))
             .collect();
+        // Each consumer without an answer may have taken one, from a key it waited for. What they
+        // wait for is nested, so whoever has the least choice goes first.
+        may_take.sort_by_key(Vec::len);
         for (n, key) in missing {
             self.alive.remove(&n);
             self.gone.insert(n);
-            // Each consumer without an answer may have taken one, from a key it waited for.
             match may_take.iter().position(|keys| keys.contains(&key)) {
-                Some(consumer) => drop(may_take.swap_remove(consumer)),
+                Some(consumer) => drop(may_take.remove(consumer)),
                 None => violate(Fault::Lost, format!("{n}, pushed to {key}, is nowhere")),
             }
         }
@@ -429,6 +431,28 @@ mod tests {
         let there = there.iter().cloned().collect();
         Ledger::default().settle(vec![known], &there, &mut report, "");
         report.faults.into_keys().collect()
+    }
+
+    #[test]
+    fn unanswered_consumers_are_matched_with_what_is_gone() {
+        let waits = |keys: &[&'static str]| Known {
+            maybe_taken: keys.to_vec(),
+            ..Known::default()
+        };
+        let settle = |known: Vec<Known>| {
+            let mut report = CellReport::default();
+            let mut all = vec![Known {
+                pushed: vec![(QUEUES[1], 1), (QUEUES[0], 2)],
+                ..Known::default()
+            }];
+            all.extend(known);
+            Ledger::default().settle(all, &BTreeMap::new(), &mut report, "");
+            report.is_clean()
+        };
+        assert!(settle(vec![waits(&QUEUES), waits(&QUEUES[1..2])]));
+        assert!(settle(vec![waits(&QUEUES[1..2]), waits(&QUEUES)]));
+        assert!(!settle(vec![waits(&QUEUES[1..2]), waits(&QUEUES[1..2])]));
+        assert!(!settle(vec![waits(&QUEUES)]));
     }
 
     fn pushed(elements: &[Element]) -> Known {
