@@ -126,15 +126,15 @@ impl Shard {
     }
 
     /// Returns when everything has been executed, on all shards, that was let through before a
-    /// pause began.
+    /// pause began, and has its place in the history.
     ///
     /// First an errand visits every thread. Connections are tasks there that look at the pause and
     /// then execute, send or ask to borrow without a break; so when the errand runs, what they let
     /// through is done or in a mailbox. Then a visit goes through the data lane of every shard,
     /// where it comes behind all of that: batches are taken in order, and data that was lent is
-    /// home again when it is visited.
+    /// home again when it is visited. Last, the turns end that are in progress.
     pub async fn quiesce(&self) {
-        self.visit_threads().await;
+        self.visit_threads(|_| ()).await;
         let mut passed = Vec::new();
         for shard in self.config.count.ids() {
             let (told, heard) = oneshot::channel::<()>();
@@ -144,17 +144,23 @@ impl Shard {
             mailbox.send_data(DataMessage::Visit(visit));
         }
         all_heard(passed).await;
+        self.visit_threads(|shard| {
+            shard.end_turn();
+        })
+        .await;
     }
-}
 
-impl Shard {
-    /// Returns when every shard's thread has done what was asked of it before by control messages.
-    pub async fn visit_threads(&self) {
+    /// Has every shard's thread do `errand`, behind what was asked of it before by control
+    /// messages; returns when all have.
+    pub async fn visit_threads(&self, errand: fn(&Shard)) {
         let mut passed = Vec::new();
         for shard in self.config.count.ids() {
             let (told, heard) = oneshot::channel::<()>();
             passed.push(heard);
-            let errand = Box::new(move |_: &Rc<Shard>| drop(told));
+            let errand = Box::new(move |shard: &Rc<Shard>| {
+                errand(shard);
+                drop(told);
+            });
             let mailbox = self.directory().of(shard);
             mailbox.send_control(ControlMessage::Run(errand));
         }

@@ -50,7 +50,7 @@ pub(super) fn begin(connection: &mut Connection, rest: &[&[u8]]) -> Result<(), S
 pub(super) async fn settle(connection: &mut Connection) {
     if std::mem::take(&mut connection.state.everywhere_first) {
         connection.flush();
-        connection.shard.visit_threads().await;
+        connection.shard.visit_threads(|_| ()).await;
     }
     if std::mem::take(&mut connection.state.quiesce_first) {
         connection.flush();
