@@ -689,6 +689,36 @@ fn waitaof_answers_when_what_was_written_is_synced() {
     }
 }
 
+/// As in Redis: nothing is synced unless something asks for it, and who waits for a log that is
+/// switched off hears so.
+#[test]
+fn waitaof_waits_for_its_time_without_syncs_and_not_for_a_log_that_is_off() {
+    if flavor() == Flavor::Redis {
+        return;
+    }
+    let server = start(2, FsyncPolicy::No);
+    let mut client = server.client().unwrap();
+    script(&mut client, "SET a 1");
+    let started = Instant::now();
+    script(&mut client, "WAITAOF 1 0 60 => [:0, :0]");
+    assert!(started.elapsed() >= Duration::from_millis(60));
+    let mut waits = ["WAITAOF 1 0 0", "WAITAOF 1 1 0"].map(|line| {
+        let mut client = server.client().unwrap();
+        client.run("SET b 1").unwrap();
+        send(&mut client, &[line]);
+        client
+    });
+    until_waiting(&server, 2);
+    script(&mut client, "CONFIG SET appendfsync always");
+    // One has what it waited for, as soon as it is synced.
+    assert_eq!(reply(&mut waits[0]), "[:1, :0]");
+    script(&mut client, "CONFIG SET appendonly no");
+    assert_eq!(
+        reply(&mut waits[1]),
+        "-ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled."
+    );
+}
+
 /// A server with clients that may wait, and one that never does.
 struct Side {
     server: Server,

@@ -92,8 +92,7 @@ impl Observer for StatsObserver {
     #[inline]
     fn show(&self, end: Lsn) {
         let server = &self.server;
-        self.lines
-            .show(end, &server.monitors, &server.directory, &server.clients);
+        self.lines.show(end, &server.monitors, &server.directory);
     }
 
     fn expire_cycle(&self, taken: Duration) {

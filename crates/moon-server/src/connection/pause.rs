@@ -8,7 +8,7 @@ use super::pipeline::{Close, Connection};
 use crate::clients::Flags as ClientFlags;
 use moon_commands::CommandSpec;
 use moon_commands::parse::canonical_integer;
-use moon_shard::PauseMode;
+use moon_shard::{Pause, PauseMode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -94,6 +94,21 @@ pub(crate) async fn ready(connection: &mut Connection, may_write: bool) -> Resul
     }
 }
 
+/// Returns when no pause is in the way of what may write, or of anything else.
+pub(super) async fn ended(pause: &Pause, may_write: bool) {
+    loop {
+        // Made first, so that an end between the look and the wait is not missed.
+        let changed = pause.changed();
+        let Some(until) = pause.blocks(may_write, Instant::now()) else {
+            return;
+        };
+        tokio::select! {
+            () = changed => {}
+            () = tokio::time::sleep_until(until.into()) => {}
+        }
+    }
+}
+
 /// Waits while a pause is in the way.
 ///
 /// # Errors
@@ -106,18 +121,11 @@ pub(crate) async fn wait(connection: &mut Connection, may_write: bool) -> Result
     let server = Arc::clone(&connection.server);
     let client = Arc::clone(&connection.client);
     client.set_flag(ClientFlags::Blocked, true);
-    let ended = loop {
-        let changed = server.pause.changed();
-        let Some(until) = server.pause.blocks(may_write, Instant::now()) else {
-            break Ok(());
-        };
-        tokio::select! {
-            () = changed => {}
-            () = tokio::time::sleep_until(until.into()) => {}
-            _ = connection.outlet.wait_until(|_| client.is_killed()) => {
-                let stopping = server.is_stopping();
-                break Err(if stopping { Close::AfterReplies } else { Close::Now });
-            }
+    let ended = tokio::select! {
+        () = ended(&server.pause, may_write) => Ok(()),
+        _ = connection.outlet.wait_until(|_| client.is_killed()) => {
+            let stopping = server.is_stopping();
+            Err(if stopping { Close::AfterReplies } else { Close::Now })
         }
     };
     client.set_flag(ClientFlags::Blocked, false);
