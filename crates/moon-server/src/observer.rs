@@ -71,6 +71,11 @@ impl Observer for StatsObserver {
             .record_error(text.split(' ').next().unwrap_or("ERR"));
     }
 
+    #[inline]
+    fn refusal(&self) -> Option<&'static str> {
+        self.server.scripts.busy.text()
+    }
+
     fn watch(&self) -> Watch {
         Watch {
             slow_nanos: self.server.settings.slow_nanos.load(Relaxed),

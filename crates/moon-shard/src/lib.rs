@@ -18,6 +18,7 @@
 //! * [`memory`]: the memory limit, and evictions.
 //! * [`misconf`]: what cannot be written to disk, and the error that refuses writes meanwhile.
 //! * [`pause`]: CLIENT PAUSE: no writes, or no commands, on any shard.
+//! * `refuse`: commands that do not wait for data which somebody has for long.
 //! * [`observer`]: what a shard tells about itself.
 //! * [`thread`]: the thread itself with its tasks: mailbox, committer, clock tick.
 //! * [`snapshot`]: the walk: encoding the state at a cut while serving.
@@ -37,8 +38,9 @@ pub mod memory;
 pub mod misconf;
 pub mod observer;
 pub mod pause;
+mod refuse;
 pub mod replay;
-pub mod running;
+mod running;
 pub mod shard;
 pub mod snapshot;
 pub mod thread;

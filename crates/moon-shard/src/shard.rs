@@ -128,6 +128,8 @@ pub struct Shard {
     pub(crate) committer: Arc<Notify>,
     /// The data came home, or there is room again.
     pub(crate) moved: Notify,
+    /// Whoever waits for data looks again whether to go on waiting.
+    pub(crate) looked: Notify,
     /// A walk has encoded something.
     pub(crate) walked: Notify,
     /// Wakes the evictor: memory has run out.
@@ -194,6 +196,7 @@ impl Shard {
             observer,
             committer,
             moved: Notify::new(),
+            looked: Notify::new(),
             walked: Notify::new(),
             evictor: Notify::new(),
             budget: Budget::default(),
@@ -371,6 +374,7 @@ impl Shard {
 
     /// Whoever waits for the data looks again whether to go on waiting.
     pub fn look_again(&self) {
+        self.looked.notify_waiters();
         self.moved.notify_waiters();
     }
 

@@ -6,6 +6,7 @@
 //! ways in which a wait ends otherwise: its time is over, CLIENT UNBLOCK, CLIENT KILL, the client goes
 //! away. To notice the last, the connection goes on reading; what comes is executed after the wait.
 
+use super::busy;
 use super::pause;
 use super::pipeline::{Close, Connection};
 use super::session::ReplyMode;
@@ -132,8 +133,10 @@ pub(super) async fn run(
     let mask = connection.shards_of(spec, args);
     let own = ShardMask::default().with(connection.shard.id());
     if mask.is_empty() || mask == own {
-        pause::ready(connection, pause::writes(spec)).await?;
-        run_here(connection, spec, id, args);
+        match pause::ready(connection, pause::writes(spec)).await? {
+            Ok(()) => run_here(connection, spec, id, args),
+            Err(busy) => refuse(connection, id, busy.0),
+        }
         return Ok(());
     }
     if let Some(other) = mask.single()
@@ -214,7 +217,10 @@ async fn run_borrowed(
     id: CommandId,
     args: Args<'_>,
 ) {
-    let mut borrowed = connection.shard.borrow(mask).await;
+    let mut borrowed = match busy::borrow(connection, mask).await {
+        Ok(borrowed) => borrowed,
+        Err(busy) => return refuse(connection, id, busy.0),
+    };
     let mut reply = Vec::new();
     let (db, protocol) = (connection.state.db, connection.state.protocol);
     borrowed.set_caller(connection.caller());

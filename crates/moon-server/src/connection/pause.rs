@@ -4,6 +4,7 @@
 //! connection executes nothing behind it. When CLIENT PAUSE answers, everything that was let
 //! through before has been executed on every shard ([`moon_shard::pause`]).
 
+use super::busy::{self, Busy};
 use super::pipeline::{Close, Connection};
 use crate::clients::Flags as ClientFlags;
 use moon_commands::CommandSpec;
@@ -78,18 +79,21 @@ pub(crate) fn blocks(connection: &Connection, may_write: bool) -> bool {
     pause.is_on() && pause.blocks(may_write, Instant::now()).is_some()
 }
 
-/// Waits until the data is at home, there is room and no pause is in the way of what may write.
-/// Nothing else happens on this thread between its return and what the caller does next without
-/// waiting.
+/// Waits until the data is at home, there is room and no pause is in the way of what may write; or
+/// until a script takes long. Nothing else happens on this thread between its return and what the
+/// caller does next without waiting.
 ///
 /// # Errors
 /// The connection is to end.
-pub(crate) async fn ready(connection: &mut Connection, may_write: bool) -> Result<(), Close> {
+pub(crate) async fn ready(
+    connection: &mut Connection,
+    may_write: bool,
+) -> Result<Result<(), Busy>, Close> {
     loop {
         wait(connection, may_write).await?;
-        connection.shard.ready().await;
-        if !blocks(connection, may_write) {
-            return Ok(());
+        let ready = busy::ready(connection).await;
+        if ready.is_err() || !blocks(connection, may_write) {
+            return Ok(ready);
         }
     }
 }

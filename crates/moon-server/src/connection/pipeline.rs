@@ -8,6 +8,7 @@
 mod holdings;
 
 use super::blocking::{self, Blocked};
+use super::busy;
 use super::commands;
 use super::pubsub_command;
 use super::read_buffer::Unfinished;
@@ -24,6 +25,7 @@ use moon_commands::evict::OUT_OF_MEMORY;
 use moon_commands::{CommandId, CommandSpec, Flags, Run, Scope, by_id, lookup};
 use moon_core::{Lsn, ShardId};
 use moon_resp::{Args, OwnedArgs, Parsed, Reply, RequestParser, Span};
+use moon_shard::huge::Keys as HeldKeys;
 use moon_shard::mailbox::DataMessage;
 use moon_shard::{Batch, BatchCommand, Caller, Running, Session, Shard, ShardMask};
 use std::future::poll_fn;
@@ -418,9 +420,21 @@ impl Connection {
             return false;
         }
         let db = self.state.db;
-        let keys: Vec<_> = commands
+        let keys: HeldKeys = commands
             .flat_map(|(id, args)| self.shard.held_keys(id, args, db))
             .collect();
+        self.wait_for_held(keys).await
+    }
+
+    /// As [`Connection::wait_for_walk`], for a script that may write to `keys`.
+    pub(crate) async fn wait_for_walk_of(&mut self, keys: impl Iterator<Item = &[u8]>) {
+        if self.shard.is_walking() {
+            let held = self.shard.held_of(keys, self.state.db);
+            self.wait_for_held(held).await;
+        }
+    }
+
+    async fn wait_for_held(&mut self, keys: HeldKeys) -> bool {
         let is_held = keys
             .iter()
             .any(|(_, key)| self.shard.count().shard_of_key(key) == self.shard.id());
@@ -751,14 +765,12 @@ impl Connection {
         let (id, spec) = loop {
             match commands::admit(self, command, args) {
                 Ok((_, spec)) if pause::blocks(self, pause::may_write(self, spec)) => {
-                    pause::ready(self, pause::may_write(self, spec)).await?;
+                    // If a script takes long, it is not admitted any more.
+                    let _ready = pause::ready(self, pause::may_write(self, spec)).await?;
                 }
                 Ok(admitted) => break admitted,
                 Err(text) => {
-                    let text = transaction::refuse(self, command, text);
-                    let counted = command.and_then(|id| told::counted_as(id, args));
-                    self.server.note_refusal(&self.shard, counted, &text);
-                    self.write_reply(|reply| reply.error(&text));
+                    self.refuse(command, args, text);
                     return Ok(());
                 }
             }
@@ -770,7 +782,11 @@ impl Connection {
         if !spec.flags.contains(Flags::ALLOW_BUSY) {
             // A script that took long may have ended just now, and the data be on its way home; a
             // pause may begin meanwhile.
-            pause::ready(self, pause::may_write(self, spec)).await?;
+            let ready = pause::ready(self, pause::may_write(self, spec)).await?;
+            if let Err(busy) = ready {
+                self.refuse(command, args, busy.0.to_owned());
+                return Ok(());
+            }
         }
         if scripts::runs(id) {
             return told::run_script(self, id, args).await;
@@ -792,6 +808,14 @@ impl Connection {
             }
             Route::Borrow(mask) => self.borrow_and_execute(mask, spec, id, args).await,
         }
+    }
+
+    /// Answers a command with an error that has not run.
+    fn refuse(&mut self, command: Option<CommandId>, args: Args<'_>, text: String) {
+        let text = transaction::refuse(self, command, text);
+        let counted = command.and_then(|id| told::counted_as(id, args));
+        self.server.note_refusal(&self.shard, counted, &text);
+        self.write_reply(|reply| reply.error(&text));
     }
 
     /// Runs a local command whose reply may be unwanted (CLIENT REPLY).
@@ -819,18 +843,20 @@ impl Connection {
         self.barrier().await?;
         pause::wait(self, pause::writes(spec)).await?;
         if let Some(misconf) = commands::refuses(self, spec) {
-            let text = misconf.to_string();
-            self.server.note_refusal(&self.shard, Some(id), &text);
-            self.write_reply(|reply| reply.error(&text));
+            self.refuse(Some(id), args, misconf.to_string());
             return Ok(());
         }
         if spec.flags.contains(Flags::DENYOOM) && !self.shard.has_memory() {
-            self.server
-                .note_refusal(&self.shard, Some(id), OUT_OF_MEMORY);
-            self.write_reply(|reply| reply.error(OUT_OF_MEMORY));
+            self.refuse(Some(id), args, OUT_OF_MEMORY.to_owned());
             return Ok(());
         }
-        let mut borrowed = self.shard.borrow(mask).await;
+        let mut borrowed = match busy::borrow(self, mask).await {
+            Ok(borrowed) => borrowed,
+            Err(busy) => {
+                self.refuse(Some(id), args, busy.0.to_owned());
+                return Ok(());
+            }
+        };
         borrowed.set_caller(self.caller());
         let mut reply = Vec::new();
         let (db, protocol) = (self.state.db, self.state.protocol);

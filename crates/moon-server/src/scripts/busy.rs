@@ -99,7 +99,7 @@ impl BusyScripts {
 
     /// The error with which a command is refused now, if it is.
     pub(crate) fn refuses(&self, spec: &CommandSpec) -> Option<&'static str> {
-        if !self.any() || spec.flags.contains(Flags::ALLOW_BUSY) {
+        if spec.flags.contains(Flags::ALLOW_BUSY) {
             return None;
         }
         self.text()
@@ -107,6 +107,9 @@ impl BusyScripts {
 
     /// The error that says what is under way.
     pub(crate) fn text(&self) -> Option<&'static str> {
+        if !self.any() {
+            return None;
+        }
         Some(match self.first()?.kind {
             Kind::Script => BUSY_SCRIPT,
             Kind::Function => BUSY_FUNCTION,
@@ -130,13 +133,21 @@ impl BusyScripts {
         }
     }
 
+    /// The server is to stop: what has written nothing is killed. The one that has written, and takes
+    /// longest, is to be waited for.
+    pub(crate) fn stop(&self) -> Option<String> {
+        let scripts = self.scripts().clone();
+        let written = scripts.iter().find(|script| !script.fate.kill());
+        written.map(|script| script.name.clone())
+    }
+
     /// SHUTDOWN NOSAVE: scripts that take long do not go on, and keep the data for good.
     pub(crate) fn abandon(&self) {
         self.abandoned.store(true, Release);
     }
 
     /// Whether scripts that take long must not go on.
-    pub(super) fn is_abandoned(&self) -> bool {
+    pub(crate) fn is_abandoned(&self) -> bool {
         self.abandoned.load(Acquire)
     }
 }
@@ -184,6 +195,8 @@ mod tests {
         let (_second, fate) = busy(&scripts, Kind::Function);
         assert!(fate.write() && fate.write());
         assert_eq!(scripts.kill(Kind::Function), Err(UNKILLABLE));
-        assert!(!fate.is_killed());
+        let (_third, unwritten) = busy(&scripts, Kind::Script);
+        assert_eq!(scripts.stop(), Some(String::new()));
+        assert!(!fate.is_killed() && unwritten.is_killed());
     }
 }

@@ -12,6 +12,7 @@ use super::fiber::{Fiber, Step, on_own_stack};
 use super::host::{Answer, Ask, Conditions, ScriptHost};
 use super::{Kind, Scripts};
 use crate::config::UndeclaredKeys;
+use crate::connection::busy::{self, Busy};
 use crate::connection::pause;
 use crate::connection::{Close, Connection, run_server_command};
 use moon_commands::{CommandId, Flags, by_id, parse};
@@ -150,7 +151,17 @@ async fn run_request(
     engine.put_back();
     let prepared = match prepared {
         Ok(prepared) => prepared,
-        Err(text) => return Ok(Err(text.into())),
+        Err(text) => {
+            let depends_on = match by_id(id).name {
+                // That there is no such function, or one with such flags, shows the libraries.
+                "fcall" | "fcall_ro" => shown_libraries(connection),
+                _ => Lsn::ZERO,
+            };
+            return Ok(Err(Refused {
+                depends_on,
+                ..text.into()
+            }));
+        }
     };
     let kind = prepared.target.kind();
     let declared = declared(connection, args, prepared.key_count);
@@ -161,12 +172,21 @@ async fn run_request(
         UndeclaredKeys::Retry if keeps_to_its_keys => declared,
         UndeclaredKeys::Retry | UndeclaredKeys::All => all,
     };
+    if data.is_none() && !is_read_only(id) && !prepared.flags.contains(ScriptFlags::NO_WRITES) {
+        // As EXEC does; a key that it does not declare is encoded when it is written to.
+        let keys = args.from(3);
+        let keys = keys.iter().take(prepared.key_count);
+        connection.wait_for_walk_of(keys).await;
+    }
     let request: Rc<OwnedArgs> = Rc::new(args.into());
     loop {
         let out_of_memory = !connection.shard.has_memory();
         let (mut in_hand, alone) = match data.take() {
             Some(in_hand) => (in_hand, false),
-            None => (acquire(connection, mask, !is_read_only(id)).await?, true),
+            None => match acquire(connection, mask, !is_read_only(id)).await? {
+                Ok(in_hand) => (in_hand, true),
+                Err(Busy(text)) => return Ok(Err(text.into())),
+            },
         };
         in_hand.set_caller(Caller {
             in_script: true,
@@ -176,9 +196,7 @@ async fn run_request(
         connection.hub.begin_unit();
         let depends_on_libraries = match kind {
             Kind::Script => Lsn::ZERO,
-            Kind::Function => scripts
-                .functions
-                .depends_on(|| connection.shard.clock().head()),
+            Kind::Function => shown_libraries(connection),
         };
         let conditions = conditions(connection, id, &prepared, declared, out_of_memory);
         let Ended {
@@ -343,6 +361,13 @@ pub(super) fn current(mut engine: Box<ShardEngine>, scripts: &Arc<Scripts>) -> B
     })
 }
 
+/// What a reply depends on that shows the libraries. Asked while this shard's data is at home or in
+/// hand.
+pub(super) fn shown_libraries(connection: &Connection) -> Lsn {
+    let functions = &connection.server.scripts.functions;
+    functions.depends_on(|| connection.shard.clock().head())
+}
+
 fn is_read_only(id: CommandId) -> bool {
     by_id(id).flags.contains(Flags::READONLY)
 }
@@ -378,25 +403,27 @@ fn declared(connection: &Connection, args: Args<'_>, key_count: usize) -> ShardM
 }
 
 /// The data of the shards in `mask`: taken out of its place where it is this shard's alone. What
-/// `writes` waits for the end of a pause of writes.
+/// `writes` waits for the end of a pause of writes. Nothing waits for a script that takes long.
 pub(crate) async fn acquire(
     connection: &mut Connection,
     mask: ShardMask,
     writes: bool,
-) -> Result<Borrowed, Close> {
+) -> Result<Result<Borrowed, Busy>, Close> {
     let own = ShardMask::default().with(connection.shard.id());
     let shard = Rc::clone(&connection.shard);
     if mask.union(own) != own {
         connection.barrier().await?;
         pause::wait(connection, writes).await?;
-        return Ok(shard.borrow(mask).await);
+        return Ok(busy::borrow(connection, mask).await);
     }
     loop {
         pause::wait(connection, writes).await?;
         if let Some(data) = shard.take() {
-            return Ok(data);
+            return Ok(Ok(data));
         }
-        shard.ready().await;
+        if let Err(busy) = busy::ready(connection).await {
+            return Ok(Err(busy));
+        }
     }
 }
 

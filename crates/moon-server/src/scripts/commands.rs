@@ -8,6 +8,7 @@ use super::engine::ShardEngine;
 use super::fiber::on_own_stack;
 use super::host::LoadHost;
 use super::{Kind, Scripts, call, changes_libraries};
+use crate::connection::busy::{self, Busy};
 use crate::connection::{Close, Connection};
 use moon_commands::evict::OUT_OF_MEMORY;
 use moon_commands::libraries::{LoadRequest, RestoreRequest, dump_payload};
@@ -35,9 +36,10 @@ pub(super) async fn run(
     }
     let started = Instant::now();
     let start = out.len();
-    if data.is_none() && !connection.server.scripts.busy.any() {
-        // While the data is at home nobody is changing libraries.
-        connection.shard.ready().await;
+    if data.is_none() {
+        // While the data is at home nobody is changing libraries. What may run beside a script that
+        // takes long does not wait for it.
+        let _ready = busy::ready(connection).await;
     }
     let answered = answer(connection, id, args, out);
     let (depends_on, error) = match answered {
@@ -98,22 +100,19 @@ fn answer(
         "function|dump" => {
             let (libraries, _) = scripts.functions.get();
             reply.bulk(&dump_payload(&libraries));
-            return Ok(shown(connection));
+            return Ok(call::shown_libraries(connection));
         }
         "function|list" => {
             list(connection, args, reply)?;
-            return Ok(shown(connection));
+            return Ok(call::shown_libraries(connection));
         }
-        "function|stats" => stats(scripts, reply)?,
+        "function|stats" => {
+            stats(scripts, reply)?;
+            return Ok(call::shown_libraries(connection));
+        }
         _ => subcommands::help_reply(reply, container),
     }
     Ok(Lsn::ZERO)
-}
-
-/// What a reply depends on that shows the libraries.
-fn shown(connection: &Connection) -> Lsn {
-    let functions = &connection.server.scripts.functions;
-    functions.depends_on(|| connection.shard.clock().head())
 }
 
 fn flush_mode(args: Args<'_>, text: &str) -> Result<(), String> {
@@ -293,10 +292,20 @@ async fn change(
     let all = ShardMask::all(connection.shard.count());
     let (mut in_hand, alone) = match data.take() {
         Some(in_hand) => (in_hand, false),
-        None => (call::acquire(connection, all, spec.is_write()).await?, true),
+        None => match call::acquire(connection, all, spec.is_write()).await? {
+            Ok(in_hand) => (in_hand, true),
+            Err(Busy(text)) => {
+                let server = &connection.server;
+                server.note_refusal(&connection.shard, Some(id), text);
+                Reply::new(out, connection.state.protocol).error(text);
+                return Ok(Lsn::ZERO);
+            }
+        },
     };
     let scripts = Arc::clone(&connection.server.scripts);
     let (db, protocol) = (connection.state.db, connection.state.protocol);
+    // An error shows which libraries there are, too.
+    let shown = call::shown_libraries(connection);
     let tried = try_out(&scripts, spec.name, args, libraries(&mut in_hand));
     let (depends_on, version) = match tried {
         Ok(mut engine) => {
@@ -320,6 +329,8 @@ async fn change(
             (Lsn::ZERO, scripts.functions.version())
         }
     };
+    // What is written is above all of it: THIS_TURN stays what it is.
+    let depends_on = depends_on.max(shown);
     if !alone {
         *data = Some(in_hand);
         return Ok(depends_on);
