@@ -75,20 +75,33 @@ fn who_waits_for_a_script_hears_that_it_takes_long() {
             assert!(!text.contains("ERR"), "{line}: {text}");
             let behind = client.read_reply().unwrap();
             let is_pong = format!("{behind:?}") == "+PONG";
-            assert!(is_pong || behind.error().as_deref() == Some(BUSY), "{behind:?}");
+            assert!(
+                is_pong || behind.error().as_deref() == Some(BUSY),
+                "{behind:?}"
+            );
         }
         let expected = lines.len() / 2;
         assert!(refused as usize > expected, "{refused} of {}", lines.len());
         for client in &mut transactions {
             let text = client.read_reply().unwrap().error().unwrap();
-            assert_eq!(text, format!("EXECABORT Transaction discarded because of: {BUSY}"));
+            assert_eq!(
+                text,
+                format!("EXECABORT Transaction discarded because of: {BUSY}")
+            );
         }
         assert!(admin.run("SCRIPT KILL").unwrap().is_ok());
         assert!(endless.read_reply().unwrap().error().is_some());
         // What had been lent for those who gave up is home again.
         script(&mut admin, "CONFIG SET busy-reply-threshold 5000");
         let reply = admin.run(&format!("MGET {all}")).unwrap();
-        assert!(reply.items().unwrap().iter().all(|item| *item == Reply::Nil), "{reply:?}");
+        assert!(
+            reply
+                .items()
+                .unwrap()
+                .iter()
+                .all(|item| *item == Reply::Null),
+            "{reply:?}"
+        );
     }
 }
 
@@ -145,7 +158,11 @@ fn a_stop_waits_for_a_script_that_has_written_until_somebody_insists() {
         }
         assert!(server.wait_exit(Duration::from_secs(20)).unwrap().success());
         server.restart().unwrap();
-        assert_eq!(run(&server, "GET x"), Reply::bulk("1"), "{shards} {save} {insists}");
+        assert_eq!(
+            run(&server, "GET x"),
+            Reply::bulk("1"),
+            "{shards} {save} {insists}"
+        );
     }
 }
 

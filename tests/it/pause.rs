@@ -122,7 +122,7 @@ fn is_held_by(server: &Server, [from, to]: [&str; 2], pause: &str, time: &str) -
         let read = format!("LRANGE {from} 0 -1");
         is_held = format!("{:?}", admin.run(&read).unwrap()) == "[\"x\"]";
         if is_held && time != "0" {
-            assert_eq!(format!("{:?}", waits[0].read_reply().unwrap()), "nil");
+            assert_eq!(format!("{:?}", waits[0].read_reply().unwrap()), "nil array");
         }
         let head = info(&mut admin, "moon_lsn_head");
         for _ in 0..200 {

@@ -468,11 +468,14 @@ impl Running {
             return true;
         }
         self.end_connections().await;
+        if self.server.scripts.busy.is_abandoned() {
+            // Its data never comes back, so there is nothing whole to save.
+            return true;
+        }
         tracing::info!("Saving the final RDB snapshot before exiting.");
         let save = self.server.persistence.save_next();
         tokio::select! {
             saved = save => matches!(saved, Ok(Ok(()))) || request.force,
-            // Its data never comes back, so there is nothing whole to save.
             () = given_up(&self.server) => true,
         }
     }
@@ -492,12 +495,14 @@ impl Running {
     /// the log, then everything is synced.
     async fn stop(self) -> Result<(), BootError> {
         self.end_connections().await;
-        if self.server.scripts.busy.is_abandoned() {
-            // A snapshot that waits for data which never comes back ends with the shards.
-            self.server.end_shards();
-        }
         let persistence = Arc::clone(&self.server.persistence);
         let joined = tokio::task::spawn_blocking(move || persistence.stop());
+        if self.server.scripts.busy.is_abandoned() {
+            // A snapshot that waits for data which never comes back ends with the shards, once it
+            // has asked for it; and it asks for nothing new.
+            tokio::time::sleep(SCRIPT_CHECK).await;
+            self.server.end_shards();
+        }
         joined.await.expect("joining threads does not panic");
         self.server.end_shards();
         let joined = tokio::task::spawn_blocking(move || {

@@ -121,7 +121,11 @@ impl Mailbox {
         let (mut batches, mut attempts) = (Vec::new(), Vec::new());
         let mut lanes = self.lanes();
         let has_any = lanes.data.len() > lanes.lends;
-        for message in if has_any { std::mem::take(&mut lanes.data) } else { VecDeque::new() } {
+        for message in if has_any {
+            std::mem::take(&mut lanes.data)
+        } else {
+            VecDeque::new()
+        } {
             match message {
                 DataMessage::Batch(batch) => batches.push(batch),
                 DataMessage::Attempt(waiter) => attempts.push(waiter),

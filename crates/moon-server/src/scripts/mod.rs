@@ -25,6 +25,7 @@ mod functions;
 mod host;
 
 use crate::connection::{Close, Connection};
+pub use busy::BusyNumbers;
 use busy::BusyScripts;
 use cache::ScriptCache;
 use engine::ShardEngine;
@@ -75,6 +76,8 @@ pub struct ScriptsInfo {
     pub function_bytes: u64,
     /// Bytes of all engines.
     pub engine_bytes: u64,
+    /// Those that take long.
+    pub busy: BusyNumbers,
 }
 
 impl Scripts {
@@ -101,6 +104,7 @@ impl Scripts {
             functions,
             function_bytes,
             engine_bytes: engines.map(|bytes| bytes.load(Relaxed)).sum(),
+            busy: self.busy.numbers(),
         }
     }
 

@@ -48,6 +48,12 @@ impl Monitors {
         self.count.load(Relaxed) > 0
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count.load(Relaxed)
+    }
+
     /// A connection of `shard` wants to see what runs from now on.
     pub fn add(&self, session: SessionId, shard: ShardId) {
         self.change(|list| list.push(Monitor { session, shard }));
