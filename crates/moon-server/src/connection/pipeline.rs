@@ -600,8 +600,16 @@ impl Connection {
         });
     }
 
-    /// Sends what was collected, joins the turn, lets out what may leave.
+    /// Sends what was collected, joins the turn, lets out what may leave. To be called before the
+    /// connection waits for anything but its turn to go on.
     pub(crate) fn flush(&mut self) {
+        self.dispatch();
+        self.shard.settle(&self.session);
+    }
+
+    /// Sends what was collected for other shards and joins the turn; the replies so far stay,
+    /// so that one system call lets out those of many requests.
+    fn dispatch(&mut self) {
         let remembers = self.caller().remembers;
         for (index, outgoing) in self.outgoing.iter_mut().enumerate() {
             if outgoing.commands.is_empty() {
@@ -627,15 +635,15 @@ impl Connection {
         if !self.outlet.gate().borrow().is_open() {
             self.shard.join_turn(&self.session);
         }
-        self.shard.settle(&self.session);
     }
 
     /// Waits until every command sent to another shard is executed there and logged.
     pub(crate) async fn barrier(&mut self) -> Result<(), Close> {
-        self.flush();
+        self.dispatch();
         if self.outlet.gate().borrow().holes() == 0 {
             return Ok(());
         }
+        self.flush();
         if self.outlet.wait_until(|gate| gate.holes() == 0).await {
             Ok(())
         } else {
@@ -717,7 +725,7 @@ impl Connection {
     ) -> Result<(), Close> {
         // What was collected for other shards carries the database and protocol of this moment,
         // which the command may change.
-        self.flush();
+        self.dispatch();
         let counted = command.and_then(|id| told::counted_as(id, args));
         self.client.cmd.store(counted.unwrap_or(CMD_NONE), Relaxed);
         if self.state.reply_mode == ReplyMode::SkipNext {
@@ -842,7 +850,6 @@ impl Connection {
             depends_on
         };
         self.write_dependent_reply(depends_on, |out| out.raw(&reply));
-        self.flush();
         Ok(())
     }
 }
