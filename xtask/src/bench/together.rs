@@ -263,13 +263,7 @@ fn compare(
     Ok(())
 }
 
-fn round_of(
-    server: &Server,
-    work: Work,
-    exchanges: u64,
-    round: u64,
-    cores: &str,
-) -> Result<Seen> {
+fn round_of(server: &Server, work: Work, exchanges: u64, round: u64, cores: &str) -> Result<Seen> {
     // The connections' threads inherit it.
     pin_this_thread(cores)?;
     let sha = server.client()?.command(&["SCRIPT", "LOAD", SCRIPT])?;
