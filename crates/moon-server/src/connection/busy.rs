@@ -18,9 +18,12 @@ pub(crate) struct Busy(pub(crate) &'static str);
 ///
 /// # Errors
 /// A script takes long before that.
-pub(crate) async fn ready(connection: &Connection) -> Result<(), Busy> {
+pub(crate) async fn ready(connection: &mut Connection) -> Result<(), Busy> {
     let scripts = Arc::clone(&connection.server.scripts);
     let shard = Rc::clone(&connection.shard);
+    if !shard.is_home() || !shard.has_room() {
+        connection.flush();
+    }
     while !shard.ready_unless(|| scripts.busy.any()).await {
         // Otherwise it has ended just now.
         if let Some(text) = scripts.busy.text() {
