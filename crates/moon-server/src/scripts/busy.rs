@@ -164,8 +164,11 @@ impl BusyScripts {
     /// longest, is to be waited for.
     pub(crate) fn stop(&self) -> Option<String> {
         let scripts = self.scripts().clone();
-        let written = scripts.iter().find(|script| !script.fate.kill());
-        written.map(|script| script.name.clone())
+        let mut written = scripts.iter().filter(|script| !script.fate.kill());
+        let first = written.next().map(|script| script.name.clone());
+        // The rest has to be asked, too.
+        written.for_each(drop);
+        first
     }
 
     /// SHUTDOWN NOSAVE: scripts that take long do not go on, and keep the data for good.

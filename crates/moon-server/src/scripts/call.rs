@@ -10,6 +10,7 @@ use super::cache::Origin;
 use super::engine::{Found, ShardEngine};
 use super::fiber::{Fiber, Step, on_own_stack};
 use super::host::{Answer, Ask, Conditions, ScriptHost};
+use super::refused::{How, Refused};
 use super::{Kind, Scripts};
 use crate::config::UndeclaredKeys;
 use crate::connection::busy::{self, Busy};
@@ -86,43 +87,13 @@ pub(super) async fn run(
 ) -> Result<Lsn, Close> {
     let started = Instant::now();
     let start = out.len();
-    let result = run_request(connection, id, args, data, out).await?;
-    let (depends_on, error) = match result {
-        Ok(depends_on) => (depends_on, None),
-        Err(refused) => {
-            out.truncate(start);
-            Reply::new(out, connection.state.protocol).error_bytes(&refused.text);
-            let text = String::from_utf8_lossy(&refused.text).into_owned();
-            (refused.depends_on, (!refused.counted).then_some(text))
-        }
+    let depends_on = match run_request(connection, id, args, data, out).await? {
+        Ok(depends_on) => depends_on,
+        Err(refused) => return Ok(refused.answer(connection, id, started, out, start)),
     };
     let server = &connection.server;
-    server.note_command(&connection.shard, id, started.elapsed(), error);
+    server.note_command(&connection.shard, id, started.elapsed(), None);
     Ok(depends_on)
-}
-
-/// An error reply.
-struct Refused {
-    text: Vec<u8>,
-    /// A command inside answered it, and it was counted there.
-    counted: bool,
-    depends_on: Lsn,
-}
-
-impl From<String> for Refused {
-    fn from(text: String) -> Refused {
-        Refused {
-            text: text.into_bytes(),
-            counted: false,
-            depends_on: Lsn::ZERO,
-        }
-    }
-}
-
-impl From<&str> for Refused {
-    fn from(text: &str) -> Refused {
-        text.to_owned().into()
-    }
 }
 
 async fn run_request(
@@ -185,7 +156,7 @@ async fn run_request(
             Some(in_hand) => (in_hand, false),
             None => match acquire(connection, mask, !is_read_only(id)).await? {
                 Ok(in_hand) => (in_hand, true),
-                Err(Busy(text)) => return Ok(Err(text.into())),
+                Err(busy) => return Ok(Err(busy.into())),
             },
         };
         in_hand.set_caller(Caller {
@@ -247,7 +218,10 @@ async fn run_request(
             Err(RunError::NotFound) if kind == Kind::Script => Err(NOSCRIPT.into()),
             Err(error) => Err(Refused {
                 text: error.text().to_vec(),
-                counted: matches!(error, RunError::Failed { counted: true, .. }),
+                how: match error {
+                    RunError::Failed { counted: true, .. } => How::FailedInside,
+                    _ => How::Failed,
+                },
                 depends_on,
             }),
         });

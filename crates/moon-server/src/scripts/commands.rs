@@ -7,8 +7,9 @@ use super::cache::Origin;
 use super::engine::ShardEngine;
 use super::fiber::on_own_stack;
 use super::host::LoadHost;
+use super::refused::Refused;
 use super::{Kind, Scripts, call, changes_libraries};
-use crate::connection::busy::{self, Busy};
+use crate::connection::busy;
 use crate::connection::{Close, Connection};
 use moon_commands::evict::OUT_OF_MEMORY;
 use moon_commands::libraries::{LoadRequest, RestoreRequest, dump_payload};
@@ -31,27 +32,29 @@ pub(super) async fn run(
     data: &mut Option<Borrowed>,
     out: &mut Vec<u8>,
 ) -> Result<Lsn, Close> {
-    if changes_libraries(id, args) {
-        return change(connection, id, args, data, out).await;
-    }
     let started = Instant::now();
     let start = out.len();
+    if changes_libraries(id, args) {
+        return Ok(match change(connection, id, args, data, out).await? {
+            // The command itself has told of its run.
+            Ok(depends_on) => depends_on,
+            Err(refused) => refused.answer(connection, id, started, out, start),
+        });
+    }
     if data.is_none() {
         // While the data is at home nobody is changing libraries. What may run beside a script that
         // takes long does not wait for it.
         let _ready = busy::ready(connection).await;
     }
-    let answered = answer(connection, id, args, out);
-    let (depends_on, error) = match answered {
-        Ok(depends_on) => (depends_on, None),
+    let depends_on = match answer(connection, id, args, out) {
+        Ok(depends_on) => depends_on,
         Err(text) => {
-            out.truncate(start);
-            Reply::new(out, connection.state.protocol).error(&text);
-            (Lsn::ZERO, Some(text))
+            let refused = Refused::from(text);
+            return Ok(refused.answer(connection, id, started, out, start));
         }
     };
     let server = &connection.server;
-    server.note_command(&connection.shard, id, started.elapsed(), error);
+    server.note_command(&connection.shard, id, started.elapsed(), None);
     Ok(depends_on)
 }
 
@@ -273,33 +276,25 @@ fn stats(scripts: &Scripts, reply: &mut Reply<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// FUNCTION LOAD, DELETE, FLUSH and RESTORE. The command itself tells of its run.
+/// FUNCTION LOAD, DELETE, FLUSH and RESTORE.
 async fn change(
     connection: &mut Connection,
     id: CommandId,
     args: Args<'_>,
     data: &mut Option<Borrowed>,
     out: &mut Vec<u8>,
-) -> Result<Lsn, Close> {
+) -> Result<Result<Lsn, Refused>, Close> {
     let spec = subcommands::row_of(by_id(id), args);
     let grows = spec.flags.contains(Flags::DENYOOM);
     if data.is_none() && grows && !connection.shard.has_memory() {
-        let server = &connection.server;
-        server.note_refusal(&connection.shard, Some(id), OUT_OF_MEMORY);
-        Reply::new(out, connection.state.protocol).error(OUT_OF_MEMORY);
-        return Ok(Lsn::ZERO);
+        return Ok(Err(Refused::rejected(OUT_OF_MEMORY)));
     }
     let all = ShardMask::all(connection.shard.count());
     let (mut in_hand, alone) = match data.take() {
         Some(in_hand) => (in_hand, false),
         None => match call::acquire(connection, all, spec.is_write()).await? {
             Ok(in_hand) => (in_hand, true),
-            Err(Busy(text)) => {
-                let server = &connection.server;
-                server.note_refusal(&connection.shard, Some(id), text);
-                Reply::new(out, connection.state.protocol).error(text);
-                return Ok(Lsn::ZERO);
-            }
+            Err(busy) => return Ok(Err(busy.into())),
         },
     };
     let scripts = Arc::clone(&connection.server.scripts);
@@ -307,7 +302,7 @@ async fn change(
     // An error shows which libraries there are, too.
     let shown = call::shown_libraries(connection);
     let tried = try_out(&scripts, spec.name, args, libraries(&mut in_hand));
-    let (depends_on, version) = match tried {
+    let done = match tried {
         Ok(mut engine) => {
             let depends_on = in_hand.execute_as(spec, id, args, db, protocol, out);
             let mut version = scripts.functions.version();
@@ -319,32 +314,30 @@ async fn change(
             }
             scripts.note_memory(&connection.shard, &engine);
             engine.put_back();
-            (depends_on, version)
+            // What is written is above all of it: THIS_TURN stays what it is.
+            Ok((depends_on.max(shown), version))
         }
-        Err(text) => {
-            Reply::new(out, protocol).error(&text);
-            let server = &connection.server;
-            let taken = std::time::Duration::ZERO;
-            server.note_command(&connection.shard, id, taken, Some(text));
-            (Lsn::ZERO, scripts.functions.version())
-        }
+        Err(text) => Err(Refused {
+            depends_on: shown,
+            ..text.into()
+        }),
     };
-    // What is written is above all of it: THIS_TURN stays what it is.
-    let depends_on = depends_on.max(shown);
     if !alone {
         *data = Some(in_hand);
-        return Ok(depends_on);
+        return Ok(done.map(|(depends_on, _)| depends_on));
     }
     let end = match in_hand.commit() {
         // Others may show the libraries before this turn is over.
         THIS_TURN => connection.shard.end_turn(),
         end => end,
     };
-    if depends_on != THIS_TURN {
-        return Ok(depends_on);
-    }
-    scripts.functions.ended(version, end);
-    Ok(end)
+    Ok(done.map(|(depends_on, version)| {
+        if depends_on != THIS_TURN {
+            return depends_on;
+        }
+        scripts.functions.ended(version, end);
+        end
+    }))
 }
 
 fn libraries(data: &mut Borrowed) -> &mut Libraries {

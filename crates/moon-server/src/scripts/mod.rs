@@ -6,7 +6,7 @@
 //! * `fiber`: the stack on which it runs, so that it can be left and gone on with.
 //! * `engine`: the Lua state of one shard. `cache`: the scripts of the process.
 //! * `functions`: the libraries as all shards see them. `commands`: SCRIPT and FUNCTION.
-//! * `busy`: scripts that take long.
+//! * `busy`: scripts that take long. `refused`: error replies.
 //!
 //! # A script that takes long
 //! Below `busy-reply-threshold` a script runs like a command: nothing else happens on its thread.
@@ -23,6 +23,7 @@ mod engine;
 mod fiber;
 mod functions;
 mod host;
+mod refused;
 
 use crate::connection::{Close, Connection};
 pub use busy::BusyNumbers;
