@@ -440,6 +440,7 @@ async fn drive(
     let scripts = Arc::clone(&connection.server.scripts);
     let since = Instant::now();
     let mut busy: Option<BusyGuard> = None;
+    let mut woken = since;
     let mut fiber = start(connection, data, conditions, prepared, Rc::clone(request));
     let mut answer = Answer::GoOn;
     loop {
@@ -483,6 +484,10 @@ async fn drive(
                         fate: Arc::clone(&fate),
                     }));
                     wake_all(connection);
+                    woken = Instant::now();
+                } else if woken.elapsed() >= WAKE_AGAIN {
+                    wake_all(connection);
+                    woken = Instant::now();
                 }
                 let unit = connection.hub.set_unit_aside();
                 tokio::task::yield_now().await;
@@ -500,6 +505,10 @@ async fn drive(
         };
     }
 }
+
+/// How often those who wait are woken again: a command may have been sent to another shard in the
+/// moment in which it became known that the script takes long.
+const WAKE_AGAIN: Duration = Duration::from_millis(100);
 
 /// Connections that wait for data look again, and answer BUSY.
 fn wake_all(connection: &Connection) {
