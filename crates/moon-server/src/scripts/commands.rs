@@ -29,7 +29,7 @@ pub(super) async fn run(
     connection: &mut Connection,
     id: CommandId,
     args: Args<'_>,
-    data: &mut Option<Borrowed>,
+    data: &mut Option<Box<Borrowed>>,
     out: &mut Vec<u8>,
 ) -> Result<Lsn, Close> {
     let started = Instant::now();
@@ -281,7 +281,7 @@ async fn change(
     connection: &mut Connection,
     id: CommandId,
     args: Args<'_>,
-    data: &mut Option<Borrowed>,
+    data: &mut Option<Box<Borrowed>>,
     out: &mut Vec<u8>,
 ) -> Result<Result<Lsn, Refused>, Close> {
     let spec = subcommands::row_of(by_id(id), args);
