@@ -19,11 +19,13 @@ pub(crate) struct Busy(pub(crate) &'static str);
 /// # Errors
 /// A script takes long before that.
 pub(crate) async fn ready(connection: &mut Connection) -> Result<(), Busy> {
+    let is_busy = connection.server.scripts.busy.any();
+    if !is_busy && connection.shard.is_home() && connection.shard.has_room() {
+        return Ok(());
+    }
+    connection.flush();
     let scripts = Arc::clone(&connection.server.scripts);
     let shard = Rc::clone(&connection.shard);
-    if !shard.is_home() || !shard.has_room() {
-        connection.flush();
-    }
     while !shard.ready_unless(|| scripts.busy.any()).await {
         // Otherwise it has ended just now.
         if let Some(text) = scripts.busy.text() {
