@@ -17,6 +17,21 @@ fn runs(server: &Server, script: &str) -> Client {
     client
 }
 
+/// A client whose request is not answered: the script has the data. `None` if it has for long.
+fn unanswered(server: &Server, key: &str) -> Option<Client> {
+    loop {
+        let mut client = server.client().unwrap();
+        client.queue(&["GET", key]);
+        client.flush().unwrap();
+        client.set_read_timeout(Duration::from_millis(400)).unwrap();
+        match client.read_reply() {
+            Err(_) => return Some(client),
+            Ok(reply) if reply.error().is_some() => return None,
+            Ok(_) => {}
+        }
+    }
+}
+
 /// Scenario 134. What came before it was known that a script takes long waits for its data, on its
 /// way to whatever shard; it hears BUSY like what comes later.
 #[test]
@@ -45,7 +60,7 @@ fn who_waits_for_a_script_hears_that_it_takes_long() {
             "FUNCTION LIST".to_owned(),
             "CONFIG GET maxmemory".to_owned(),
         ]);
-        script(&mut admin, "CONFIG SET busy-reply-threshold 400");
+        script(&mut admin, "CONFIG SET busy-reply-threshold 2000");
         let mut clients: Vec<Client> = lines.iter().map(|_| server.client().unwrap()).collect();
         // Its queue is there already, over all shards and over one.
         let mut transactions: Vec<Client> = (0..2).map(|_| server.client().unwrap()).collect();
@@ -56,6 +71,7 @@ fn who_waits_for_a_script_hears_that_it_takes_long() {
             }
         }
         let mut endless = runs(&server, ENDLESS);
+        let probe = unanswered(&server, &keys[0]);
         for (client, line) in clients.iter_mut().zip(&lines) {
             // The second is behind the first wherever that waits.
             client.queue(&line.split(' ').collect::<Vec<_>>());
@@ -66,7 +82,11 @@ fn who_waits_for_a_script_hears_that_it_takes_long() {
             client.queue(&["EXEC"]);
             client.flush().unwrap();
         }
-        // Those that were executed before the script show that, and wait for no script.
+        if let Some(mut probe) = probe {
+            probe.set_read_timeout(Duration::from_secs(20)).unwrap();
+            let reply = probe.read_reply().unwrap();
+            assert_eq!(reply.error().as_deref(), Some(BUSY));
+        }
         let mut refused = 0;
         for (client, line) in clients.iter_mut().zip(&lines) {
             let reply = client.read_reply().unwrap();
