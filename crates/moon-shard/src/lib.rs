@@ -13,7 +13,8 @@
 //! * [`caller`]: [`Caller`], the client that commands run for.
 //! * [`borrow`]: [`Borrowed`], the data of several shards in one executor's hands.
 //! * [`waiting`]: clients that wait for keys, and how they are served.
-//! * [`batch`]: commands that run on another shard than their connection's.
+//! * [`batch`]: commands that run on another shard than their connection's; `replies`: what comes
+//!   back.
 //! * [`lazy_free`]: the thread that drops what is large.
 //! * [`memory`]: the memory limit, and evictions.
 //! * [`misconf`]: what cannot be written to disk, and the error that refuses writes meanwhile.
@@ -40,6 +41,7 @@ pub mod observer;
 pub mod pause;
 mod refuse;
 pub mod replay;
+mod replies;
 mod running;
 pub mod shard;
 pub mod snapshot;
