@@ -4,6 +4,9 @@
 //! executes them in order. What its own shard owns runs at once; what another shard owns is
 //! collected into one message per shard; a command over several shards waits until everything
 //! before it is executed, borrows the data, and everything after it waits in turn.
+//!
+//! * `routing`: which shard a request runs on. `outgoing`: messages for other shards.
+//! * `waits`: what a connection waits for. `holdings`: what it holds.
 
 mod holdings;
 mod outgoing;
