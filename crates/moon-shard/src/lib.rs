@@ -59,7 +59,7 @@ pub use misconf::{FailingLogs, Misconf};
 pub use observer::{Executed, NoObserver, Observer, Watch};
 pub use pause::{Pause, PauseMode};
 pub use replay::ReplayPool;
-pub use running::Running;
+pub use running::{Running, WARM_KEYS_MAX};
 pub use shard::{Session, SessionId, Shard, ShardConfig};
 pub use snapshot::{Image, SnapshotProgress};
 pub use thread::{ShardSeed, spawn};

@@ -344,6 +344,7 @@ impl Connection {
             Some(_) => (&[][..], &buffer[..]),
         };
         let mut next = 0;
+        let mut warmed = 0;
         while next < requests.len() {
             if self.server.scripts.busy.any() {
                 let args = whole_args(&requests[next], &args_of);
@@ -358,6 +359,11 @@ impl Connection {
                 if !self.shard.ready_unless(is_busy).await {
                     continue;
                 }
+            }
+            if next >= warmed && !self.runs_in_turn(&requests[next], &args_of) {
+                // Those that run in turns are warmed by each turn.
+                warmed = next + moon_shard::WARM_KEYS_MAX;
+                self.warm(&requests[next..], &args_of);
             }
             let first = next;
             next = self.queue_ready(requests, next, &args_of);
@@ -425,15 +431,8 @@ impl Connection {
             // Each request is looked at by itself.
             return next;
         }
-        let begins = requests.get(next).is_some_and(|request| {
-            let args = whole_args(request, args_of);
-            let spec = request.command.map(by_id);
-            spec.is_some_and(|spec| {
-                self.is_plain(spec, args) || pubsub_command::publishes_now(self, spec, args)
-            })
-        });
-        if !begins {
-            // Nothing of what follows is worth a turn: commands of a transaction, scripts.
+        if !(requests.get(next)).is_some_and(|request| self.runs_in_turn(request, args_of)) {
+            // Commands of a transaction, scripts: no turn is worth beginning.
             return next;
         }
         let shard = Rc::clone(&self.shard);
@@ -478,6 +477,32 @@ impl Connection {
             }
         }
         self.finish(running, next)
+    }
+
+    /// Whether [`Connection::execute_ready`] does more with a request than to leave it.
+    fn runs_in_turn<'b>(
+        &self,
+        request: &'b Request,
+        args_of: &impl Fn(&Request) -> (&'b [Span], &'b [u8]),
+    ) -> bool {
+        let args = whole_args(request, args_of);
+        request.command.is_some_and(|id| {
+            self.is_plain(by_id(id), args) || pubsub_command::publishes_now(self, by_id(id), args)
+        })
+    }
+
+    /// Brings near what the first of `requests` will look at.
+    fn warm<'b>(
+        &self,
+        requests: &'b [Request],
+        args_of: &impl Fn(&Request) -> (&'b [Span], &'b [u8]),
+    ) {
+        if let Some(running) = self.shard.begin() {
+            let commands = requests
+                .iter()
+                .filter_map(|request| Some((request.command?, whole_args(request, args_of))));
+            running.warm(self.state.db, commands);
+        }
     }
 
     fn finish(&self, running: Running<'_>, next: usize) -> usize {
