@@ -1,20 +1,26 @@
 //! The workload `handoff`: producers push elements that nobody pushes twice, consumers wait for them
-//! with BLPOP, BLMOVE and BZPOPMIN, and the server is killed.
+//! with BLPOP, BLMPOP, BLMOVE, BZPOPMIN, BZMPOP and XREADGROUP, and the server is killed.
 //!
 //! Wherever the server dies, every acknowledged element is in exactly one place: where it was pushed,
 //! where a BLMOVE took it, or with one consumer that was answered. It may be with nobody only if a
-//! consumer was waiting for the answer that would have carried it.
+//! consumer was waiting for the answer that would have carried it. What holds for streams is said
+//! in [`streams`].
+
+mod ledger;
+mod streams;
 
 use super::cell::{Cell, CellOptions, CellReport, millis};
 use super::kill::{Fired, Kill, arm, recover, schedule};
+use super::progress::Progress;
 use crate::binary::ServerBinary;
 use anyhow::{Context as _, Result};
+use ledger::Ledger;
 use moon_harness::verify::{Fault, Violation};
 use moon_harness::workload::Workload;
 use moon_harness::{Client, Reply, Server, ServerConfig};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -27,6 +33,8 @@ const DONE: [&str; 2] = ["done:a", "done:b"];
 const RANKS: [&str; 2] = ["z:a", "z:b"];
 const PRODUCERS: u64 = 3;
 const CONSUMERS: u64 = 6;
+const STREAM_PRODUCERS: u64 = 2;
+const STREAM_CONSUMERS: u64 = 3;
 /// How long a consumer waits, seconds.
 const WAIT_S: &str = "0.3";
 /// Elements acknowledged before a kill from outside.
@@ -50,8 +58,12 @@ struct Known {
     moved: Vec<Element>,
     /// The keys of a pop that was not answered.
     maybe_taken: Vec<&'static str>,
+    /// How many elements it may have taken.
+    maybe_taken_max: usize,
     /// Answers that are none.
     violations: Vec<Violation>,
+    /// The same of streams.
+    streams: streams::Seen,
 }
 
 /// Runs one cell. Stops at the first recovery that breaks a promise.
@@ -59,6 +71,7 @@ pub(super) fn run_cell(
     cell: Cell,
     binary: &ServerBinary,
     options: CellOptions,
+    progress: &Progress,
 ) -> Result<CellReport> {
     let begun = Instant::now();
     let dir = tempfile::Builder::new().prefix("moon-crash-").tempdir()?;
@@ -69,8 +82,10 @@ pub(super) fn run_cell(
     let mut rng = StdRng::seed_from_u64(seed);
     let mut server = Server::start(config)?;
     super::cell::require(&mut server.client()?, cell.workload)?;
+    streams::create(&mut server.client()?)?;
     let mut report = CellReport::default();
     let mut ledger = Ledger::default();
+    let mut stream_ledger = streams::Ledger::default();
     let offset = (seed % 20) as usize;
     let kills = schedule(
         Workload::Handoff,
@@ -108,10 +123,17 @@ pub(super) fn run_cell(
         };
         *by_kind.entry(kill.to_string()).or_default() += 1;
         report.acknowledged += load.acked.load(Ordering::Relaxed);
-        let there = read_places(&mut server.client()?)?;
-        let (kept, dropped) = ledger.settle(known, &there, &mut report, &context);
-        report.unanswered_kept += kept;
-        report.unanswered_dropped += dropped;
+        let mut client = server.client()?;
+        let entries = streams::read(&mut client)?;
+        let seen: Vec<_> = known.iter().map(|known| &known.streams).collect();
+        let of_streams = stream_ledger.settle(&seen, &entries, &mut report, &context);
+        let there = read_places(&mut client)?;
+        let of_lists = ledger.settle(known, &there, &mut report, &context);
+        for (kept, dropped) in [of_streams, of_lists] {
+            report.unanswered_kept += kept;
+            report.unanswered_dropped += dropped;
+        }
+        progress.cycle(cell, kill != Kill::Graceful);
         if !report.is_clean() {
             let kept = dir.keep();
             let line = format!("the directory is kept: {}", kept.display());
@@ -144,15 +166,14 @@ fn drive(
     let seed: u64 = rng.random();
     std::thread::scope(|scope| {
         let mut threads = Vec::new();
-        for number in 0..PRODUCERS + CONSUMERS {
+        for number in 0..PRODUCERS + CONSUMERS + STREAM_PRODUCERS + STREAM_CONSUMERS {
             threads.push(scope.spawn(move || {
                 let mut known = Known::default();
                 let mut rng = StdRng::seed_from_u64(seed ^ number);
                 // The end of the connection is how this ends.
-                drop(match number < PRODUCERS {
-                    true => produce(load, &mut rng, &mut known),
-                    false => consume(load, &mut rng, &mut known),
-                });
+                drop(work(load, number, &mut rng, &mut known));
+                let violations = &mut known.streams.violations;
+                known.violations.append(violations);
                 known
             }));
         }
@@ -168,6 +189,19 @@ fn drive(
             .collect();
         Ok((known, fired?))
     })
+}
+
+/// What client `number` does until its connection ends.
+fn work(load: &Load, number: u64, rng: &mut StdRng, known: &mut Known) -> std::io::Result<()> {
+    const FIRST_CONSUMER: u64 = PRODUCERS;
+    const FIRST_OF_STREAMS: u64 = FIRST_CONSUMER + CONSUMERS;
+    const FIRST_STREAM_CONSUMER: u64 = FIRST_OF_STREAMS + STREAM_PRODUCERS;
+    match number {
+        0..FIRST_CONSUMER => produce(load, rng, known),
+        FIRST_CONSUMER..FIRST_OF_STREAMS => consume(load, rng, known),
+        FIRST_OF_STREAMS..FIRST_STREAM_CONSUMER => streams::produce(load, rng, &mut known.streams),
+        _ => streams::consume(load, number, rng, &mut known.streams),
+    }
 }
 
 fn end(server: &mut Server, load: &Load, kill: Kill, rng: &mut StdRng) -> Result<Fired> {
@@ -250,44 +284,98 @@ fn produce(load: &Load, rng: &mut StdRng, known: &mut Known) -> std::io::Result<
     Ok(())
 }
 
+/// A way to wait for elements.
+struct Pop {
+    words: Vec<&'static str>,
+    /// The keys it may take from. One set of them always holds another or has nothing in common
+    /// with it, see [`Ledger::settle`].
+    keys: Vec<&'static str>,
+    /// The most elements it takes.
+    count: usize,
+}
+
+/// Any of them but BLMOVE.
+fn any_pop(rng: &mut StdRng) -> Pop {
+    let queue = pick(rng, &QUEUES);
+    let pop = |words: Vec<&'static str>, keys: &[&'static str], count| Pop {
+        words,
+        keys: keys.to_vec(),
+        count,
+    };
+    let [a, b, c, d] = QUEUES;
+    match rng.random_range(0..6) {
+        0 => pop(vec!["BLPOP", queue, WAIT_S], &[queue], 1),
+        1 => pop(vec!["BRPOP", a, b, c, d, WAIT_S], &QUEUES, 1),
+        2 => {
+            let words = vec!["BLMPOP", WAIT_S, "4", a, b, c, d, "LEFT", "COUNT", "3"];
+            pop(words, &QUEUES, 3)
+        }
+        3 => {
+            let words = vec!["BLMPOP", WAIT_S, "1", queue, "RIGHT", "COUNT", "2"];
+            pop(words, &[queue], 2)
+        }
+        4 => pop(vec!["BZPOPMIN", RANKS[0], RANKS[1], WAIT_S], &RANKS, 1),
+        _ => {
+            let mut words = vec!["BZMPOP", WAIT_S, "2", RANKS[0], RANKS[1]];
+            words.extend(["MAX", "COUNT", "2"]);
+            pop(words, &RANKS, 2)
+        }
+    }
+}
+
+/// What a pop answered, none of it if it waited in vain: the key, and the elements from it.
+fn taken_of(reply: &Reply) -> Option<Vec<(String, Element)>> {
+    if let Reply::Null | Reply::NullArray = reply {
+        return Some(Vec::new());
+    }
+    let number = |reply: &Reply| reply.text().and_then(|text| text.parse::<Element>().ok());
+    let [key, rest @ ..] = reply.items()? else {
+        return None;
+    };
+    let key = key.text()?;
+    let elements: Option<Vec<Element>> = match rest {
+        // BLMPOP: elements; BZMPOP: pairs of an element and its score.
+        [Reply::Array(items)] => items
+            .iter()
+            .map(|item| number(item.items().and_then(<[_]>::first).unwrap_or(item)))
+            .collect(),
+        [element] | [element, _] => number(element).map(|n| vec![n]),
+        _ => None,
+    };
+    let elements = elements?.into_iter();
+    Some(elements.map(|element| (key.clone(), element)).collect())
+}
+
 fn consume(load: &Load, rng: &mut StdRng, known: &mut Known) -> std::io::Result<()> {
     let mut client = Client::connect(load.address)?;
     while !load.stop.load(Ordering::Relaxed) {
-        let queue = pick(rng, &QUEUES);
-        let kind = rng.random_range(0..4);
-        let (words, may_take) = match kind {
-            0 => (vec!["BLPOP", queue, WAIT_S], vec![queue]),
-            1 => {
-                let mut words = vec!["BLPOP"];
-                words.extend(QUEUES);
-                words.push(WAIT_S);
-                (words, QUEUES.to_vec())
-            }
-            2 => {
-                let to = pick(rng, &DONE);
-                (
-                    vec!["BLMOVE", queue, to, "LEFT", "RIGHT", WAIT_S],
-                    Vec::new(),
-                )
-            }
-            _ => (vec!["BZPOPMIN", RANKS[0], RANKS[1], WAIT_S], RANKS.to_vec()),
+        let is_move = rng.random_range(0..5) == 0;
+        let pop = match is_move {
+            true => Pop {
+                words: vec![
+                    "BLMOVE",
+                    pick(rng, &QUEUES),
+                    pick(rng, &DONE),
+                    "LEFT",
+                    "RIGHT",
+                    WAIT_S,
+                ],
+                keys: Vec::new(),
+                count: 0,
+            },
+            false => any_pop(rng),
         };
-        known.maybe_taken = may_take;
-        let reply = client.command(&words)?;
+        known.maybe_taken = pop.keys;
+        known.maybe_taken_max = pop.count;
+        let reply = client.command(&pop.words)?;
         known.maybe_taken.clear();
         load.acked.fetch_add(1, Ordering::Relaxed);
-        let number = |reply: &Reply| reply.text().and_then(|text| text.parse::<Element>().ok());
-        match (&reply, reply.items()) {
-            (Reply::Null | Reply::NullArray, _) => {}
-            (_, Some([key, element, ..])) if kind != 2 && number(element).is_some() => {
-                let from = key.text().unwrap_or_default();
-                known.given.extend(number(element).map(|n| (from, n)));
-            }
-            (Reply::Bulk(_), _) if kind == 2 && number(&reply).is_some() => {
-                known.moved.extend(number(&reply));
-            }
+        let moved = reply.text().and_then(|text| text.parse::<Element>().ok());
+        match (taken_of(&reply), moved) {
+            (None, Some(element)) if is_move => known.moved.push(element),
+            (Some(taken), _) if taken.is_empty() || !is_move => known.given.extend(taken),
             _ => {
-                let text = format!("{} answered {reply:?}", words.join(" "));
+                let text = format!("{} answered {reply:?}", pop.words.join(" "));
                 known.violations.push(Violation::new(Fault::Reply, text));
                 return Ok(());
             }
@@ -313,196 +401,4 @@ fn read_places(client: &mut Client) -> Result<BTreeMap<&'static str, Vec<Element
         places.insert(key, elements);
     }
     Ok(places)
-}
-
-/// What is known of all elements.
-#[derive(Debug, Default)]
-struct Ledger {
-    last: Element,
-    /// Elements that must be somewhere, and the key they were pushed to.
-    alive: BTreeMap<Element, &'static str>,
-    /// Elements that a consumer has, or that are gone with an answer that nobody got.
-    gone: BTreeSet<Element>,
-}
-
-impl Ledger {
-    /// Compares what is there with what the clients know, and goes on from it. Returns how many
-    /// elements of unanswered pushes are there, and how many are not.
-    fn settle(
-        &mut self,
-        known: Vec<Known>,
-        there: &BTreeMap<&'static str, Vec<Element>>,
-        report: &mut CellReport,
-        context: &str,
-    ) -> (usize, usize) {
-        let mut violate = |fault, text: String| {
-            report.violated(Violation::new(fault, text), context);
-        };
-        let mut maybe: BTreeMap<Element, &'static str> = BTreeMap::new();
-        let mut may_take: Vec<Vec<&'static str>> = Vec::new();
-        let mut moved = BTreeSet::new();
-        for known in &known {
-            self.alive
-                .extend(known.pushed.iter().map(|(key, n)| (*n, *key)));
-            maybe.extend(known.maybe_pushed.iter().map(|(key, n)| (*n, *key)));
-            moved.extend(known.moved.iter().copied());
-            if !known.maybe_taken.is_empty() {
-                may_take.push(known.maybe_taken.clone());
-            }
-            for violation in &known.violations {
-                violate(violation.fault, violation.detail.clone());
-            }
-        }
-        let mut places: BTreeMap<Element, &'static str> = BTreeMap::new();
-        for (key, elements) in there {
-            for element in elements {
-                if let Some(other) = places.insert(*element, key) {
-                    violate(
-                        Fault::Invented,
-                        format!("{element} is in {other} and in {key}"),
-                    );
-                }
-            }
-        }
-        let mut given: BTreeMap<Element, &str> = BTreeMap::new();
-        for (key, n) in known.iter().flat_map(|known| &known.given) {
-            let was_gone = !self.gone.insert(*n);
-            if was_gone || given.insert(*n, key).is_some() {
-                violate(Fault::Invented, format!("{n} was given to two consumers"));
-            }
-            if let Some(place) = places.get(n) {
-                violate(
-                    Fault::Invented,
-                    format!("{n} was given away and is in {place}"),
-                );
-            }
-            if self.alive.remove(n).or_else(|| maybe.remove(n)).is_none() && !was_gone {
-                violate(
-                    Fault::Invented,
-                    format!("{n} was given to a consumer and never pushed"),
-                );
-            }
-        }
-        for n in &moved {
-            match places.get(n) {
-                Some(place) if DONE.contains(place) => {}
-                place => violate(Fault::Lost, format!("{n} was moved and is in {place:?}")),
-            }
-        }
-        for (n, place) in &places {
-            if !self.alive.contains_key(n) && !maybe.contains_key(n) {
-                violate(
-                    Fault::Invented,
-                    format!("{n} is in {place}, and nobody pushed it"),
-                );
-            }
-        }
-        let (kept, dropped): (Vec<_>, Vec<_>) =
-            maybe.into_iter().partition(|(n, _)| places.contains_key(n));
-        let missing: Vec<(Element, &'static str)> = self
-            .alive
-            .iter()
-            .filter(|(n, _)| !places.contains_key(n))
-            .map(|(n, key)| (*n, *key))
-            .collect();
-        // Each consumer without an answer may have taken one, from a key it waited for. What they
-        // wait for is nested, so whoever has the least choice goes first.
-        may_take.sort_by_key(Vec::len);
-        for (n, key) in missing {
-            self.alive.remove(&n);
-            self.gone.insert(n);
-            match may_take.iter().position(|keys| keys.contains(&key)) {
-                Some(consumer) => drop(may_take.remove(consumer)),
-                None => violate(Fault::Lost, format!("{n}, pushed to {key}, is nowhere")),
-            }
-        }
-        let counts = (kept.len(), dropped.len());
-        self.alive.extend(kept);
-        counts
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn faults(known: Known, there: &[(&'static str, Vec<Element>)]) -> Vec<String> {
-        let mut report = CellReport::default();
-        let there = there.iter().cloned().collect();
-        Ledger::default().settle(vec![known], &there, &mut report, "");
-        report.faults.into_keys().collect()
-    }
-
-    #[test]
-    fn unanswered_consumers_are_matched_with_what_is_gone() {
-        let waits = |keys: &[&'static str]| Known {
-            maybe_taken: keys.to_vec(),
-            ..Known::default()
-        };
-        let settle = |known: Vec<Known>| {
-            let mut report = CellReport::default();
-            let mut all = vec![Known {
-                pushed: vec![(QUEUES[1], 1), (QUEUES[0], 2)],
-                ..Known::default()
-            }];
-            all.extend(known);
-            Ledger::default().settle(all, &BTreeMap::new(), &mut report, "");
-            report.is_clean()
-        };
-        assert!(settle(vec![waits(&QUEUES), waits(&QUEUES[1..2])]));
-        assert!(settle(vec![waits(&QUEUES[1..2]), waits(&QUEUES)]));
-        assert!(!settle(vec![waits(&QUEUES[1..2]), waits(&QUEUES[1..2])]));
-        assert!(!settle(vec![waits(&QUEUES)]));
-    }
-
-    fn pushed(elements: &[Element]) -> Known {
-        Known {
-            pushed: elements.iter().map(|n| (QUEUES[0], *n)).collect(),
-            ..Known::default()
-        }
-    }
-
-    #[test]
-    fn an_element_in_one_place_is_right() {
-        let known = Known {
-            given: vec![(QUEUES[0].to_owned(), 1)],
-            moved: vec![2],
-            maybe_pushed: vec![(QUEUES[1], 4)],
-            ..pushed(&[1, 2, 3])
-        };
-        let there = [(QUEUES[0], vec![3]), (DONE[0], vec![2])];
-        assert_eq!(faults(known, &there), [""; 0]);
-    }
-
-    /// Scenarios 7 and 204.
-    #[test]
-    fn a_lost_and_a_doubled_element_are_found() {
-        assert_eq!(faults(pushed(&[1]), &[]), ["Lost"]);
-        let eaten = Known {
-            maybe_taken: vec![QUEUES[0]],
-            ..pushed(&[1])
-        };
-        assert_eq!(faults(eaten, &[]), [""; 0]);
-        let one_answer = Known {
-            maybe_taken: vec![QUEUES[0]],
-            ..pushed(&[1, 2])
-        };
-        assert_eq!(faults(one_answer, &[]), ["Lost"]);
-        let twice = Known {
-            given: vec![(String::new(), 1), (String::new(), 1)],
-            ..pushed(&[1])
-        };
-        assert_eq!(faults(twice, &[]), ["Invented"]);
-        let back = Known {
-            given: vec![(String::new(), 1)],
-            ..pushed(&[1])
-        };
-        assert_eq!(faults(back, &[(QUEUES[0], vec![1])]), ["Invented"]);
-        let moved = Known {
-            moved: vec![1],
-            ..pushed(&[1])
-        };
-        assert_eq!(faults(moved, &[(QUEUES[0], vec![1])]), ["Lost"]);
-        assert_eq!(faults(pushed(&[]), &[(QUEUES[0], vec![9])]), ["Invented"]);
-    }
 }
