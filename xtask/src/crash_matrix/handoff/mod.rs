@@ -9,7 +9,7 @@
 mod ledger;
 mod streams;
 
-use super::cell::{Cell, CellOptions, CellReport, millis};
+use super::cell::{Break, Cell, CellOptions, CellReport, millis};
 use super::kill::{Fired, Kill, arm, recover, schedule};
 use super::progress::Progress;
 use crate::binary::ServerBinary;
@@ -124,6 +124,9 @@ pub(super) fn run_cell(
         *by_kind.entry(kill.to_string()).or_default() += 1;
         report.acknowledged += load.acked.load(Ordering::Relaxed);
         let mut client = server.client()?;
+        if let Some(damage) = options.damage {
+            apply_damage(damage, &mut client)?;
+        }
         let entries = streams::read(&mut client)?;
         let seen: Vec<_> = known.iter().map(|known| &known.streams).collect();
         let of_streams = stream_ledger.settle(&seen, &entries, &mut report, &context);
@@ -381,6 +384,19 @@ fn consume(load: &Load, rng: &mut StdRng, known: &mut Known) -> std::io::Result<
             }
         }
     }
+    Ok(())
+}
+
+/// Damages what was recovered, which must be noticed.
+fn apply_damage(damage: Break, client: &mut Client) -> Result<()> {
+    let line = match damage {
+        Break::Drop => "XTRIM x:a MAXLEN 0",
+        Break::Invent => "RPUSH done:a 18446744073709551615",
+        // What was delivered would be delivered again.
+        Break::Double => "XGROUP SETID x:a workers 0",
+        Break::Hole => "XTRIM x:b MAXLEN 1",
+    };
+    println!("damage {damage:?}: {:?}", client.run(line)?);
     Ok(())
 }
 
