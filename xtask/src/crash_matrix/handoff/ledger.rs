@@ -1,7 +1,6 @@
 //! What is known of the elements that go through lists and sorted sets.
 
-use super::super::cell::CellReport;
-use super::{DONE, Element, Known};
+use super::{DONE, Element, Known, Settled};
 use moon_harness::verify::{Fault, Violation};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,25 +16,21 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Compares what is there with what the clients know, and goes on from it. Returns how many
-    /// elements of unanswered pushes are there, and how many are not.
+    /// Compares what is there with what the clients know, and goes on from it.
     pub(super) fn settle(
         &mut self,
-        known: Vec<Known>,
+        known: &[Known],
         there: &BTreeMap<&'static str, Vec<Element>>,
-        report: &mut CellReport,
-        context: &str,
-    ) -> (usize, usize) {
+        settled: &mut Settled,
+    ) {
         let mut violate = |fault, text: String| {
-            report.violated(Violation::new(fault, text), context);
+            settled.violations.push(Violation::new(fault, text));
         };
-        let mut maybe: BTreeMap<Element, &'static str> = BTreeMap::new();
         let mut may_take: Vec<Vec<&'static str>> = Vec::new();
         let mut moved = BTreeSet::new();
-        for known in &known {
+        for known in known {
             self.alive
                 .extend(known.pushed.iter().map(|(key, n)| (*n, *key)));
-            maybe.extend(known.maybe_pushed.iter().map(|(key, n)| (*n, *key)));
             moved.extend(known.moved.iter().copied());
             if !known.maybe_taken.is_empty() {
                 let slots = std::iter::repeat_n(known.maybe_taken.clone(), known.maybe_taken_max);
@@ -56,6 +51,22 @@ impl Ledger {
                 }
             }
         }
+        // Of what was pushed together all is there, or was taken, if any of it is or was.
+        let taken: BTreeSet<Element> = known
+            .iter()
+            .flat_map(|known| known.given.iter().map(|(_, n)| *n))
+            .collect();
+        let mut with_others: BTreeSet<Element> = BTreeSet::new();
+        for known in known {
+            let unit = &known.maybe_pushed;
+            if (unit.iter()).any(|(_, n)| places.contains_key(n) || taken.contains(n)) {
+                settled.kept += unit.len();
+                with_others.extend(unit.iter().map(|(_, n)| *n));
+                self.alive.extend(unit.iter().map(|(key, n)| (*n, *key)));
+            } else {
+                settled.dropped += unit.len();
+            }
+        }
         let mut given: BTreeMap<Element, &str> = BTreeMap::new();
         for (key, n) in known.iter().flat_map(|known| &known.given) {
             let was_gone = !self.gone.insert(*n);
@@ -68,7 +79,7 @@ impl Ledger {
                     format!("{n} was given away and is in {place}"),
                 );
             }
-            if self.alive.remove(n).or_else(|| maybe.remove(n)).is_none() && !was_gone {
+            if self.alive.remove(n).is_none() && !was_gone {
                 violate(
                     Fault::Invented,
                     format!("{n} was given to a consumer and never pushed"),
@@ -82,15 +93,13 @@ impl Ledger {
             }
         }
         for (n, place) in &places {
-            if !self.alive.contains_key(n) && !maybe.contains_key(n) {
+            if !self.alive.contains_key(n) {
                 violate(
                     Fault::Invented,
                     format!("{n} is in {place}, and nobody pushed it"),
                 );
             }
         }
-        let (kept, dropped): (Vec<_>, Vec<_>) =
-            maybe.into_iter().partition(|(n, _)| places.contains_key(n));
         let missing: Vec<(Element, &'static str)> = self
             .alive
             .iter()
@@ -105,12 +114,12 @@ impl Ledger {
             self.gone.insert(n);
             match may_take.iter().position(|keys| keys.contains(&key)) {
                 Some(consumer) => drop(may_take.remove(consumer)),
+                None if with_others.contains(&n) => {
+                    violate(Fault::Torn, format!("{n}, pushed to {key} with others"));
+                }
                 None => violate(Fault::Lost, format!("{n}, pushed to {key}, is nowhere")),
             }
         }
-        let counts = (kept.len(), dropped.len());
-        self.alive.extend(kept);
-        counts
     }
 }
 
@@ -120,10 +129,11 @@ mod tests {
     use super::*;
 
     fn faults(known: Known, there: &[(&'static str, Vec<Element>)]) -> Vec<String> {
-        let mut report = CellReport::default();
+        let mut settled = Settled::default();
         let there = there.iter().cloned().collect();
-        Ledger::default().settle(vec![known], &there, &mut report, "");
-        report.faults.into_keys().collect()
+        Ledger::default().settle(&[known], &there, &mut settled);
+        let violations = settled.violations.iter();
+        violations.map(|v| format!("{:?}", v.fault)).collect()
     }
 
     #[test]
@@ -134,14 +144,14 @@ mod tests {
             ..Known::default()
         };
         let settle = |known: Vec<Known>| {
-            let mut report = CellReport::default();
+            let mut settled = Settled::default();
             let mut all = vec![Known {
                 pushed: vec![(QUEUES[1], 1), (QUEUES[0], 2)],
                 ..Known::default()
             }];
             all.extend(known);
-            Ledger::default().settle(all, &BTreeMap::new(), &mut report, "");
-            report.is_clean()
+            Ledger::default().settle(&all, &BTreeMap::new(), &mut settled);
+            settled.violations.is_empty()
         };
         assert!(settle(vec![waits(&QUEUES), waits(&QUEUES[1..2])]));
         assert!(settle(vec![waits(&QUEUES[1..2]), waits(&QUEUES)]));
@@ -200,5 +210,27 @@ mod tests {
         };
         assert_eq!(faults(moved, &[(QUEUES[0], vec![1])]), ["Lost"]);
         assert_eq!(faults(pushed(&[]), &[(QUEUES[0], vec![9])]), ["Invented"]);
+    }
+
+    #[test]
+    fn what_was_pushed_together_is_there_together() {
+        let unit = || Known {
+            maybe_pushed: vec![(QUEUES[0], 1), (QUEUES[1], 2)],
+            ..Known::default()
+        };
+        assert_eq!(faults(unit(), &[]), [""; 0]);
+        let half = [(QUEUES[0], vec![1])];
+        assert_eq!(faults(unit(), &half), ["Torn"]);
+        let taken = Known {
+            given: vec![(QUEUES[1].to_owned(), 2)],
+            ..unit()
+        };
+        assert_eq!(faults(taken, &half), [""; 0]);
+        let maybe_taken = Known {
+            maybe_taken: vec![QUEUES[1]],
+            maybe_taken_max: 1,
+            ..unit()
+        };
+        assert_eq!(faults(maybe_taken, &half), [""; 0]);
     }
 }

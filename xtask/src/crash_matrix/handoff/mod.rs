@@ -14,7 +14,6 @@ use super::kill::{Fired, Kill, arm, recover, schedule};
 use super::progress::Progress;
 use crate::binary::ServerBinary;
 use anyhow::{Context as _, Result};
-use ledger::Ledger;
 use moon_harness::verify::{Fault, Violation};
 use moon_harness::workload::Workload;
 use moon_harness::{Client, Reply, Server, ServerConfig};
@@ -81,11 +80,8 @@ pub(super) fn run_cell(
     let seed = cell.seed(options.seed);
     let mut rng = StdRng::seed_from_u64(seed);
     let mut server = Server::start(config)?;
-    super::cell::require(&mut server.client()?, cell.workload)?;
-    streams::create(&mut server.client()?)?;
+    let mut handoff = Handoff::begin(&server)?;
     let mut report = CellReport::default();
-    let mut ledger = Ledger::default();
-    let mut stream_ledger = streams::Ledger::default();
     let offset = (seed % 20) as usize;
     let kills = schedule(
         Workload::Handoff,
@@ -100,15 +96,11 @@ pub(super) fn run_cell(
         };
         let next = kills.get(cycle + 1).copied().unwrap_or(Kill::Random);
         let context = format!("cycle {cycle} ({kill})");
-        let load = Load {
-            address: server.address(),
-            next: AtomicU64::new(ledger.last),
-            acked: AtomicU64::new(0),
-            stop: AtomicBool::new(false),
-        };
-        let (known, fired) = drive(&mut server, &load, kill, &mut rng)
+        let (worked, fired) = handoff
+            .work(&mut server, rng.random(), |server, load| {
+                end(server, load, kill, &mut rng)
+            })
             .with_context(|| format!("{cell}, {context}"))?;
-        ledger.last = load.next.load(Ordering::Relaxed);
         let recovery = Instant::now();
         let recovered = recover(&mut server, kill, next, &mut rng)?;
         report.recovery_ms_max = report.recovery_ms_max.max(millis(recovery.elapsed()));
@@ -122,19 +114,16 @@ pub(super) fn run_cell(
             false => &mut report.not_reached,
         };
         *by_kind.entry(kill.to_string()).or_default() += 1;
-        report.acknowledged += load.acked.load(Ordering::Relaxed);
+        report.acknowledged += worked.acknowledged;
         let mut client = server.client()?;
         if let Some(damage) = options.damage {
             apply_damage(damage, &mut client)?;
         }
-        let entries = streams::read(&mut client)?;
-        let seen: Vec<_> = known.iter().map(|known| &known.streams).collect();
-        let of_streams = stream_ledger.settle(&seen, &entries, &mut report, &context);
-        let there = read_places(&mut client)?;
-        let of_lists = ledger.settle(known, &there, &mut report, &context);
-        for (kept, dropped) in [of_streams, of_lists] {
-            report.unanswered_kept += kept;
-            report.unanswered_dropped += dropped;
+        let settled = handoff.settle(worked, &mut client)?;
+        report.unanswered_kept += settled.kept;
+        report.unanswered_dropped += settled.dropped;
+        for violation in settled.violations {
+            report.violated(violation, &context);
         }
         progress.cycle(cell, kill != Kill::Graceful);
         if !report.is_clean() {
@@ -150,7 +139,104 @@ pub(super) fn run_cell(
     Ok(report)
 }
 
-struct Load {
+/// What is known of everything that was handed on, over all kills.
+#[derive(Debug, Default)]
+pub(super) struct Handoff {
+    elements: ledger::Ledger,
+    entries: streams::Ledger,
+}
+
+/// What the clients know whose server has ended.
+pub(super) struct Worked {
+    known: Vec<Known>,
+    /// Pushes and pops that were answered.
+    pub(super) acknowledged: u64,
+}
+
+/// What was found after a recovery.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    /// Pushes that were not answered and are there.
+    pub(super) kept: usize,
+    /// Pushes that were not answered and are not there.
+    pub(super) dropped: usize,
+    /// Where a promise was broken.
+    pub(super) violations: Vec<Violation>,
+}
+
+impl Handoff {
+    /// Prepares a fresh server.
+    pub(super) fn begin(server: &Server) -> Result<Handoff> {
+        let mut client = server.client()?;
+        super::cell::require(&mut client, Workload::Handoff)?;
+        streams::create(&mut client)?;
+        Ok(Handoff::default())
+    }
+
+    /// Lets producers and consumers work until `end` has ended the server, in which way it likes.
+    pub(super) fn work<T>(
+        &mut self,
+        server: &mut Server,
+        seed: u64,
+        end: impl FnOnce(&mut Server, &Load) -> Result<T>,
+    ) -> Result<(Worked, T)> {
+        let load = Load {
+            address: server.address(),
+            next: AtomicU64::new(self.elements.last),
+            acked: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+        };
+        let (known, ended) = std::thread::scope(|scope| {
+            let mut threads = Vec::new();
+            for number in 0..PRODUCERS + CONSUMERS + STREAM_PRODUCERS + STREAM_CONSUMERS {
+                let load = &load;
+                threads.push(scope.spawn(move || {
+                    let mut known = Known::default();
+                    let mut rng = StdRng::seed_from_u64(seed ^ number);
+                    // The end of the connection is how this ends.
+                    drop(work(load, number, &mut rng, &mut known));
+                    let violations = &mut known.streams.violations;
+                    known.violations.append(violations);
+                    known
+                }));
+            }
+            let ended = end(server, &load);
+            load.stop.store(true, Ordering::Relaxed);
+            if ended.is_err() {
+                // Nobody answers any more, so nobody has to be waited for.
+                drop(server.kill9());
+            }
+            let known = threads.into_iter().map(|thread| thread.join());
+            let known: Vec<Known> = known
+                .map(|known| known.expect("clients do not panic"))
+                .collect();
+            (known, ended)
+        });
+        self.elements.last = load.next.into_inner();
+        let acknowledged = load.acked.into_inner();
+        Ok((
+            Worked {
+                known,
+                acknowledged,
+            },
+            ended?,
+        ))
+    }
+
+    /// Compares what the recovered server holds with what its clients know, and goes on from it.
+    pub(super) fn settle(&mut self, worked: Worked, client: &mut Client) -> Result<Settled> {
+        let mut settled = Settled::default();
+        let entries = streams::read(client)?;
+        let seen: Vec<_> = worked.known.iter().map(|known| &known.streams).collect();
+        self.entries.settle(&seen, &entries, &mut settled);
+        let there = read_places(client)?;
+        self.elements.settle(&worked.known, &there, &mut settled);
+        Ok(settled)
+    }
+}
+
+/// What the clients of one load share.
+pub(super) struct Load {
     address: SocketAddr,
     /// The last element that was numbered.
     next: AtomicU64,
@@ -159,39 +245,16 @@ struct Load {
     stop: AtomicBool,
 }
 
-/// Lets producers and consumers work until the server is dead.
-fn drive(
-    server: &mut Server,
-    load: &Load,
-    kill: Kill,
-    rng: &mut StdRng,
-) -> Result<(Vec<Known>, Fired)> {
-    let seed: u64 = rng.random();
-    std::thread::scope(|scope| {
-        let mut threads = Vec::new();
-        for number in 0..PRODUCERS + CONSUMERS + STREAM_PRODUCERS + STREAM_CONSUMERS {
-            threads.push(scope.spawn(move || {
-                let mut known = Known::default();
-                let mut rng = StdRng::seed_from_u64(seed ^ number);
-                // The end of the connection is how this ends.
-                drop(work(load, number, &mut rng, &mut known));
-                let violations = &mut known.streams.violations;
-                known.violations.append(violations);
-                known
-            }));
+impl Load {
+    /// Waits until enough was answered for a kill to be of interest.
+    pub(super) fn wait_acked(&self, server: &Server) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.acked.load(Ordering::Relaxed) < ACKED_MIN {
+            anyhow::ensure!(Instant::now() < deadline, "no load\n{}", server.log_tail());
+            std::thread::sleep(Duration::from_millis(1));
         }
-        let fired = end(server, load, kill, rng);
-        load.stop.store(true, Ordering::Relaxed);
-        if fired.is_err() {
-            // Nobody answers any more, so nobody has to be waited for.
-            drop(server.kill9());
-        }
-        let known = threads.into_iter().map(|thread| thread.join());
-        let known: Vec<Known> = known
-            .map(|known| known.expect("clients do not panic"))
-            .collect();
-        Ok((known, fired?))
-    })
+        Ok(())
+    }
 }
 
 /// What client `number` does until its connection ends.
@@ -216,11 +279,7 @@ fn end(server: &mut Server, load: &Load, kill: Kill, rng: &mut StdRng) -> Result
             Err(_) => server.kill9().map(|()| Fired::No),
         };
     }
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while load.acked.load(Ordering::Relaxed) < ACKED_MIN {
-        anyhow::ensure!(Instant::now() < deadline, "no load\n{}", server.log_tail());
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    load.wait_acked(server)?;
     std::thread::sleep(Duration::from_micros(rng.random_range(0..150_000)));
     if kill == Kill::Graceful {
         let status = server.sigterm()?;
@@ -291,7 +350,7 @@ fn produce(load: &Load, rng: &mut StdRng, known: &mut Known) -> std::io::Result<
 struct Pop {
     words: Vec<&'static str>,
     /// The keys it may take from. One set of them always holds another or has nothing in common
-    /// with it, see [`Ledger::settle`].
+    /// with it, see [`ledger::Ledger::settle`].
     keys: Vec<&'static str>,
     /// The most elements it takes.
     count: usize,

@@ -5,8 +5,7 @@
 //! which was given it or waited for the answer that would have carried it; or acknowledged. The
 //! group's last delivered id never goes back behind what somebody was given.
 
-use super::super::cell::CellReport;
-use super::{Element, Load, WAIT_S};
+use super::{Element, Load, Settled, WAIT_S};
 use anyhow::{Context as _, Result};
 use moon_harness::verify::{Fault, Violation};
 use moon_harness::{Client, Reply};
@@ -286,25 +285,21 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Compares what is there with what the clients know, and goes on from it. Returns how many
-    /// entries of unanswered additions are there, and how many are not.
+    /// Compares what is there with what the clients know, and goes on from it.
     pub(super) fn settle(
         &mut self,
         known: &[&Seen],
         there: &BTreeMap<&'static str, Stream>,
-        report: &mut CellReport,
-        context: &str,
-    ) -> (usize, usize) {
-        let mut found = Vec::new();
-        let counts = self.settle_entries(known, there, &mut found);
+        settled: &mut Settled,
+    ) {
+        let found = &mut settled.violations;
+        let (kept, dropped) = self.settle_entries(known, there, found);
         for seen in known {
-            self.settle_consumer(seen, &mut found);
+            self.settle_consumer(seen, found);
         }
-        self.settle_group(known, there, &mut found);
-        for violation in found {
-            report.violated(violation, context);
-        }
-        counts
+        self.settle_group(known, there, found);
+        settled.kept += kept;
+        settled.dropped += dropped;
     }
 
     /// Which entries there are.
@@ -485,9 +480,10 @@ mod tests {
         };
         change(&mut producer, &mut consumer, &mut stream);
         let there = BTreeMap::from([(A, stream), (STREAMS[1], Stream::default())]);
-        let mut report = CellReport::default();
-        Ledger::default().settle(&[&producer, &consumer], &there, &mut report, "");
-        report.faults.into_keys().collect()
+        let mut settled = Settled::default();
+        Ledger::default().settle(&[&producer, &consumer], &there, &mut settled);
+        let violations = settled.violations.iter();
+        violations.map(|v| format!("{:?}", v.fault)).collect()
     }
 
     #[test]
