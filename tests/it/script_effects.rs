@@ -7,6 +7,7 @@ use crate::support::{
 };
 use moon_harness::server::run_to_exit;
 use moon_harness::{Client, FsyncPolicy, Reply, Server};
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
@@ -194,5 +195,67 @@ fn functions_stay_through_rewrites_and_changes_of_the_shard_count() {
         server.kill9().unwrap();
         server.restart().unwrap();
         assert_functions(&server, &expected, &context);
+    }
+}
+
+/// The names of all libraries.
+fn libraries(server: &Server) -> BTreeSet<String> {
+    let list = run(server, "FUNCTION LIST");
+    let name = |library: &Reply| library.items()?.get(1)?.text();
+    let names: Option<BTreeSet<String>> = list.items().unwrap().iter().map(name).collect();
+    names.unwrap()
+}
+
+/// Scenarios 85 and 140: each change of the libraries is on one side of the cut of a rewrite. Loaded
+/// twice, a library would stop the start.
+#[test]
+fn libraries_that_come_and_go_during_a_rewrite_are_there_once() {
+    if is_other_server() {
+        return;
+    }
+    for shards in [1, 4] {
+        let mut server = start(shards, FsyncPolicy::Everysec);
+        let mut client = server.client().unwrap();
+        let value = "v".repeat(100);
+        for chunk in 0..60 {
+            let sets: Vec<String> = (0..1000)
+                .map(|n| format!("SET key:{chunk}:{n} {value}"))
+                .collect();
+            assert!(client.pipeline(&sets).unwrap().iter().all(Reply::is_ok));
+        }
+        let (mut number, mut changes) = (0, 0);
+        let mut expected = BTreeSet::new();
+        for round in 0..4 {
+            let mut client = server.client().unwrap();
+            client.run("BGREWRITEAOF").unwrap();
+            // The last one is killed in the middle.
+            let changes_max = if round == 3 { 10 } else { u32::MAX };
+            for change in 0..changes_max {
+                let name = format!("lib{number}");
+                let code = library(&name, number);
+                let loaded = client.command(&["FUNCTION", "LOAD", &code]);
+                assert_eq!(loaded.unwrap(), Reply::bulk(&name));
+                expected.insert(name);
+                if number >= 3 {
+                    let old = format!("lib{}", number - 3);
+                    let deleted = client.run(&format!("FUNCTION DELETE {old}"));
+                    assert!(deleted.unwrap().is_ok(), "{old}");
+                    expected.remove(&old);
+                }
+                number += 1;
+                changes += 1;
+                let is_over = info(&mut client, "aof_rewrite_in_progress") == "0"
+                    && info(&mut client, "aof_rewrite_scheduled") == "0";
+                if change >= 3 && is_over {
+                    break;
+                }
+            }
+            server.kill9().unwrap();
+            server.restart().unwrap();
+            assert_eq!(libraries(&server), expected, "round {round}");
+        }
+        eprintln!("shards {shards}: {changes} changes during rewrites");
+        let keys = run(&server, "DBSIZE");
+        assert_eq!(keys, Reply::Int(60_000));
     }
 }

@@ -133,7 +133,8 @@ mod tests {
         let there = there.iter().cloned().collect();
         Ledger::default().settle(&[known], &there, &mut settled);
         let violations = settled.violations.iter();
-        violations.map(|v| format!("{:?}", v.fault)).collect()
+        let kinds: BTreeSet<String> = violations.map(|v| format!("{:?}", v.fault)).collect();
+        kinds.into_iter().collect()
     }
 
     #[test]

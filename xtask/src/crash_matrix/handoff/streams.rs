@@ -458,6 +458,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     const A: &str = STREAMS[0];
 
@@ -483,7 +484,8 @@ mod tests {
         let mut settled = Settled::default();
         Ledger::default().settle(&[&producer, &consumer], &there, &mut settled);
         let violations = settled.violations.iter();
-        violations.map(|v| format!("{:?}", v.fault)).collect()
+        let kinds: BTreeSet<String> = violations.map(|v| format!("{:?}", v.fault)).collect();
+        kinds.into_iter().collect()
     }
 
     #[test]
