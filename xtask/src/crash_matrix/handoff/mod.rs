@@ -14,6 +14,7 @@ use super::kill::{Fired, Kill, arm, recover, schedule};
 use super::progress::Progress;
 use crate::binary::ServerBinary;
 use anyhow::{Context as _, Result};
+use moon_harness::rewriter::Rewriter;
 use moon_harness::verify::{Fault, Violation};
 use moon_harness::workload::Workload;
 use moon_harness::{Client, Reply, Server, ServerConfig};
@@ -96,11 +97,14 @@ pub(super) fn run_cell(
         };
         let next = kills.get(cycle + 1).copied().unwrap_or(Kill::Random);
         let context = format!("cycle {cycle} ({kill})");
+        let is_rewritten = rng.random_bool(0.5);
+        let rewriter = is_rewritten.then(|| Rewriter::start(server.address(), rng.random()));
         let (worked, fired) = handoff
             .work(&mut server, rng.random(), |server, load| {
                 end(server, load, kill, &mut rng)
             })
             .with_context(|| format!("{cell}, {context}"))?;
+        report.rewrites += rewriter.map_or(0, |rewriter| rewriter.finish().begun);
         let recovery = Instant::now();
         let recovered = recover(&mut server, kill, next, &mut rng)?;
         report.recovery_ms_max = report.recovery_ms_max.max(millis(recovery.elapsed()));
