@@ -41,6 +41,7 @@ mod shutdown;
 mod sigkill;
 mod slowlog;
 mod snapshots;
+mod stale_reads;
 mod startup;
 mod stuck_log;
 mod told;

@@ -92,6 +92,12 @@ impl Mailbox {
         self.lanes().control.pop_front()
     }
 
+    /// Whether there are control messages.
+    #[must_use]
+    pub fn has_control(&self) -> bool {
+        !self.lanes().control.is_empty()
+    }
+
     /// Takes the next data message.
     pub fn take_data(&self) -> Option<DataMessage> {
         let mut lanes = self.lanes();
