@@ -2,7 +2,7 @@
 //! it, has been told. So one who hears of the write by another way, and asks the server anything, is
 //! not left with an old value.
 
-use crate::support::{is_other_server, keys_per_shard, start};
+use crate::support::{keys_per_shard, start};
 use moon_harness::{Client, FsyncPolicy, Reply, Server};
 
 const ROUNDS: usize = 240;
@@ -58,9 +58,6 @@ fn ways(key: &str, other: &str) -> [Vec<String>; 7] {
 
 #[test]
 fn caches_and_listeners_are_told_before_the_writer_is_answered() {
-    if is_other_server() {
-        return;
-    }
     for (shards, policy) in [
         (1, FsyncPolicy::Everysec),
         (4, FsyncPolicy::Everysec),
