@@ -92,10 +92,10 @@ impl Mailbox {
         self.lanes().control.pop_front()
     }
 
-    /// Whether there are control messages.
+    /// Whether no control message waits.
     #[must_use]
-    pub fn has_control(&self) -> bool {
-        !self.lanes().control.is_empty()
+    pub fn has_no_control(&self) -> bool {
+        self.lanes().control.is_empty()
     }
 
     /// Takes the next data message.
