@@ -3,11 +3,11 @@
 //! writes are refused with the cause, and service goes on by itself when the cause is gone.
 
 use crate::support::{
-    assert_same_state, binary, config, flavor, is_other_server, run, start, state, temp_dir,
+    assert_same_state, binary, config, flavor, is_other_server, limit_files, run, start, state,
+    temp_dir,
 };
 use moon_harness::server::free_port;
 use moon_harness::{Client, FsyncPolicy, Reply, Server};
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
@@ -18,17 +18,6 @@ const MISCONF: &str = "MISCONF Errors writing to the AOF file: ";
 
 fn err(text: &str) -> Reply {
     Reply::Error(text.as_bytes().to_vec())
-}
-
-/// Lets the server's files have at most `bytes` bytes; `None` for as many as they like. A write
-/// beyond gives EFBIG, and SIGXFSZ, which kills a process that does not expect it.
-fn limit_files(server: &Server, bytes: Option<u64>) {
-    let pid = Pid::from_raw(i32::try_from(server.pid()).unwrap());
-    let limit = Rlimit {
-        current: bytes,
-        maximum: None,
-    };
-    prlimit(pid, Resource::Fsize, limit).unwrap();
 }
 
 /// Waits until the server says `field:value` in INFO persistence.

@@ -173,7 +173,7 @@ fn a_script_reaches_keys_that_it_did_not_declare_or_hears_why_not() {
     assert!(text.contains("did not declare"), "{reply:?}");
 }
 
-/// Scenarios 131, 134.
+/// Scenarios 6, 131, 134.
 #[test]
 fn what_a_script_wrote_is_there_as_a_whole_or_not_at_all_after_a_kill() {
     for shards in [1, 4] {

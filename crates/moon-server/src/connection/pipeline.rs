@@ -179,6 +179,10 @@ impl Connection {
             let mut result = match read {
                 Ok((mut buffer, count)) => {
                     self.server.received(&self.shard, &self.client, count);
+                    if self.state.is_told() && self.hub.is_behind() {
+                        // Boxed: hardly any connection needs the room for it.
+                        Box::pin(self.hub.catch_up(&self.shard)).await;
+                    }
                     let result = self.process(&mut buffer).await;
                     self.unfinished.give_back(buffer);
                     self.show_buffers();

@@ -155,6 +155,13 @@ impl SessionState {
             && !self.is_caching()
     }
 
+    /// Whether it is told things that it did not ask for at that moment: of stale copies, or
+    /// messages.
+    #[inline]
+    pub(super) fn is_told(&self) -> bool {
+        self.subscriptions > 0 || self.tracking.is_some()
+    }
+
     /// Whether it may only change its subscriptions: in RESP2 its client could not tell replies
     /// from messages.
     #[inline]
