@@ -28,6 +28,12 @@ impl Eq for Rule {}
 
 static RULES: &[Rule] = &[
     Rule {
+        name: "keys of other shards that a script did not declare",
+        reason: "a script that has written cannot begin again with the data of all shards, and says so",
+        parts: true,
+        applies: |_, _, found| tells(found, b"after it had written: name it in KEYS"),
+    },
+    Rule {
         name: "compact small lists and sets",
         reason: "since 7.2 Redis keeps small sets and lists as listpacks, which 7.0 has for hashes only",
         parts: false,
@@ -189,6 +195,16 @@ static RULES: &[Rule] = &[
     },
 ];
 
+/// Events that only one of the versions tells, or each at another moment: since 7.2 a consumer is
+/// new as soon as a command names it.
+const EVENTS_OF_OTHER_VERSIONS: &[&[u8]] = &[b"xgroup-createconsumer"];
+
+/// Whether it is open when an event of keyspace notifications is told.
+#[must_use]
+pub fn is_event_of_another_version(event: &[u8]) -> bool {
+    EVENTS_OF_OTHER_VERSIONS.contains(&event)
+}
+
 /// What Redis has changed although it answers with an error, as moon does, which has changed
 /// nothing.
 static CHANGED_IN_PART: Rule = Rule {
@@ -259,6 +275,15 @@ fn both_have_zero_bytes(expected: &Value, found: &Value) -> bool {
 
 fn is_error_with(reply: &Value, words: &[u8]) -> bool {
     matches!(reply, Value::Error(text) if text.windows(words.len()).any(|part| part == words))
+}
+
+/// Whether an error with `words` is somewhere in a reply. Replies are nested as deeply as scripts
+/// nest them here, so recursion is bounded.
+fn tells(reply: &Value, words: &[u8]) -> bool {
+    match reply {
+        Value::Array(items) => items.iter().any(|item| tells(item, words)),
+        reply => is_error_with(reply, words),
+    }
 }
 
 /// Whether `found` is a smaller form of a string than `expected`, in which moon may hold it.
