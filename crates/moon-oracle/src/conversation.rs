@@ -7,8 +7,8 @@
 //! moment for that. No step leaves anybody waiting: whoever still does at its end is let go by
 //! CLIENT UNBLOCK, which both servers must answer in the same way.
 //!
-//! What a listener receives is read up to the answer to a PING with a word of its own. From a tested
-//! server as much is read before that PING as the oracle has sent: news may come from other shards,
+//! What a listener receives is read up to the answers to two PINGs with a word of their own. From a tested
+//! server as much is read before these PINGs as the oracle has sent: news may come from other shards,
 //! behind which a PING does not queue.
 
 use crate::request::{Connection, Kind, Request};
@@ -205,6 +205,7 @@ impl Round<'_> {
     /// Ends all waits.
     fn let_go(&mut self, at: usize, present: &mut Present) -> Found {
         for _ in 0..OWED_MAX {
+            present.waiting.retain(|_, positions| !positions.is_empty());
             let Some((&connection, positions)) = present.waiting.first_key_value() else {
                 return Ok(None);
             };
@@ -221,7 +222,6 @@ impl Round<'_> {
                 }
             }
             differs!(self.rest(at, present)?);
-            present.waiting.retain(|_, positions| !positions.is_empty());
         }
         Ok(None)
     }
@@ -324,13 +324,18 @@ fn stream(client: &mut Client, expected: usize) -> io::Result<Vec<Value>> {
             None => break,
         }
     }
-    client.queue(&[b"PING", MARK]);
-    client.flush()?;
-    loop {
-        let value = client.read_value()?;
-        if is_mark(&value) {
-            return Ok(stream);
+    // Redis broadcasts which copies are stale behind all requests that have arrived, the first PING
+    // among them.
+    for _ in 0..2 {
+        client.queue(&[b"PING", MARK]);
+        client.flush()?;
+        loop {
+            let value = client.read_value()?;
+            if is_mark(&value) {
+                break;
+            }
+            stream.push(value);
         }
-        stream.push(value);
     }
+    Ok(stream)
 }

@@ -117,12 +117,19 @@ impl Template {
     pub fn names(&self) -> impl Iterator<Item = &[u8]> {
         self.requests
             .iter()
-            .filter_map(|r| match (r.kind, r.parts.first()) {
-                (Kind::Transplant, _) => Some(&b"RESTORE"[..]),
-                (Kind::Functions, _) => Some(&b"FUNCTION"[..]),
-                (_, Some(Part::Script)) => Some(&b"EVAL"[..]),
-                (_, Some(Part::Literal(name))) => Some(&name[..]),
-                _ => None,
+            .flat_map(|r| match (r.kind, r.parts.first()) {
+                (Kind::Transplant, _) => vec![&b"RESTORE"[..]],
+                (Kind::Functions, _) => vec![&b"FUNCTION"[..]],
+                (_, Some(Part::Script)) => vec![&b"EVAL"[..]],
+                (_, Some(Part::Literal(name))) => vec![&name[..]],
+                (_, Some(Part::OneOf(alternatives))) => alternatives
+                    .iter()
+                    .filter_map(|parts| match parts.first() {
+                        Some(Part::Literal(name)) => Some(&name[..]),
+                        _ => None,
+                    })
+                    .collect(),
+                _ => Vec::new(),
             })
     }
 

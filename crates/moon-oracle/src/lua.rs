@@ -352,7 +352,6 @@ fn expression(rng: &mut StdRng, depth: u32) -> String {
             rng,
             &[
                 "{big_number = '12345678901234567890'}",
-                "{big_number = 'x\\r\\ny'}",
                 "{verbatim_string = {format = 'txt', string = 'a\\nb'}}",
                 "{verbatim_string = {format = 'markdown', string = 'b'}}",
                 "{verbatim_string = 'x'}",

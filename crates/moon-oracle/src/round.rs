@@ -328,7 +328,10 @@ impl Round<'_> {
             (a, b) if std::mem::discriminant(a) != std::mem::discriminant(b) => "form of reply",
             _ => "reply",
         };
-        let name = request.name();
+        let name = match request.kind {
+            Kind::Functions => b"functions".to_vec(),
+            _ => request.name(),
+        };
         let mut class = name.escape_ascii().to_string();
         if [
             &b"XGROUP"[..],

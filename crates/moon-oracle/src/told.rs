@@ -4,7 +4,7 @@
 //! changes only those of one key have an order where keys lie on several shards. Which keys are
 //! stale is a set: how they are put together into one push depends on when a server looks.
 
-use crate::compare::same;
+use crate::compare::{same, sorted_values};
 use crate::differences::is_event_of_another_version;
 use crate::keyspace::show;
 use moon_resp::Value;
@@ -104,7 +104,53 @@ fn received(stream: &[Value], is_in_one_order: bool) -> Received {
             .or_default()
             .push(value.clone());
     }
+    order_patterns(&mut received.messages);
+    order_names(&mut received.replies);
     received
+}
+
+/// A message that fits several patterns of a client comes once for each, in no order.
+fn order_patterns(messages: &mut [Value]) {
+    let of_pattern = |value: &Value| match news(value) {
+        Some((b"pmessage", [Value::Bulk(pattern), message @ ..])) => {
+            Some((message.to_vec(), pattern.clone()))
+        }
+        _ => None,
+    };
+    let is_one_message = |a: &Value, b: &Value| match (of_pattern(a), of_pattern(b)) {
+        (Some((a, _)), Some((b, _))) => a == b,
+        _ => false,
+    };
+    for run in messages.chunk_by_mut(is_one_message) {
+        run.sort_by_cached_key(|value| of_pattern(value).map(|(_, pattern)| pattern));
+    }
+}
+
+/// Who ends all subscriptions is told so for each, in no order; how many are left has one.
+fn order_names(replies: &mut [Value]) {
+    let ended = |value: &Value| match value {
+        Value::Push(parts) | Value::Array(parts) => match &parts[..] {
+            [Value::Bulk(kind), name, Value::Integer(_)] if kind.ends_with(b"unsubscribe") => {
+                Some((kind.clone(), name.clone()))
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    let is_one_kind = |a: &Value, b: &Value| match (ended(a), ended(b)) {
+        (Some((a, _)), Some((b, _))) => a == b,
+        _ => false,
+    };
+    for run in replies.chunk_by_mut(is_one_kind) {
+        let names = run.iter().filter_map(ended).map(|(_, name)| name).collect();
+        for (value, name) in run.iter_mut().zip(sorted_values(names)) {
+            if let Value::Push(parts) | Value::Array(parts) = value
+                && let [_, at, _] = &mut parts[..]
+            {
+                *at = name;
+            }
+        }
+    }
 }
 
 /// What differs between the streams of values that a connection received from two servers, of
