@@ -26,6 +26,9 @@ impl PartialEq for Rule {
 
 impl Eq for Rule {}
 
+/// How the names of commands begin that run scripts.
+const SCRIPTS: &[&[u8]] = &[b"EVAL", b"FCALL"];
+
 static RULES: &[Rule] = &[
     Rule {
         name: "keys of other shards that a script did not declare",
@@ -177,6 +180,22 @@ static RULES: &[Rule] = &[
         },
     },
     Rule {
+        name: "zero bytes in errors of scripts",
+        reason: "Redis cuts an error or a status that a script makes at its first zero byte",
+        parts: false,
+        applies: |request, expected, found| {
+            let is_cut = |a: &[u8], b: &[u8]| b.starts_with(a) && b.get(a.len()) == Some(&0);
+            SCRIPTS
+                .iter()
+                .any(|start| request.name().starts_with(start))
+                && matches!(
+                    (expected, found),
+                    (Value::Error(a), Value::Error(b)) | (Value::Simple(a), Value::Simple(b))
+                        if is_cut(a, b)
+                )
+        },
+    },
+    Rule {
         name: "HyperLogLog cache",
         reason: "PFCOUNT is a read here and does not write the estimate into the value",
         parts: false,
@@ -190,7 +209,9 @@ static RULES: &[Rule] = &[
         parts: false,
         applies: |request, expected, found| {
             let name = request.name();
-            (name.starts_with(b"Z") || name.starts_with(b"GEO")) && same_numbers(expected, found)
+            let shows_scores = [&b"Z"[..], b"BZ", b"GEO", b"EVAL", b"FCALL"];
+            shows_scores.iter().any(|start| name.starts_with(start))
+                && same_numbers(expected, found)
         },
     },
 ];

@@ -1,7 +1,8 @@
 //! What a client is told unasked: messages, changes of keys, copies that are stale.
 //!
 //! News have fewer orders than replies. Messages come in the order in which they were published. Of
-//! changes only those of one key have an order where keys lie on several shards. Which keys are
+//! changes only those of one key have an order where keys lie on several shards, and misses, which
+//! are no changes, do not wait until the changes before them are in the log. Which keys are
 //! stale is a set: how they are put together into one push depends on when a server looks.
 
 use crate::compare::{same, sorted_values};
@@ -94,9 +95,10 @@ fn received(stream: &[Value], is_in_one_order: bool) -> Received {
         if event.is_some_and(is_event_of_another_version) {
             continue;
         }
+        let is_miss = event == Some(b"keymiss");
         let about = match is_in_one_order {
-            true => Vec::new(),
-            false => [db, b" ", key].concat(),
+            true if !is_miss => Vec::new(),
+            _ => [db, b" ", key].concat(),
         };
         received
             .changes

@@ -224,7 +224,10 @@ impl Hub {
     pub fn frame_ended(&self, end: Lsn) {
         let kept = {
             let mut outgoing = self.outgoing.borrow_mut();
-            // A transaction becomes a frame before its unit ends.
+            // A transaction becomes a frame before its unit ends, and behind the units of its scripts.
+            if outgoing.unit.depends_on == THIS_TURN {
+                outgoing.unit.depends_on = end;
+            }
             for item in &mut outgoing.unit.kept {
                 if item.depends_on == THIS_TURN {
                     item.depends_on = end;
@@ -499,6 +502,15 @@ mod tests {
         hub.end_unit(THIS_TURN);
         assert_eq!(left(&hub), [0, 0]);
         hub.frame_ended(Lsn(30));
+        assert_eq!(left(&hub), [1, 1]);
+
+        // A script in a transaction, whose frame it joins.
+        hub.begin_unit();
+        hub.begin_unit();
+        publish(&hub, Lsn::ZERO);
+        hub.end_unit(THIS_TURN);
+        hub.frame_ended(Lsn(40));
+        hub.end_unit(Lsn(40));
         assert_eq!(left(&hub), [1, 1]);
     }
 
