@@ -11,9 +11,10 @@
 //! server as much is read before these PINGs as the oracle has sent: news may come from other shards,
 //! behind which a PING does not queue.
 
+use crate::differences::has_comparable_misses;
 use crate::request::{Connection, Kind, Request};
 use crate::round::{Difference, Gone, Round};
-use crate::told;
+use crate::told::{self, Rules};
 use moon_harness::Client;
 use moon_resp::Value;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -89,7 +90,7 @@ impl Round<'_> {
                 sessions[*guest as usize].reset();
             }
         }
-        self.read_changes(at)
+        self.read_changes(at, at)
     }
 
     fn send(&mut self, at: usize, request: &Request) -> Result<(), Gone> {
@@ -243,13 +244,16 @@ impl Round<'_> {
         for &connection in &present.listening {
             let mut expected = Vec::new();
             for index in 0..self.rig.nodes.len() {
-                let is_one = self.rig.nodes[index].is_one_shard;
+                let rules = Rules {
+                    is_in_one_order: self.rig.nodes[index].is_one_shard,
+                    misses: true,
+                };
                 let client = self.rig.nodes[index].client(connection);
                 let stream = stream(client, expected.len()).map_err(gone(index, at))?;
                 if index == 0 {
                     expected = stream;
                 } else if !self.parted
-                    && let Some(found) = told::difference(&expected, &stream, is_one)
+                    && let Some(found) = told::difference(&expected, &stream, rules)
                 {
                     return Ok(Some(self.told_else(at, index, connection.name(), found)));
                 }
@@ -259,11 +263,17 @@ impl Round<'_> {
     }
 
     /// Reads and compares which changes of keys were told, where a sequence asks for that.
-    pub(crate) fn read_changes(&mut self, at: usize) -> Found {
+    /// What was executed since they were read last are the steps from `from` to `at`.
+    pub(crate) fn read_changes(&mut self, from: usize, at: usize) -> Found {
         let mut expected = Vec::new();
+        let requests = self.steps[from..=at].iter().flat_map(|step| &step.requests);
+        let misses = has_comparable_misses(requests);
         for index in 0..self.rig.nodes.len() {
             let node = &mut self.rig.nodes[index];
-            let is_one = node.is_one_shard;
+            let rules = Rules {
+                is_in_one_order: node.is_one_shard,
+                misses,
+            };
             let Some(listener) = &mut node.listener else {
                 return Ok(None);
             };
@@ -271,7 +281,7 @@ impl Round<'_> {
             if index == 0 {
                 expected = stream;
             } else if !self.parted
-                && let Some(found) = told::difference(&expected, &stream, is_one)
+                && let Some(found) = told::difference(&expected, &stream, rules)
             {
                 return Ok(Some(self.told_else(at, index, "notifications", found)));
             }

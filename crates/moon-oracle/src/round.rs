@@ -131,6 +131,10 @@ impl Round<'_> {
                 if let Some(found) = self.flush()? {
                     return Ok(Some(found));
                 }
+                // What waits or not is open once the servers hold different data.
+                if self.parted {
+                    continue;
+                }
                 if let Some(found) = self.conversation(at, protocol)? {
                     return Ok(Some(found));
                 }
@@ -191,7 +195,7 @@ impl Round<'_> {
                 return Ok(Some(found));
             }
         }
-        self.read_changes(last)
+        self.read_changes(first, last)
     }
 
     /// A request whose words depend on replies.
@@ -239,7 +243,7 @@ impl Round<'_> {
         if let Some(found) = self.check(at, position, replies) {
             return Ok(Some(found));
         }
-        self.read_changes(at)
+        self.read_changes(at, at)
     }
 
     /// Compares the replies of all servers to one request.

@@ -11,6 +11,15 @@ use crate::keyspace::show;
 use moon_resp::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What is compared of two streams.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// Whether the tested server changes keys in one order, because it has one shard.
+    pub(crate) is_in_one_order: bool,
+    /// Whether misses of keys are compared.
+    pub(crate) misses: bool,
+}
+
 /// What a connection received, replies and news apart.
 #[derive(Debug, Default)]
 struct Received {
@@ -49,7 +58,7 @@ fn change_channel(channel: &[u8]) -> Option<(bool, &[u8], &[u8])> {
     Some((is_of_key, &rest[..end], &rest[end + 3..]))
 }
 
-fn received(stream: &[Value], is_in_one_order: bool) -> Received {
+fn received(stream: &[Value], rules: Rules) -> Received {
     let mut received = Received::default();
     for value in stream {
         let Some((kind, parts)) = news(value) else {
@@ -92,11 +101,11 @@ fn received(stream: &[Value], is_in_one_order: bool) -> Received {
             }
             _ => Some(&payload[..]),
         };
-        if event.is_some_and(is_event_of_another_version) {
+        let is_miss = event == Some(b"keymiss");
+        if event.is_some_and(is_event_of_another_version) || (is_miss && !rules.misses) {
             continue;
         }
-        let is_miss = event == Some(b"keymiss");
-        let about = match is_in_one_order {
+        let about = match rules.is_in_one_order {
             true if !is_miss => Vec::new(),
             _ => [db, b" ", key].concat(),
         };
@@ -155,14 +164,14 @@ fn order_names(replies: &mut [Value]) {
     }
 }
 
-/// What differs between the streams of values that a connection received from two servers, of
-/// which the second has several shards unless `is_in_one_order`: what it is about, and both sides.
+/// What differs between the streams of values that a connection received from two servers: what it is
+/// about, and both sides.
 pub(crate) fn difference(
     expected: &[Value],
     found: &[Value],
-    is_in_one_order: bool,
+    rules: Rules,
 ) -> Option<(String, String)> {
-    let [a, b] = [expected, found].map(|stream| received(stream, is_in_one_order));
+    let [a, b] = [expected, found].map(|stream| received(stream, rules));
     let all_same =
         |a: &[Value], b: &[Value]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b));
     let about = if !all_same(&a.replies, &b.replies) {
@@ -211,7 +220,11 @@ mod tests {
     }
 
     fn about(a: &[Value], b: &[Value], is_in_one_order: bool) -> Option<String> {
-        difference(a, b, is_in_one_order).map(|(about, _)| about)
+        let rules = Rules {
+            is_in_one_order,
+            misses: true,
+        };
+        difference(a, b, rules).map(|(about, _)| about)
     }
 
     #[test]
