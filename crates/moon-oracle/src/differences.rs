@@ -218,11 +218,22 @@ static RULES: &[Rule] = &[
 ];
 
 /// Events that only one of the versions tells, or each at another moment: since 7.2 a consumer is
-/// new as soon as a command names it.
-const EVENTS_OF_OTHER_VERSIONS: &[&[u8]] = &[b"xgroup-createconsumer"];
+/// new as soon as a command names it; and since then SET with a deadline that has passed removes the
+/// key at once, which expires some time later in 7.0. No other key of a sequence expires.
+const EVENTS_OF_OTHER_VERSIONS: &[&[u8]] = &[b"xgroup-createconsumer", b"expired"];
 
 /// Commands of which 7.0 looks up the key, which can be a miss, before it refuses their arguments.
 const MISSES_OF_OTHER_VERSIONS: &[&[u8]] = &[b"BITCOUNT", b"BITPOS"];
+
+/// Whether the changes of keys that these requests tell are those of both versions: a deadline that
+/// SET gives may have passed.
+#[must_use]
+pub fn has_comparable_changes<'a>(requests: impl IntoIterator<Item = &'a Request>) -> bool {
+    requests.into_iter().all(|request| {
+        let has_deadline = request.has("EXAT") || request.has("PXAT");
+        !(has_deadline && request.name() == b"SET") && has_comparable_changes(&request.inner)
+    })
+}
 
 /// Whether the misses of keys that these requests tell are those of both versions.
 #[must_use]
