@@ -11,7 +11,7 @@
 //! server as much is read before these PINGs as the oracle has sent: news may come from other shards,
 //! behind which a PING does not queue.
 
-use crate::differences::{has_comparable_changes, has_comparable_misses};
+use crate::differences::{has_comparable_changes, has_comparable_copies, has_comparable_misses};
 use crate::request::{Connection, Kind, Request};
 use crate::round::{Difference, Gone, Round};
 use crate::told::{self, Rules};
@@ -81,7 +81,16 @@ impl Round<'_> {
             .map(|request| request.connection)
             .filter(|connection| *connection != Connection::Main)
             .collect();
+        // The oracle remembers what a connection has read while it tracked that.
+        let tracked = requests
+            .iter()
+            .any(|request| request.name() == b"CLIENT" && request.word(1) == b"TRACKING");
         for (index, node) in self.rig.nodes.iter_mut().enumerate() {
+            if tracked {
+                for guest in &guests {
+                    node.renew(*guest).map_err(gone(index, at))?;
+                }
+            }
             node.reset_connections(guests.iter().copied(), protocol)
                 .map_err(gone(index, at))?;
         }
@@ -247,6 +256,7 @@ impl Round<'_> {
                 let rules = Rules {
                     is_in_one_order: self.rig.nodes[index].is_one_shard,
                     misses: true,
+                    stale: has_comparable_copies(&self.steps[at].requests),
                 };
                 let client = self.rig.nodes[index].client(connection);
                 let stream = stream(client, expected.len()).map_err(gone(index, at))?;
@@ -274,6 +284,7 @@ impl Round<'_> {
             let rules = Rules {
                 is_in_one_order: node.is_one_shard,
                 misses,
+                stale: true,
             };
             let Some(listener) = &mut node.listener else {
                 return Ok(None);

@@ -235,6 +235,16 @@ pub fn has_comparable_changes<'a>(requests: impl IntoIterator<Item = &'a Request
     })
 }
 
+/// Whether the copies that these requests make stale are those of both versions: what is done to groups of
+/// a stream counts as a change here.
+#[must_use]
+pub fn has_comparable_copies<'a>(requests: impl IntoIterator<Item = &'a Request>) -> bool {
+    requests.into_iter().all(|request| {
+        ![&b"XGROUP"[..], b"XSETID", b"BITFIELD"].contains(&&request.name()[..])
+            && has_comparable_copies(&request.inner)
+    })
+}
+
 /// Whether the misses of keys that these requests tell are those of both versions.
 #[must_use]
 pub fn has_comparable_misses<'a>(requests: impl IntoIterator<Item = &'a Request>) -> bool {

@@ -118,6 +118,14 @@ impl Node {
         &mut self.clients[connection as usize]
     }
 
+    /// Gives up a connection for a new one.
+    pub(crate) fn renew(&mut self, connection: Connection) -> io::Result<()> {
+        let (client, id) = connected(&self.server).map_err(io::Error::other)?;
+        self.clients[connection as usize] = client;
+        self.ids[connection as usize] = id;
+        Ok(())
+    }
+
     /// The id that the server has given a connection.
     #[must_use]
     pub fn id(&self, connection: Connection) -> i64 {
@@ -325,17 +333,18 @@ impl Node {
     }
 }
 
+/// A connection and its id.
+fn connected(server: &Server) -> Result<(Client, i64)> {
+    let mut client = server.client()?;
+    let id = client.run("CLIENT ID")?;
+    let id = id.int().context("CLIENT ID is answered by a number")?;
+    Ok((client, id))
+}
+
 /// The connections of a sequence, and their ids.
 fn connect(server: &Server) -> Result<(Vec<Client>, Vec<i64>)> {
-    let mut clients = Vec::new();
-    let mut ids = Vec::new();
-    for _ in Connection::ALL {
-        let mut client = server.client()?;
-        let id = client.run("CLIENT ID")?;
-        ids.push(id.int().context("CLIENT ID is answered by a number")?);
-        clients.push(client);
-    }
-    Ok((clients, ids))
+    let all: Result<Vec<_>> = Connection::ALL.iter().map(|_| connected(server)).collect();
+    Ok(all?.into_iter().unzip())
 }
 
 /// All servers of a run.

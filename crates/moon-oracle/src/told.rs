@@ -1,8 +1,7 @@
 //! What a client is told unasked: messages, changes of keys, copies that are stale.
 //!
 //! News have fewer orders than replies. Messages come in the order in which they were published. Of
-//! changes only those of one key have an order where keys lie on several shards, and misses, which
-//! are no changes, do not wait until the changes before them are in the log. Which keys are
+//! changes only those of one key have an order where keys lie on several shards. Which keys are
 //! stale is a set: how they are put together into one push depends on when a server looks.
 
 use crate::compare::{same, sorted_values};
@@ -18,6 +17,8 @@ pub(crate) struct Rules {
     pub(crate) is_in_one_order: bool,
     /// Whether misses of keys are compared.
     pub(crate) misses: bool,
+    /// Whether it is compared which copies are stale.
+    pub(crate) stale: bool,
 }
 
 /// What a connection received, replies and news apart.
@@ -106,8 +107,8 @@ fn received(stream: &[Value], rules: Rules) -> Received {
             continue;
         }
         let about = match rules.is_in_one_order {
-            true if !is_miss => Vec::new(),
-            _ => [db, b" ", key].concat(),
+            true => Vec::new(),
+            false => [db, b" ", key].concat(),
         };
         received
             .changes
@@ -178,7 +179,7 @@ pub(crate) fn difference(
         "replies".to_owned()
     } else if !all_same(&a.messages, &b.messages) {
         "messages".to_owned()
-    } else if a.stale != b.stale {
+    } else if rules.stale && a.stale != b.stale {
         "stale copies".to_owned()
     } else {
         let keys: BTreeSet<_> = a.changes.keys().chain(b.changes.keys()).collect();
@@ -223,6 +224,7 @@ mod tests {
         let rules = Rules {
             is_in_one_order,
             misses: true,
+            stale: true,
         };
         difference(a, b, rules).map(|(about, _)| about)
     }

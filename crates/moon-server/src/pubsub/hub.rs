@@ -220,6 +220,12 @@ impl Hub {
         debug_assert_eq!(before.depth, 0, "whoever awaits in a unit sets it aside");
     }
 
+    /// Whether something waits for the frame that the turn becomes. What must not come before it, waits
+    /// with it as [`THIS_TURN`].
+    pub(crate) fn waits_for_turn(&self) -> bool {
+        !self.outgoing.borrow().turn.is_empty()
+    }
+
     /// The turn, or a transaction executed here, became a frame that ends at `end`.
     pub fn frame_ended(&self, end: Lsn) {
         let kept = {
