@@ -1,13 +1,14 @@
 //! `cargo xtask bench`: side by side with `redis-server`, in one run on one machine.
 //!
-//! Five measurements, each with a table of its own:
+//! Measurements, each with a table of its own:
 //! * [`throughput`] (no subcommand): requests per second, CPU per request, the cost of idling;
 //! * [`recovery`]: how long a start takes that has data to load;
 //! * [`types`]: CPU per request of one command of each type;
 //! * [`memory`]: memory per entry of each type;
 //! * [`rewrite`]: what clients and memory see of a rewrite of the log;
 //! * [`maxmemory`]: a memory limit, and how well keys are chosen to go;
-//! * [`pauses`]: what a client waits for while another makes the server do something large.
+//! * [`pauses`]: what a client waits for while another makes the server do something large;
+//! * [`together`]: what runs as one, waits or listens: scripts, transactions, hand-offs, messages.
 //!
 //! All of them take turns between the servers, round by round, so that a slow minute of the
 //! machine hits each of them, and report the median. Goals are printed as met or missed; they do
@@ -31,6 +32,7 @@ mod recovery;
 mod rewrite;
 mod table;
 mod throughput;
+mod together;
 mod types;
 
 use crate::binary::{ServerBinary, ServerOptions, target_dir, workspace_root};
@@ -65,6 +67,8 @@ enum Measurement {
     Maxmemory(maxmemory::Options),
     /// Time the requests of one client while another makes the server do something large
     Pauses(pauses::Options),
+    /// Compare scripts, transactions, hand-offs and messages
+    Together(together::Options),
 }
 
 /// Runs one measurement and writes its table.
@@ -77,6 +81,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         Some(Measurement::Memory(options)) => memory::run(options),
         Some(Measurement::Maxmemory(options)) => maxmemory::run(options),
         Some(Measurement::Pauses(options)) => pauses::run(options),
+        Some(Measurement::Together(options)) => together::run(options),
     }
 }
 

@@ -132,10 +132,10 @@ pub(super) async fn run(
         "multi" | "discard" | "exec" | "watch" | "shutdown" | "monitor" => {
             return run_by_itself(connection, id, args).await;
         }
-        "save" => return save(connection, id).await,
-        "debug" => return debug::run(connection, id, args).await,
-        "migrate" => return migrate::run(connection, id, args).await,
-        "wait" | "waitaof" => return blocking::run_wait(connection, id, args).await,
+        "save" => return Box::pin(save(connection, id)).await,
+        "debug" => return Box::pin(debug::run(connection, id, args)).await,
+        "migrate" => return Box::pin(migrate::run(connection, id, args)).await,
+        "wait" | "waitaof" => return Box::pin(blocking::run_wait(connection, id, args)).await,
         _ => {
             if matches!(spec.name, "info" | "config") {
                 // What it shows, or makes durable, must not lag behind this connection.
@@ -147,10 +147,10 @@ pub(super) async fn run(
             }
             if spec.name == "client" && client_command::shows_memory(args) || spec.name == "memory"
             {
-                client_command::measure_all(connection).await;
+                Box::pin(client_command::measure_all(connection)).await;
             }
             if spec.name == "config"
-                && let Err(text) = switch_log(connection, args).await
+                && let Err(text) = Box::pin(switch_log(connection, args)).await
             {
                 connection.write_reply(|reply| reply.error(&text));
                 let counted = stat_id(id, row(id, args));
@@ -184,7 +184,7 @@ async fn run_by_itself(
         "multi" => transaction::multi(connection),
         "discard" => transaction::discard(connection),
         "exec" => transaction::exec(connection).await?,
-        "watch" => transaction::watch(connection, args).await?,
+        "watch" => Box::pin(transaction::watch(connection, args)).await?,
         "shutdown" => shutdown(connection, args)?,
         _ => watch_commands::monitor(connection),
     }

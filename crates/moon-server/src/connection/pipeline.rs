@@ -382,6 +382,7 @@ impl Connection {
                 }
             }
             let first = next;
+            next = self.queue_ready(requests, next, &args_of);
             next = self.execute_ready(requests, next, &args_of);
             if let Some(id) = requests[first..next].last().and_then(|last| last.command) {
                 self.client.cmd.store(id, Relaxed);
@@ -431,16 +432,53 @@ impl Connection {
         is_held
     }
 
+    /// Queues requests from `next` on for the transaction that is open, if one is, as long as
+    /// there is nothing special about them. Returns the index of the first that is left.
+    fn queue_ready<'b>(
+        &mut self,
+        requests: &'b [Request],
+        mut next: usize,
+        args_of: &impl Fn(&Request) -> (&'b [Span], &'b [u8]),
+    ) -> usize {
+        let is_special = self.server.pause.is_on() || self.state.reply_mode != ReplyMode::On;
+        if self.state.transaction.is_none() || is_special {
+            return next;
+        }
+        while let Some(request) = requests.get(next) {
+            let args = whole_args(request, args_of);
+            match commands::admit(self, request.command, args) {
+                Ok((id, spec)) if !transaction::runs_at_once(spec) => {
+                    transaction::queue(self, id, args);
+                }
+                // Another way leads there, which finds the same.
+                _ => break,
+            }
+            next += 1;
+        }
+        next
+    }
+
     /// Executes requests from `next` on as long as they need no waiting. Returns the index of the
     /// first that does.
     fn execute_ready<'b>(
         &mut self,
-        requests: &[Request],
+        requests: &'b [Request],
         mut next: usize,
         args_of: &impl Fn(&Request) -> (&'b [Span], &'b [u8]),
     ) -> usize {
         if self.state.monitoring || pause::blocks(self, true) {
             // Each request is looked at by itself.
+            return next;
+        }
+        let begins = requests.get(next).is_some_and(|request| {
+            let args = whole_args(request, args_of);
+            let spec = request.command.map(by_id);
+            spec.is_some_and(|spec| {
+                self.is_plain(spec, args) || pubsub_command::publishes_now(self, spec, args)
+            })
+        });
+        if !begins {
+            // Nothing of what follows is worth a turn: commands of a transaction, scripts.
             return next;
         }
         let shard = Rc::clone(&self.shard);
@@ -456,11 +494,7 @@ impl Connection {
             }),
         );
         while let Some(request) = requests.get(next) {
-            let (request_spans, buf) = args_of(request);
-            let args = match &request.owned {
-                Some(owned) => owned.as_args(),
-                None => Args::new(buf, request_spans),
-            };
+            let args = whole_args(request, args_of);
             let Some(id) = request.command else {
                 return self.finish(running, next);
             };
@@ -499,15 +533,20 @@ impl Connection {
     /// Decides who runs a request. Everything that is not plain is `Alone`.
     #[inline]
     fn route(&mut self, spec: &CommandSpec, args: Args<'_>) -> Route {
-        let plain = matches!(spec.run, Run::Data(_))
-            && self.state.runs_plainly()
-            && !moon_commands::blocking::may_wait(spec, args)
-            && spec.accepts(args.len());
-        if plain {
+        if self.is_plain(spec, args) {
             self.route_data(spec, args)
         } else {
             Route::Alone
         }
+    }
+
+    /// Whether a request is a data command that runs at once and as it stands.
+    #[inline]
+    fn is_plain(&self, spec: &CommandSpec, args: Args<'_>) -> bool {
+        matches!(spec.run, Run::Data(_))
+            && self.state.runs_plainly()
+            && !moon_commands::blocking::may_wait(spec, args)
+            && spec.accepts(args.len())
     }
 
     /// Decides where a data command runs.
@@ -600,8 +639,16 @@ impl Connection {
         });
     }
 
-    /// Sends what was collected, joins the turn, lets out what may leave.
+    /// Sends what was collected, joins the turn, lets out what may leave. To be called before the
+    /// connection waits for anything but its turn to go on.
     pub(crate) fn flush(&mut self) {
+        self.dispatch();
+        self.shard.settle(&self.session);
+    }
+
+    /// Sends what was collected for other shards and joins the turn; the replies so far stay,
+    /// so that one system call lets out those of many requests.
+    fn dispatch(&mut self) {
         let remembers = self.caller().remembers;
         for (index, outgoing) in self.outgoing.iter_mut().enumerate() {
             if outgoing.commands.is_empty() {
@@ -627,15 +674,15 @@ impl Connection {
         if !self.outlet.gate().borrow().is_open() {
             self.shard.join_turn(&self.session);
         }
-        self.shard.settle(&self.session);
     }
 
     /// Waits until every command sent to another shard is executed there and logged.
     pub(crate) async fn barrier(&mut self) -> Result<(), Close> {
-        self.flush();
+        self.dispatch();
         if self.outlet.gate().borrow().holes() == 0 {
             return Ok(());
         }
+        self.flush();
         if self.outlet.wait_until(|gate| gate.holes() == 0).await {
             Ok(())
         } else {
@@ -717,7 +764,7 @@ impl Connection {
     ) -> Result<(), Close> {
         // What was collected for other shards carries the database and protocol of this moment,
         // which the command may change.
-        self.flush();
+        self.dispatch();
         let counted = command.and_then(|id| told::counted_as(id, args));
         self.client.cmd.store(counted.unwrap_or(CMD_NONE), Relaxed);
         if self.state.reply_mode == ReplyMode::SkipNext {
@@ -842,7 +889,6 @@ impl Connection {
             depends_on
         };
         self.write_dependent_reply(depends_on, |out| out.raw(&reply));
-        self.flush();
         Ok(())
     }
 }

@@ -51,7 +51,7 @@ pub(super) async fn run_script_inside(
     connection: &mut Connection,
     id: CommandId,
     args: Args<'_>,
-    data: &mut Option<Borrowed>,
+    data: &mut Option<Box<Borrowed>>,
     replies: &mut Vec<u8>,
 ) -> Result<Lsn, Close> {
     begin(connection);

@@ -273,7 +273,7 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
     let (reply, mut depends_on) = if has_scripts || !mask.is_empty() && mask != own {
         pause::wait(connection, writes).await?;
         let borrowed = scripts::acquire(connection, mask, writes).await?;
-        exec_borrowed(connection, &transaction, borrowed).await?
+        Box::pin(exec_borrowed(connection, &transaction, borrowed)).await?
     } else {
         // The barrier may have let another executor borrow the data.
         pause::ready(connection, writes).await?;
@@ -377,7 +377,7 @@ fn exec_here(connection: &mut Connection, transaction: &Transaction) -> (Vec<u8>
 async fn exec_borrowed(
     connection: &mut Connection,
     transaction: &Transaction,
-    mut borrowed: Borrowed,
+    mut borrowed: Box<Borrowed>,
 ) -> Result<(Vec<u8>, Lsn), Close> {
     connection.state.began = Instant::now();
     let now = borrowed.now();
@@ -419,7 +419,7 @@ async fn exec_borrowed(
         }
         depends_on = depends_on.max(dependency);
     }
-    let end = in_hand.map_or(Lsn::ZERO, Borrowed::commit);
+    let end = in_hand.map_or(Lsn::ZERO, |borrowed| borrowed.commit());
     let end = match end {
         // Libraries may have changed, which others may show before the turn is over.
         THIS_TURN if has_scripts => connection.shard.end_turn(),

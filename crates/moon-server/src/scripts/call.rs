@@ -60,7 +60,7 @@ struct Prepared {
 /// How one run ended.
 struct Ended {
     engine: Box<ShardEngine>,
-    data: Borrowed,
+    data: Box<Borrowed>,
     depends_on: Lsn,
     reply: Vec<u8>,
     /// Whether it asked for keys of shards that it did not declare.
@@ -80,7 +80,7 @@ pub(super) async fn run(
     connection: &mut Connection,
     id: CommandId,
     args: Args<'_>,
-    data: &mut Option<Borrowed>,
+    data: &mut Option<Box<Borrowed>>,
     out: &mut Vec<u8>,
 ) -> Result<Lsn, Close> {
     let started = Instant::now();
@@ -128,7 +128,7 @@ async fn run_request(
     connection: &mut Connection,
     id: CommandId,
     args: Args<'_>,
-    data: &mut Option<Borrowed>,
+    data: &mut Option<Box<Borrowed>>,
     out: &mut Vec<u8>,
 ) -> Result<Result<Lsn, Refused>, Close> {
     let scripts = Arc::clone(&connection.server.scripts);
@@ -379,24 +379,24 @@ fn declared(connection: &Connection, args: Args<'_>, key_count: usize) -> ShardM
     keys.fold(own, |mask, key| mask.with(count.shard_of_key(key)))
 }
 
-/// The data of the shards in `mask`: taken out of its place where it is this shard's alone. What
+/// The data of the shards in `mask`, in a box because it passes through many hands: taken out of its place where it is this shard's alone. What
 /// `writes` waits for the end of a pause of writes.
 pub(crate) async fn acquire(
     connection: &mut Connection,
     mask: ShardMask,
     writes: bool,
-) -> Result<Borrowed, Close> {
+) -> Result<Box<Borrowed>, Close> {
     let own = ShardMask::default().with(connection.shard.id());
     let shard = Rc::clone(&connection.shard);
     if mask.union(own) != own {
         connection.barrier().await?;
         pause::wait(connection, writes).await?;
-        return Ok(shard.borrow(mask).await);
+        return Ok(Box::new(shard.borrow(mask).await));
     }
     loop {
         pause::wait(connection, writes).await?;
         if let Some(data) = shard.take() {
-            return Ok(data);
+            return Ok(Box::new(data));
         }
         shard.ready().await;
     }
@@ -432,7 +432,7 @@ fn conditions(
 /// ends first.
 async fn drive(
     connection: &mut Connection,
-    data: Borrowed,
+    data: Box<Borrowed>,
     conditions: Conditions,
     prepared: &Prepared,
     request: &Rc<OwnedArgs>,
@@ -513,7 +513,7 @@ fn wake_all(connection: &Connection) {
 
 fn start(
     connection: &Connection,
-    data: Borrowed,
+    data: Box<Borrowed>,
     conditions: Conditions,
     prepared: &Prepared,
     request: Rc<OwnedArgs>,

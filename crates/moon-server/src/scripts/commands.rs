@@ -27,7 +27,7 @@ pub(super) async fn run(
     connection: &mut Connection,
     id: CommandId,
     args: Args<'_>,
-    data: &mut Option<Borrowed>,
+    data: &mut Option<Box<Borrowed>>,
     out: &mut Vec<u8>,
 ) -> Result<Lsn, Close> {
     if changes_libraries(id, args) {
@@ -279,7 +279,7 @@ async fn change(
     connection: &mut Connection,
     id: CommandId,
     args: Args<'_>,
-    data: &mut Option<Borrowed>,
+    data: &mut Option<Box<Borrowed>>,
     out: &mut Vec<u8>,
 ) -> Result<Lsn, Close> {
     let spec = subcommands::row_of(by_id(id), args);

@@ -69,7 +69,7 @@ pub(super) struct Conditions {
 pub(super) struct ScriptHost<'a> {
     asks: &'a Asks,
     conditions: Conditions,
-    pub(super) data: Borrowed,
+    pub(super) data: Box<Borrowed>,
     in_hand: ShardMask,
     started: Instant,
     /// Microseconds since 1970 for as long as the script runs.
@@ -94,7 +94,7 @@ const UNDECLARED_AFTER_WRITE: &str = "ERR Script attempted to access a key of an
                                       or set script-undeclared-keys to all";
 
 impl<'a> ScriptHost<'a> {
-    pub(super) fn new(asks: &'a Asks, data: Borrowed, conditions: Conditions) -> ScriptHost<'a> {
+    pub(super) fn new(asks: &'a Asks, data: Box<Borrowed>, conditions: Conditions) -> ScriptHost<'a> {
         let UnixMs(time_ms) = data.now();
         ScriptHost {
             asks,

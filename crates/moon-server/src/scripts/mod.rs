@@ -157,7 +157,6 @@ pub(crate) async fn run(
     let mut out = Vec::new();
     let depends_on = run_in(connection, id, args, &mut None, &mut out).await?;
     connection.write_dependent_reply(depends_on, |reply| reply.raw(&out));
-    connection.flush();
     Ok(())
 }
 
@@ -168,11 +167,14 @@ pub(crate) async fn run_in(
     connection: &mut Connection,
     id: CommandId,
     args: Args<'_>,
-    data: &mut Option<Borrowed>,
+    data: &mut Option<Box<Borrowed>>,
     out: &mut Vec<u8>,
 ) -> Result<Lsn, Close> {
     match by_id(id).name {
-        "script" | "function" => commands::run(connection, id, args, data, out).await,
+        "script" | "function" => {
+            // The future of the other is made room for with every request otherwise.
+            Box::pin(commands::run(connection, id, args, data, out)).await
+        }
         _ => call::run(connection, id, args, data, out).await,
     }
 }
