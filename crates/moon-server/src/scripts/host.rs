@@ -94,7 +94,11 @@ const UNDECLARED_AFTER_WRITE: &str = "ERR Script attempted to access a key of an
                                       or set script-undeclared-keys to all";
 
 impl<'a> ScriptHost<'a> {
-    pub(super) fn new(asks: &'a Asks, data: Box<Borrowed>, conditions: Conditions) -> ScriptHost<'a> {
+    pub(super) fn new(
+        asks: &'a Asks,
+        data: Box<Borrowed>,
+        conditions: Conditions,
+    ) -> ScriptHost<'a> {
         let UnixMs(time_ms) = data.now();
         ScriptHost {
             asks,
