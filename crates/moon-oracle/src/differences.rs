@@ -222,8 +222,9 @@ static RULES: &[Rule] = &[
 /// key at once, which expires some time later in 7.0. No other key of a sequence expires.
 const EVENTS_OF_OTHER_VERSIONS: &[&[u8]] = &[b"xgroup-createconsumer", b"expired"];
 
-/// Commands of which 7.0 looks up the key, which can be a miss, before it refuses their arguments.
-const MISSES_OF_OTHER_VERSIONS: &[&[u8]] = &[b"BITCOUNT", b"BITPOS"];
+/// Commands of which 7.0 looks up the key, which can be a miss, before it refuses their arguments; and
+/// those that look up keys in the order of a set, which is open.
+const MISSES_OF_OTHER_VERSIONS: &[&[u8]] = &[b"BITCOUNT", b"BITPOS", b"SORT", b"SORT_RO"];
 
 /// Whether the changes of keys that these requests tell are those of both versions: a deadline that
 /// SET gives may have passed.
