@@ -92,6 +92,12 @@ impl Mailbox {
         self.lanes().control.pop_front()
     }
 
+    /// Whether no control message waits.
+    #[must_use]
+    pub fn has_no_control(&self) -> bool {
+        self.lanes().control.is_empty()
+    }
+
     /// Takes the next data message.
     pub fn take_data(&self) -> Option<DataMessage> {
         let mut lanes = self.lanes();
