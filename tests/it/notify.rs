@@ -45,6 +45,13 @@ const STEPS: &str = "
     w: RENAME g g2
     w: ZADD z 1 m
     w: EXEC
+    w: MULTI
+    w: SET k v
+    w: EVAL redis.call('SET',KEYS[1],'v')redis.call('PUBLISH','__keyspace@0__:n','mine') 1 k
+    w: EXEC
+    w: MULTI
+    w: EVAL redis.call('DEL',KEYS[1]) 1 k
+    w: EXEC
     w: INCR d
     w: LPUSH d x
     w: PEXPIREAT d 1

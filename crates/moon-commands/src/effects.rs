@@ -30,6 +30,8 @@ pub struct Effects {
     recording: bool,
     /// Whether the commands that run are those of a transaction, in which nobody can wait.
     in_transaction: bool,
+    /// Whether they are those of a script.
+    in_script: bool,
     /// Keys that reads of the unit in progress found past their deadline.
     lapsed: Vec<(DbIndex, Box<[u8]>)>,
     /// The same keys, to find them.
@@ -50,6 +52,7 @@ impl Default for Effects {
             nested_units: 0,
             recording: true,
             in_transaction: false,
+            in_script: false,
             lapsed: Vec::new(),
             lapsed_names: HashSet::new(),
             wait: None,
@@ -163,6 +166,17 @@ impl Effects {
     #[must_use]
     pub fn is_in_transaction(&self) -> bool {
         self.in_transaction
+    }
+
+    /// Whether the command that runs is called by a script.
+    #[must_use]
+    pub fn is_in_script(&self) -> bool {
+        self.in_script
+    }
+
+    /// Says whether the commands that follow are called by a script.
+    pub fn set_in_script(&mut self, in_script: bool) {
+        self.in_script = in_script;
     }
 
     /// Says whether the commands that follow are those of a transaction.

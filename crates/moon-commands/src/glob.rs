@@ -17,6 +17,11 @@ pub enum Case {
 /// Whether the whole of `text` matches `pattern`.
 #[must_use]
 pub fn matches(pattern: &[u8], text: &[u8], case: Case) -> bool {
+    // In Redis nothing but an empty pattern matches an empty text; KEYS, SCAN and their kin do not
+    // ask for a match where the pattern is a single star.
+    if text.is_empty() {
+        return pattern.is_empty();
+    }
     let (mut p, mut t) = (0, 0);
     // Where to go on after a mismatch: behind the last star, and the text it has not eaten yet.
     let mut retry: Option<(usize, usize)> = None;
@@ -45,6 +50,12 @@ pub fn matches(pattern: &[u8], text: &[u8], case: Case) -> bool {
         t = eaten_to + 1;
     }
     pattern[p..].iter().all(|&b| b == b'*')
+}
+
+/// Whether a pattern asks for everything, so that no name has to be matched, not even an empty one.
+#[must_use]
+pub fn is_everything(pattern: &[u8]) -> bool {
+    pattern == b"*"
 }
 
 /// Whether a pattern is only itself, so that a look-up does instead of a scan.
@@ -122,7 +133,8 @@ mod tests {
         let cases = [
             ("", "", true),
             ("", "a", false),
-            ("*", "", true),
+            ("*", "", false),
+            ("**", "", false),
             ("**", "abc", true),
             ("h?llo", "hello", true),
             ("h?llo", "hllo", false),

@@ -43,10 +43,11 @@ fn keys(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     cx.depends_on_all();
     let (db, now, pattern) = (cx.db, cx.now, args.at(1));
     let mut found: Vec<Box<[u8]>> = Vec::new();
+    let is_everything = glob::is_everything(pattern);
     for shard in cx.shards.iter() {
         shard.db(db).for_each(&mut |key, value, deadline| {
             let shown = !has_expired(value, deadline, now);
-            if shown && glob::matches(pattern, key, Case::Sensitive) {
+            if shown && (is_everything || glob::matches(pattern, key, Case::Sensitive)) {
                 found.push(key.into());
             }
         });

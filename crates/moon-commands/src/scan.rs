@@ -95,7 +95,7 @@ impl<'a> Options<'a> {
                 }
                 options.count = usize::try_from(count).unwrap_or(usize::MAX);
             } else if parse::is(name, "match") {
-                options.pattern = Some(value);
+                options.pattern = Some(value).filter(|pattern| !glob::is_everything(pattern));
             } else if own == OwnOption::Type && parse::is(name, "type") {
                 options.kind = Some(value);
             } else {

@@ -96,6 +96,41 @@ impl Client {
         Ok(self.buffered_value()?.map(Reply::from))
     }
 
+    /// The next reply if it has arrived, without waiting for it.
+    ///
+    /// # Errors
+    /// As [`Client::read_value`].
+    pub fn arrived_value(&mut self) -> Result<Option<Value>> {
+        if let Some(value) = self.buffered_value()? {
+            return Ok(Some(value));
+        }
+        self.stream.set_nonblocking(true)?;
+        let filled = self.fill();
+        self.stream.set_nonblocking(false)?;
+        match filled {
+            Ok(()) => self.buffered_value(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The next reply if it comes within `time`, which is not zero.
+    ///
+    /// # Errors
+    /// As [`Client::read_value`].
+    pub fn value_within(&mut self, time: Duration) -> Result<Option<Value>> {
+        self.stream.set_read_timeout(Some(time))?;
+        let read = self.read_value();
+        self.stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
+        match read {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     fn buffered_value(&mut self) -> Result<Option<Value>> {
         let parsed = self
             .parser

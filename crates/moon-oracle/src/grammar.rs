@@ -15,13 +15,17 @@
 //! | `{ a b }` | one to four times `a b`, each expanded anew |
 //! | `@( a \| b c )` | none to three of the alternatives, in any order, the same one twice now and then |
 //! | `< a >` | `a` as often as the last `numkeys` said |
+//! | `@third` | the id that the server has given this connection |
 //! | `any` as a request | a request of any family |
+//! | `script` as a request | a script that calls requests of any family ([`crate::lua`]) |
 //!
-//! A request may begin with a mark: `walk` sends it again with the cursor of the reply before until
-//! the walk ends; `other` before a request sends it on a second connection; `!name`
+//! A request may begin with marks: `walk` sends it again with the cursor of the reply before until
+//! the walk ends; `other`, `third` and `fourth` send it on another connection; `!name`
 //! names the property that the replies of this step have ([`crate::property`]); `transplant` moves
-//! a value between the servers by DUMP and RESTORE.
+//! a value between the servers by DUMP and RESTORE, and `functions` all libraries; `wait` says that
+//! the reply may come only after later requests, `hear` that the connection is told things unasked.
 
+use crate::lua;
 use crate::property::Property;
 use crate::request::{Connection, Kind, Request, Step};
 use crate::words::{Word, Words};
@@ -52,6 +56,8 @@ enum Part {
     NumFields,
     /// A request of any family, in place of a whole request.
     Any,
+    /// A script that calls such requests, in place of a whole request.
+    Script,
     FirstKey,
     Optional(Vec<Part>),
     OneOf(Vec<Vec<Part>>),
@@ -111,25 +117,32 @@ impl Template {
     pub fn names(&self) -> impl Iterator<Item = &[u8]> {
         self.requests
             .iter()
-            .filter_map(|r| match (r.kind, r.parts.first()) {
-                (Kind::Transplant, _) => Some(&b"RESTORE"[..]),
-                (_, Some(Part::Literal(name))) => Some(&name[..]),
-                _ => None,
+            .flat_map(|r| match (r.kind, r.parts.first()) {
+                (Kind::Transplant, _) => vec![&b"RESTORE"[..]],
+                (Kind::Functions, _) => vec![&b"FUNCTION"[..]],
+                (_, Some(Part::Script)) => vec![&b"EVAL"[..]],
+                (_, Some(Part::Literal(name))) => vec![&name[..]],
+                (_, Some(Part::OneOf(alternatives))) => alternatives
+                    .iter()
+                    .filter_map(|parts| match parts.first() {
+                        Some(Part::Literal(name)) => Some(&name[..]),
+                        _ => None,
+                    })
+                    .collect(),
+                _ => Vec::new(),
             })
     }
 
     /// Whether it is one plain request, so that it can stand in a transaction.
     #[must_use]
     pub fn is_plain(&self) -> bool {
+        let [request] = &self.requests[..] else {
+            return false;
+        };
         self.property.is_none()
-            && matches!(
-                &self.requests[..],
-                [RequestTemplate {
-                    connection: Connection::Main,
-                    kind: Kind::Plain,
-                    ..
-                }]
-            )
+            && request.connection == Connection::Main
+            && request.kind == Kind::Plain
+            && !matches!(request.parts[..], [Part::Any | Part::Script])
     }
 
     /// Makes a step of it. `any` gives a request for where the template leaves it open.
@@ -144,20 +157,24 @@ impl Template {
             .iter()
             .map(|template| {
                 let mut args = Vec::new();
-                if let [Part::Any] = &template.parts[..] {
-                    args = any(words);
-                } else {
-                    let mut expansion = Expansion {
-                        words: &mut *words,
-                        args: &mut args,
-                        keys: 0,
-                    };
-                    expansion.all(&template.parts);
+                let mut inner = Vec::new();
+                match &template.parts[..] {
+                    [Part::Any] => args = any(words),
+                    [Part::Script] => (args, inner) = lua::calls(words, any),
+                    parts => {
+                        let mut expansion = Expansion {
+                            words: &mut *words,
+                            args: &mut args,
+                            keys: 0,
+                        };
+                        expansion.all(parts);
+                    }
                 }
                 Request {
                     args,
                     connection: template.connection,
                     kind: template.kind,
+                    inner,
                 }
             })
             .collect();
@@ -174,10 +191,15 @@ fn parse_request(text: &str) -> Result<RequestTemplate, GrammarError> {
     let mut kind = Kind::Plain;
     while let Some(first) = tokens.first() {
         match *first {
-            "other" => connection = Connection::Other,
             "walk" => kind = Kind::Walk,
             "transplant" => kind = Kind::Transplant,
-            _ => break,
+            "functions" => kind = Kind::Functions,
+            "wait" => kind = Kind::Wait,
+            "hear" => kind = Kind::Hear,
+            name => match Connection::named(name) {
+                Some(named) => connection = named,
+                None => break,
+            },
         }
         tokens.remove(0);
     }
@@ -231,7 +253,11 @@ fn parse_until(
             "numkeys" => Part::NumKeys,
             "numfields" => Part::NumFields,
             "any" => Part::Any,
+            "script" => Part::Script,
             "$" => Part::FirstKey,
+            id if id.starts_with('@') && Connection::named(&id[1..]).is_some() => {
+                Part::Literal(id.into())
+            }
             quoted if quoted.len() > 1 && quoted.starts_with('\'') && quoted.ends_with('\'') => {
                 Part::Literal(quoted.as_bytes()[1..quoted.len() - 1].to_vec())
             }
@@ -271,7 +297,7 @@ impl Expansion<'_, '_> {
             }
             Part::NumKeys => self.counted(Word::Key),
             Part::NumFields => self.counted(Word::Field),
-            Part::Any => {}
+            Part::Any | Part::Script => {}
             Part::FirstKey => {
                 let key = self.words.first_key();
                 self.args.push(key);

@@ -1,6 +1,9 @@
 //! Everything a server holds, and what differs between two of them.
 
-use crate::compare::{pairs_of, same_but_times, sorted_values, without_passing_fields};
+use crate::compare::{
+    libraries as libraries_in_order, pairs_of, same_but_times, sorted_values,
+    without_passing_fields,
+};
 use crate::differences::{
     is_form_before_sort, is_newer_encoding, is_smaller_string, same_but_cached_estimate,
     same_numbers,
@@ -15,6 +18,9 @@ pub const DATABASES: u8 = 4;
 /// Between the deadlines that two servers compute from the same relative time.
 const CLOCKS_APART_MS: u64 = 5000;
 
+/// In the place of a database: libraries of functions, which belong to none.
+pub const LIBRARIES: u8 = u8::MAX;
+
 /// What a key holds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Holding {
@@ -28,7 +34,7 @@ pub struct Holding {
     pub value: Value,
 }
 
-/// Every key of every database.
+/// Every key of every database, and every library of functions.
 pub type Keyspace = BTreeMap<(u8, Vec<u8>), Holding>;
 
 /// What two keyspaces are compared for.
@@ -64,6 +70,24 @@ pub fn read(client: &mut Client) -> Result<Keyspace> {
         read_keys(client, db, &keys, &mut keyspace)?;
     }
     ask(client, &[b"SELECT", b"0"])?;
+    let libraries = ask(client, &[b"FUNCTION", b"LIST", b"WITHCODE"])?;
+    if let Value::Array(all) = libraries_in_order(&libraries) {
+        for library in all {
+            let Value::Array(fields) = &library else {
+                bail!("a library is a list of fields");
+            };
+            let Some(Value::Bulk(name)) = fields.get(1) else {
+                bail!("a library has a name");
+            };
+            let holding = Holding {
+                kind: "library".into(),
+                encoding: Value::NullBulk,
+                expires_at_ms: -1,
+                value: library.clone(),
+            };
+            keyspace.insert((LIBRARIES, name.clone()), holding);
+        }
+    }
     Ok(keyspace)
 }
 

@@ -9,10 +9,11 @@
 //! * a difference is reported only when the shortened sequence shows it again from an empty
 //!   keyspace, or is marked as not repeated.
 //!
-//! The modules in reading order; all but the last three are free of sockets and processes:
+//! The modules in reading order; all but the last five are free of sockets and processes:
 //!
 //! * [`request`]: requests, and the steps that stay together.
 //! * [`words`]: random words of each kind, usual and odd.
+//! * [`lua`]: scripts and libraries.
 //! * [`grammar`]: templates of requests, and their expansion.
 //! * [`families`]: the templates of each family of commands.
 //! * [`generator`]: sequences of steps.
@@ -24,21 +25,26 @@
 //! * [`keyspace`]: everything a server holds.
 //! * [`rig`]: the servers.
 //! * [`round`]: one sequence on all servers.
+//! * [`conversation`]: steps in which clients wait and listen.
+//! * [`told`]: what a client is told unasked.
 
 #![forbid(unsafe_code)]
 
 pub mod compare;
+mod conversation;
 pub mod differences;
 pub mod documented;
 pub mod families;
 pub mod generator;
 pub mod grammar;
 pub mod keyspace;
+pub mod lua;
 pub mod property;
 pub mod request;
 pub mod rig;
 pub mod round;
 pub mod shrink;
+mod told;
 pub mod words;
 
 pub use families::Family;

@@ -4,12 +4,43 @@ use crate::property::Property;
 use std::fmt;
 
 /// The connection of a server that a request is sent on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Connection {
     /// Where nearly everything happens.
     Main,
     /// A second client, which changes keys that the first one watches.
     Other,
+    /// One that waits or listens.
+    Third,
+    /// Another one that waits or listens.
+    Fourth,
+}
+
+impl Connection {
+    /// All of them.
+    pub const ALL: [Connection; 4] = [
+        Connection::Main,
+        Connection::Other,
+        Connection::Third,
+        Connection::Fourth,
+    ];
+
+    /// As templates and reports call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Connection::Main => "main",
+            Connection::Other => "other",
+            Connection::Third => "third",
+            Connection::Fourth => "fourth",
+        }
+    }
+
+    /// The connection that templates call `name`.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Connection> {
+        Connection::ALL.into_iter().find(|c| c.name() == name)
+    }
 }
 
 /// How a request is sent.
@@ -23,6 +54,12 @@ pub enum Kind {
     /// `from to`: each server dumps `from`; the oracle restores what a tested server dumped and
     /// the tested ones what the oracle dumped. The rest of the words are options of RESTORE.
     Transplant,
+    /// `policy`: as `Transplant`, with FUNCTION DUMP and FUNCTION RESTORE.
+    Functions,
+    /// It may wait for what others do; its reply is read when it comes.
+    Wait,
+    /// Sent by one who listens: its replies and what it is told are read as one stream.
+    Hear,
 }
 
 /// One request.
@@ -34,6 +71,8 @@ pub struct Request {
     pub connection: Connection,
     /// How it is sent.
     pub kind: Kind,
+    /// Where its reply lists the replies of other requests, those requests.
+    pub inner: Vec<Request>,
 }
 
 impl Request {
@@ -44,6 +83,7 @@ impl Request {
             args,
             connection: Connection::Main,
             kind: Kind::Plain,
+            inner: Vec::new(),
         }
     }
 
@@ -78,13 +118,16 @@ impl Request {
 /// As `redis-cli` takes it.
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.connection == Connection::Other {
-            write!(f, "other ")?;
-        }
         match self.kind {
             Kind::Plain => {}
             Kind::Walk => write!(f, "walk ")?,
             Kind::Transplant => write!(f, "transplant ")?,
+            Kind::Functions => write!(f, "functions ")?,
+            Kind::Wait => write!(f, "wait ")?,
+            Kind::Hear => write!(f, "hear ")?,
+        }
+        if self.connection != Connection::Main {
+            write!(f, "{} ", self.connection.name())?;
         }
         for (position, arg) in self.args.iter().enumerate() {
             if position > 0 {
@@ -119,6 +162,16 @@ pub struct Step {
     pub requests: Vec<Request>,
     /// What is known of the replies where chance decides them.
     pub property: Option<Property>,
+}
+
+impl Step {
+    /// Whether its requests have to be sent one after the other, because some of them wait or
+    /// listen.
+    #[must_use]
+    pub fn is_conversation(&self) -> bool {
+        let is_spoken = |request: &Request| matches!(request.kind, Kind::Wait | Kind::Hear);
+        self.requests.iter().any(is_spoken)
+    }
 }
 
 impl fmt::Display for Step {

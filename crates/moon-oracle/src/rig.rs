@@ -1,10 +1,12 @@
 //! The servers that a run compares: the oracle, and the tested ones with their shards.
 
 use crate::keyspace::{self, Keyspace};
-use crate::request::Connection;
+use crate::request::{Connection, Request};
 use anyhow::{Context as _, Result, bail};
 use moon_harness::{Client, Flavor, FsyncPolicy, Reply, Server};
+use moon_resp::Value;
 use std::collections::BTreeSet;
+use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -78,34 +80,99 @@ pub struct RigConfig {
 pub struct Node {
     /// For messages: which one it is.
     pub label: String,
+    /// Whether everything it holds changes in one order.
+    pub(crate) is_one_shard: bool,
     server: Server,
-    main: Client,
-    other: Client,
+    /// Those of the sequence, in the order of [`Connection::ALL`].
+    clients: Vec<Client>,
+    /// Their ids.
+    ids: Vec<i64>,
+    /// Hears of every change of a key, where a sequence asks for that.
+    pub(crate) listener: Option<Client>,
     /// Speaks RESP2 and has no part in the sequence.
     inspect: Client,
     /// The thresholds it has now, and those of them it knows.
     thresholds: Option<Thresholds>,
+    /// What `notify-keyspace-events` is now.
+    notified: Option<&'static str>,
 }
 
 impl Node {
-    fn start(label: String, server: Server) -> Result<Node> {
-        let client = || server.client();
+    fn start(label: String, server: Server, is_one_shard: bool) -> Result<Node> {
+        let (clients, ids) = connect(&server)?;
         Ok(Node {
-            main: client()?,
-            other: client()?,
-            inspect: client()?,
+            clients,
+            ids,
+            listener: None,
+            inspect: server.client()?,
             label,
+            is_one_shard,
             server,
             thresholds: None,
+            notified: None,
         })
     }
 
     /// A connection of the sequence.
     pub fn client(&mut self, connection: Connection) -> &mut Client {
-        match connection {
-            Connection::Main => &mut self.main,
-            Connection::Other => &mut self.other,
-        }
+        &mut self.clients[connection as usize]
+    }
+
+    /// Gives up a connection for a new one.
+    pub(crate) fn renew(&mut self, connection: Connection) -> io::Result<()> {
+        let (client, id) = connected(&self.server).map_err(io::Error::other)?;
+        self.clients[connection as usize] = client;
+        self.ids[connection as usize] = id;
+        Ok(())
+    }
+
+    /// The id that the server has given a connection.
+    #[must_use]
+    pub fn id(&self, connection: Connection) -> i64 {
+        self.ids[connection as usize]
+    }
+
+    /// Queues a request on its connection, with ids in the place of the names of connections.
+    pub(crate) fn queue(&mut self, request: &Request) {
+        let id_of = |arg: &Vec<u8>| {
+            let name = std::str::from_utf8(arg.strip_prefix(b"@")?).ok()?;
+            let id = self.ids[Connection::named(name)? as usize];
+            Some(id.to_string().into_bytes())
+        };
+        let args: Vec<Vec<u8>> = request
+            .args
+            .iter()
+            .map(|arg| id_of(arg).unwrap_or_else(|| arg.clone()))
+            .collect();
+        self.clients[request.connection as usize].queue(&args);
+    }
+
+    /// The connections of the sequence that wait in a command.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub(crate) fn waiting(&mut self) -> io::Result<BTreeSet<Connection>> {
+        let list = self.inspect.run("CLIENT LIST")?;
+        let list = list.text().unwrap_or_default();
+        let waits = |line: &str| {
+            let mut fields = line.split(' ').filter_map(|field| field.split_once('='));
+            let (_, id) = fields.find(|(name, _)| *name == "id")?;
+            let (_, flags) = fields.find(|(name, _)| *name == "flags")?;
+            let id: i64 = id.parse().ok()?;
+            let at = self.ids.iter().position(|known| *known == id)?;
+            flags.contains('b').then_some(Connection::ALL[at])
+        };
+        Ok(list.lines().filter_map(waits).collect())
+    }
+
+    /// Ends the wait of a connection; whether it waited.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub(crate) fn unblock(&mut self, connection: Connection, how: &str) -> io::Result<bool> {
+        let id = self.id(connection);
+        let reply = self.inspect.run(&format!("CLIENT UNBLOCK {id} {how}"))?;
+        Ok(reply == Reply::Int(1))
     }
 
     /// The last lines the process has printed.
@@ -114,17 +181,36 @@ impl Node {
         self.server.log_tail()
     }
 
-    /// Removes everything it holds and begins anew on both connections.
-    fn reset(&mut self, protocol: u8, thresholds: Thresholds) -> Result<()> {
-        for client in [&mut self.main, &mut self.other] {
-            client.run("RESET")?;
-            let hello = client.run(&format!("HELLO {protocol}"))?;
-            if let Reply::Error(text) = hello {
-                bail!("HELLO: {}", text.escape_ascii());
+    /// Begins anew on some connections.
+    pub(crate) fn reset_connections(
+        &mut self,
+        connections: impl Iterator<Item = Connection> + Clone,
+        protocol: u8,
+    ) -> io::Result<()> {
+        for connection in connections.clone() {
+            let client = self.client(connection);
+            client.queue(&["RESET"]);
+            client.queue(&["HELLO", &protocol.to_string()]);
+            client.flush()?;
+        }
+        for connection in connections {
+            let client = self.client(connection);
+            client.read_value()?;
+            if let Value::Error(text) = client.read_value()? {
+                return Err(io::Error::other(format!("HELLO: {}", text.escape_ascii())));
             }
         }
-        if !self.main.run("FLUSHALL")?.is_ok() {
-            bail!("{} does not flush", self.label);
+        Ok(())
+    }
+
+    /// Removes everything it holds and begins anew on all connections.
+    fn reset(&mut self, protocol: u8, thresholds: Thresholds) -> Result<()> {
+        self.listener = None;
+        self.reset_connections(Connection::ALL.into_iter(), protocol)?;
+        for line in ["FLUSHALL", "FUNCTION FLUSH", "SCRIPT FLUSH"] {
+            if !self.inspect.run(line)?.is_ok() {
+                bail!("{} refuses {line}", self.label);
+            }
         }
         if self.thresholds != Some(thresholds) {
             let mut known = Vec::new();
@@ -145,9 +231,28 @@ impl Node {
     }
 
     fn reconnect(&mut self) -> Result<()> {
-        self.main = self.server.client()?;
-        self.other = self.server.client()?;
+        (self.clients, self.ids) = connect(&self.server)?;
+        self.listener = None;
         self.inspect = self.server.client()?;
+        Ok(())
+    }
+
+    /// Has changes of keys of these classes told, to a connection of their own.
+    fn listen(&mut self, classes: &'static str, protocol: u8) -> Result<()> {
+        if self.notified != Some(classes) {
+            let request = ["CONFIG", "SET", "notify-keyspace-events", classes];
+            if !self.inspect.command(&request)?.is_ok() {
+                bail!("{} does not notify of {classes}", self.label);
+            }
+            self.notified = Some(classes);
+        }
+        if classes.is_empty() {
+            return Ok(());
+        }
+        let mut listener = self.server.client()?;
+        listener.run(&format!("HELLO {protocol}"))?;
+        listener.run("PSUBSCRIBE __key*__:*")?;
+        self.listener = Some(listener);
         Ok(())
     }
 
@@ -166,6 +271,7 @@ impl Node {
     pub fn crash_and_recover(&mut self) -> Result<()> {
         self.server.kill9()?;
         self.server.restart()?;
+        self.notified = None;
         self.reconnect()
     }
 
@@ -227,6 +333,20 @@ impl Node {
     }
 }
 
+/// A connection and its id.
+fn connected(server: &Server) -> Result<(Client, i64)> {
+    let mut client = server.client()?;
+    let id = client.run("CLIENT ID")?;
+    let id = id.int().context("CLIENT ID is answered by a number")?;
+    Ok((client, id))
+}
+
+/// The connections of a sequence, and their ids.
+fn connect(server: &Server) -> Result<(Vec<Client>, Vec<i64>)> {
+    let all: Result<Vec<_>> = Connection::ALL.iter().map(|_| connected(server)).collect();
+    Ok(all?.into_iter().unzip())
+}
+
 /// All servers of a run.
 #[derive(Debug)]
 pub struct Rig {
@@ -244,12 +364,16 @@ impl Rig {
         let oracle = Server::start_temp(Flavor::Redis, &config.oracle, |c| {
             c.arg("--enable-debug-command").arg("yes")
         })?;
-        let mut nodes = vec![Node::start("redis-server".into(), oracle)?];
+        let mut nodes = vec![Node::start("redis-server".into(), oracle, true)?];
         for &shards in &config.shards {
             let server = Server::start_temp(config.flavor, &config.tested, |c| {
                 c.shards(shards).append(FsyncPolicy::Everysec)
             })?;
-            nodes.push(Node::start(format!("{shards} shards"), server)?);
+            nodes.push(Node::start(
+                format!("{shards} shards"),
+                server,
+                shards == 1,
+            )?);
         }
         Ok(Rig {
             nodes,
@@ -276,6 +400,26 @@ impl Rig {
                 .with_context(|| format!("resetting {}\n{}", node.label, node.log_tail()))?;
         }
         Ok(())
+    }
+
+    /// Has changes of keys of these classes told to the listener of each of them; of none, if they
+    /// are empty.
+    ///
+    /// # Errors
+    /// When one of them does not answer.
+    pub fn listen(&mut self, classes: &'static str, protocol: u8) -> Result<()> {
+        for node in &mut self.nodes {
+            node.listen(classes, protocol)?;
+        }
+        Ok(())
+    }
+
+    /// Gives up all connections, of which some may wait or be told things, for new ones.
+    ///
+    /// # Errors
+    /// When one of them does not accept.
+    pub fn reconnect(&mut self) -> Result<()> {
+        self.nodes.iter_mut().try_for_each(Node::reconnect)
     }
 
     /// Starts those again that have ended.

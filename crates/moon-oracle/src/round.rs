@@ -4,7 +4,7 @@
 use crate::compare::{Session, Verdict};
 use crate::differences::{Rule, rule_behind};
 use crate::keyspace::{Keyspace, Strictness, compare, show};
-use crate::request::{Kind, Request, Step};
+use crate::request::{Connection, Kind, Request, Step};
 use crate::rig::{Node, Rig, Thresholds};
 use anyhow::Result;
 use moon_harness::Client;
@@ -28,6 +28,8 @@ pub struct Plan {
     pub thresholds: Thresholds,
     /// What happens at the end.
     pub crash: Crash,
+    /// Which changes of keys are told to a listener, in the letters of `notify-keyspace-events`.
+    pub notify: &'static str,
 }
 
 /// What happens to the tested servers when a sequence is through.
@@ -70,6 +72,7 @@ pub struct Outcome {
 /// difference; it is started again.
 pub fn run(rig: &mut Rig, steps: &[Step], plan: Plan) -> Result<Outcome> {
     rig.reset(plan.protocol, plan.thresholds)?;
+    rig.listen(plan.notify, plan.protocol)?;
     let tested = rig.nodes.len() - 1;
     let mut round = Round {
         rig,
@@ -77,13 +80,17 @@ pub fn run(rig: &mut Rig, steps: &[Step], plan: Plan) -> Result<Outcome> {
         outcome: Outcome::default(),
         pending: Vec::new(),
         replies: Vec::new(),
-        sessions: (0..tested).map(|_| Session::default()).collect(),
+        sessions: (0..tested).map(|_| Default::default()).collect(),
         parted: false,
     };
-    let found = match round.all_steps() {
+    let found = match round.all_steps(plan.protocol) {
         Ok(None) if round.parted => None,
         Ok(None) => round.at_the_end(plan)?,
-        Ok(found) => found,
+        Ok(found) => {
+            // Somebody may still wait, or be told things.
+            round.rig.reconnect()?;
+            found
+        }
         Err(gone) => {
             let difference = round.gone(&gone);
             round.rig.revive()?;
@@ -96,29 +103,43 @@ pub fn run(rig: &mut Rig, steps: &[Step], plan: Plan) -> Result<Outcome> {
 }
 
 /// A server that did not answer.
-struct Gone {
-    node: usize,
-    error: io::Error,
-    step: usize,
+pub(crate) struct Gone {
+    pub(crate) node: usize,
+    pub(crate) error: io::Error,
+    pub(crate) step: usize,
 }
 
-struct Round<'a> {
-    rig: &'a mut Rig,
-    steps: &'a [Step],
-    outcome: Outcome,
+pub(crate) struct Round<'a> {
+    pub(crate) rig: &'a mut Rig,
+    pub(crate) steps: &'a [Step],
+    pub(crate) outcome: Outcome,
     /// Step and request of what was queued and not sent yet, all on one connection.
     pending: Vec<(usize, usize)>,
     /// Replies to the present step, by server.
     replies: Vec<Vec<Value>>,
-    sessions: Vec<Session>,
+    /// Of each tested server, in the order of [`Connection::ALL`].
+    pub(crate) sessions: Vec<[Session; Connection::ALL.len()]>,
     /// A rule allowed the servers to hold different data from here on.
-    parted: bool,
+    pub(crate) parted: bool,
 }
 
 impl Round<'_> {
-    fn all_steps(&mut self) -> Result<Option<Difference>, Gone> {
+    fn all_steps(&mut self, protocol: u8) -> Result<Option<Difference>, Gone> {
         let steps = self.steps;
         for (at, step) in steps.iter().enumerate() {
+            if step.is_conversation() {
+                if let Some(found) = self.flush()? {
+                    return Ok(Some(found));
+                }
+                // What waits or not is open once the servers hold different data.
+                if self.parted {
+                    continue;
+                }
+                if let Some(found) = self.conversation(at, protocol)? {
+                    return Ok(Some(found));
+                }
+                continue;
+            }
             for (position, request) in step.requests.iter().enumerate() {
                 let connection = self
                     .pending
@@ -150,11 +171,12 @@ impl Round<'_> {
         let connection = self.steps[first].requests[request].connection;
         let gone = |node, step| move |error| Gone { node, error, step };
         for (index, node) in self.rig.nodes.iter_mut().enumerate() {
-            let client = node.client(connection);
             for &(step, request) in &pending {
-                client.queue(&self.steps[step].requests[request].args);
+                node.queue(&self.steps[step].requests[request]);
             }
-            client.flush().map_err(gone(index, first))?;
+            node.client(connection)
+                .flush()
+                .map_err(gone(index, first))?;
         }
         let mut all = Vec::with_capacity(pending.len());
         for (index, node) in self.rig.nodes.iter_mut().enumerate() {
@@ -167,12 +189,13 @@ impl Round<'_> {
                 all[at].push(reply);
             }
         }
+        let last = pending.last().map_or(first, |&(step, _)| step);
         for ((step, request), replies) in pending.into_iter().zip(all) {
             if let Some(found) = self.check(step, request, replies) {
                 return Ok(Some(found));
             }
         }
-        Ok(None)
+        self.read_changes(first, last)
     }
 
     /// A request whose words depend on replies.
@@ -217,11 +240,19 @@ impl Round<'_> {
                 replies.push(reply);
             }
         }
-        Ok(self.check(at, position, replies))
+        if let Some(found) = self.check(at, position, replies) {
+            return Ok(Some(found));
+        }
+        self.read_changes(at, at)
     }
 
     /// Compares the replies of all servers to one request.
-    fn check(&mut self, at: usize, position: usize, replies: Vec<Value>) -> Option<Difference> {
+    pub(crate) fn check(
+        &mut self,
+        at: usize,
+        position: usize,
+        replies: Vec<Value>,
+    ) -> Option<Difference> {
         if self.parted {
             return None;
         }
@@ -232,8 +263,17 @@ impl Round<'_> {
         if let Some(rule) = rule_behind(request, expected) {
             self.excused(rule);
         }
+        if let Value::Array(expected) = expected {
+            for (inner, expected) in request.inner.iter().zip(expected) {
+                if let Some(rule) = rule_behind(inner, expected) {
+                    self.excused(rule);
+                }
+            }
+        }
         for (index, found) in found.iter().enumerate() {
-            match self.sessions[index].compare(request, is_open, expected, found) {
+            match self.sessions[index][request.connection as usize]
+                .compare(request, is_open, expected, found)
+            {
                 Verdict::Same => {}
                 Verdict::Excused(rule) => self.excused(rule),
                 Verdict::Different => {
@@ -292,9 +332,21 @@ impl Round<'_> {
             (a, b) if std::mem::discriminant(a) != std::mem::discriminant(b) => "form of reply",
             _ => "reply",
         };
-        let name = request.name();
+        let name = match request.kind {
+            Kind::Functions => b"functions".to_vec(),
+            _ => request.name(),
+        };
         let mut class = name.escape_ascii().to_string();
-        if [&b"XGROUP"[..], b"XINFO", b"OBJECT"].contains(&&name[..]) {
+        if [
+            &b"XGROUP"[..],
+            b"XINFO",
+            b"OBJECT",
+            b"FUNCTION",
+            b"CLIENT",
+            b"PUBSUB",
+        ]
+        .contains(&&name[..])
+        {
             class = format!("{class} {}", request.word(1).escape_ascii());
         }
         Difference {
@@ -435,11 +487,18 @@ fn walk(client: &mut Client, request: &Request) -> io::Result<Value> {
 }
 
 fn dump(client: &mut Client, request: &Request) -> io::Result<Value> {
+    if request.kind == Kind::Functions {
+        return ask(client, &[b"FUNCTION".to_vec(), b"DUMP".to_vec()]);
+    }
     let from = request.args.first().cloned().unwrap_or_default();
     ask(client, &[b"DUMP".to_vec(), from])
 }
 
 fn restore(client: &mut Client, request: &Request, payload: &[u8]) -> io::Result<Value> {
+    if request.kind == Kind::Functions {
+        let head = [&b"FUNCTION"[..], b"RESTORE", payload].map(<[u8]>::to_vec);
+        return ask(client, &[&head, &request.args[..]].concat());
+    }
     let to = request.args.get(1).cloned().unwrap_or_default();
     let ttl = if request.has("ABSTTL") {
         RESTORED_UNTIL_MS

@@ -4,6 +4,7 @@
 //! a relative time lies so far ahead, and is so rarely the same twice, that it does not matter when
 //! two servers read their clocks.
 
+use crate::lua;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
@@ -29,6 +30,10 @@ pub enum Word {
     Field,
     /// An integer, from the same pool as `int`.
     Int,
+    /// The SHA1 of a script, mostly of one that is sent, too.
+    Sha,
+    /// A script that answers a value.
+    LuaValue,
     /// One of a list.
     Pool(&'static Pool),
 }
@@ -129,6 +134,18 @@ static POOLS: &[Pool] = pools! {
     "sortget": [b"#" b"w_*" b"h_*->w" b"v_*" b"nostar"] odd [b"*" b"" b"#x" b"h_*->"],
     "small": [b"1" b"2" b"3" b"4" b"5" b"m1" b"m2" b"10"] odd [b"abc" b"" b"1.5" b"inf" b"nan"],
     "side": [b"LEFT" b"RIGHT" b"left" b"right"] odd [b"MIDDLE" b""],
+    // How long a request waits that somebody ends: longer than that can take, or for ever.
+    "patience": [b"0" b"0" b"100" b"60.5" b"0.0"] odd [b"-1" b"abc" b"" b"nan" b"-0.5" b" 1"],
+    "patiencems": [b"0" b"0" b"100000"] odd [b"-1" b"abc" b"" b"1.5"],
+    // How long one waits that nobody answers.
+    "brief": [b"0.001" b"0.003" b"0.005"] odd [b"-1" b"abc"],
+    "briefms": [b"1" b"3" b"5"] odd [b"-1" b"abc"],
+    "channel": [b"news.1" b"news.2" b"news.3" b"chat" b"x"] odd [b"" b"\x00\xff" b"news.*"],
+    "chpattern": [b"news.*" b"*" b"n?ws.[12]" b"chat" b"x*"] odd [b"" b"[" b"\\x"],
+    "function": [b"set" b"get" b"push" b"args" b"more" b"liar" b"fails" b"move" b"resp"] odd [b"" b"nosuch" b"SET"],
+    "libname": [b"one" b"two" b"three" b"four" b"five"] odd [b"" b"nosuch" b"ONE"],
+    "libpattern": [b"*" b"t*" b"one" b"f?ur"] odd [b"" b"nosuch" b"T*"],
+    "protocol": [b"2" b"3"] odd [b"4" b"x" b""],
     "lsn": [b"0" b"1" b"2" b"3"] odd [b"-1" b"x"],
     "payload": [b"\x00\x05hello\x0a\x00\x00\x00\x00\x00\x00\x00\x00\x00" b"" b"\x00\x03abc\x09\x00" b"abcdefghijklmnop"] odd [b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"],
     "option": [b"NX" b"XX" b"GT" b"LT" b"CH" b"INCR" b"GET" b"EX" b"PX" b"KEEPTTL" b"COUNT" b"LIMIT" b"WITHSCORES" b"WITHSCORE"
@@ -169,6 +186,11 @@ impl Word {
             "farms" => Some(Word::FarMs),
             "bytes" => Some(Word::Bytes),
             "nextid" => Some(Word::NewId),
+            "sha" => Some(Word::Sha),
+            "luavalue" => Some(Word::LuaValue),
+            "lua" => Some(Word::Pool(&SCRIPT_POOL)),
+            "publua" => Some(Word::Pool(&PUBLISHING_POOL)),
+            "library" => Some(Word::Pool(&LIBRARY_POOL)),
             "sortkey" => Some(Word::Pool(&SORT_KEY_POOL)),
             other => pool(other).map(Word::Pool),
         }
@@ -179,6 +201,22 @@ static SORT_KEY_POOL: Pool = Pool {
     name: "sortkey",
     usual: SORT_KEYS,
     odd: SORT_KEYS,
+};
+
+static SCRIPT_POOL: Pool = Pool {
+    name: "lua",
+    usual: lua::SCRIPTS,
+    odd: lua::ODD_SCRIPTS,
+};
+static PUBLISHING_POOL: Pool = Pool {
+    name: "publua",
+    usual: lua::PUBLISHING,
+    odd: lua::PUBLISHING,
+};
+static LIBRARY_POOL: Pool = Pool {
+    name: "library",
+    usual: lua::LIBRARIES,
+    odd: lua::ODD_LIBRARIES,
 };
 
 /// The source of the words of one sequence.
@@ -253,6 +291,15 @@ impl<'a> Words<'a> {
             }
             Word::Field => self.of_named("field"),
             Word::Int => self.of_named("int"),
+            Word::Sha => {
+                let sha = lua::sha(&self.of(&SCRIPT_POOL));
+                match self.rng.random_range(0..20) {
+                    0 => sha.to_ascii_uppercase(),
+                    1 => sha[..39].to_vec(),
+                    _ => sha,
+                }
+            }
+            Word::LuaValue => lua::value(self.rng),
             Word::Pool(pool) => self.of(pool),
         }
     }

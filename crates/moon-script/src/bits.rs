@@ -1,6 +1,6 @@
 //! `bit`: arithmetic on 32 bits, as the BitOp library does it. Results are signed.
 
-use crate::sandbox::{integer_argument, number_argument};
+use crate::sandbox::number_argument;
 use mlua::{Lua, MultiValue, Table};
 
 type Unary = fn(u32) -> u32;
@@ -72,12 +72,12 @@ fn tohex(lua: &Lua, args: MultiValue) -> mlua::Result<String> {
     let value = bits(lua, &args, 1)?;
     let digits = match args.get(1) {
         None => 8,
-        Some(_) => integer_argument(lua, &args, 2)?,
+        Some(_) => bits(lua, &args, 2)?.cast_signed(),
     };
     let text = match digits < 0 {
         true => format!("{value:08X}"),
         false => format!("{value:08x}"),
     };
-    let digits = usize::try_from(digits.unsigned_abs()).unwrap_or(8).min(8);
+    let digits = digits.unsigned_abs().min(8) as usize;
     Ok(text[8 - digits..].to_owned())
 }

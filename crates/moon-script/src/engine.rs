@@ -549,7 +549,7 @@ impl Engine {
         self.libraries.get(name)
     }
 
-    /// A function by its name.
+    /// A function by its name, in any case.
     #[must_use]
     pub fn function(&self, name: &str) -> Option<&Function> {
         self.libraries.function(name)
@@ -573,17 +573,18 @@ impl Engine {
         host: &mut dyn Host,
         reply: &mut Reply<'_>,
     ) -> Result<(), RunError> {
-        if self.libraries.function(name).is_none() {
+        // Its own name, whatever case it is called in.
+        let Some(name) = self.function(name).map(|function| function.name.clone()) else {
             return Err(RunError::NotFound);
-        }
+        };
         let limit = self.limits.memory_bytes;
-        let prepare = || self.prepare_function(name, keys, args);
+        let prepare = || self.prepare_function(&name, keys, args);
         let prepared = without_limit(&self.lua, limit, prepare);
         let outcome = prepared.and_then(|prepared| {
             let run = || self.sandbox.run.call(prepared);
             self.execute(Mode::Function, host, run, reply)
         });
-        self.finish(name, outcome)
+        self.finish(&name, outcome)
     }
 
     fn prepare_function<'a>(

@@ -69,8 +69,9 @@ pub enum LibraryError {
 #[derive(Debug, Default)]
 pub(crate) struct Libraries {
     by_name: BTreeMap<String, Library>,
-    /// From the function to its library.
-    functions: BTreeMap<String, String>,
+    /// From the function, in lower case, to its library and its name there: names of functions
+    /// are called in any case.
+    functions: BTreeMap<String, (String, String)>,
 }
 
 impl Libraries {
@@ -84,11 +85,12 @@ impl Libraries {
 
     /// A function by its name.
     pub(crate) fn function(&self, name: &str) -> Option<&Function> {
-        let library = self.by_name.get(self.functions.get(name)?)?;
+        let (library, name) = self.functions.get(&name.to_ascii_lowercase())?;
+        let library = self.by_name.get(library)?;
         library
             .functions
             .iter()
-            .find(|function| function.name == name)
+            .find(|function| function.name == *name)
     }
 
     pub(crate) fn function_count(&self) -> usize {
@@ -96,23 +98,25 @@ impl Libraries {
     }
 
     /// The function of `library` that another library has as well.
-    pub(crate) fn taken_by_others(&self, library: &Library) -> Option<&str> {
+    pub(crate) fn taken_by_others<'a>(&self, library: &'a Library) -> Option<&'a str> {
         let taken = |function: &&Function| {
-            let owner = self.functions.get(&function.name);
-            owner.is_some_and(|owner| *owner != library.name)
+            let owner = self.functions.get(&function.name.to_ascii_lowercase());
+            owner.is_some_and(|(owner, _)| *owner != library.name)
         };
-        let found = library.functions.iter().find(taken)?;
-        self.functions
-            .get_key_value(&found.name)
-            .map(|(name, _)| name.as_str())
+        library
+            .functions
+            .iter()
+            .find(taken)
+            .map(|function| function.name.as_str())
     }
 
     /// Adds a library and returns the one that it replaces.
     pub(crate) fn insert(&mut self, library: Library) -> Option<Library> {
         let old = self.remove(&library.name);
         for function in &library.functions {
+            let place = (library.name.clone(), function.name.clone());
             self.functions
-                .insert(function.name.clone(), library.name.clone());
+                .insert(function.name.to_ascii_lowercase(), place);
         }
         self.by_name.insert(library.name.clone(), library);
         old
@@ -121,7 +125,7 @@ impl Libraries {
     pub(crate) fn remove(&mut self, name: &str) -> Option<Library> {
         let library = self.by_name.remove(name)?;
         for function in &library.functions {
-            self.functions.remove(&function.name);
+            self.functions.remove(&function.name.to_ascii_lowercase());
         }
         Some(library)
     }

@@ -182,18 +182,13 @@ fn ordered<const N: usize>(mut bytes: [u8; N], big_endian: bool) -> [u8; N] {
     bytes
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "as in C"
-)]
 fn put_integer(out: &mut Vec<u8>, value: f64, size: usize, big_endian: bool) {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
-    let value = match value < 0.0 {
-        true => to_i64(value).cast_unsigned(),
+    let value = match value >= LIMIT {
         // The machine converts the upper half in two steps, and what is too large to 0.
-        false if value >= LIMIT => (to_i64(value - LIMIT) ^ i64::MIN).cast_unsigned(),
-        false => value as u64,
+        true => (to_i64(value - LIMIT) ^ i64::MIN).cast_unsigned(),
+        // What is no number becomes the smallest integer.
+        false => to_i64(value).cast_unsigned(),
     };
     let mut bytes = [0; INTEGER_BYTES_MAX];
     bytes[..8].copy_from_slice(&value.to_le_bytes());

@@ -12,6 +12,7 @@ use crate::state::{Mode, Shared, Uncaught};
 use crate::{api, bits, json, maths, msgpack, number, packing};
 use mlua::chunk::ChunkMode;
 use mlua::{Function, Lua, MultiValue, Table, Value};
+use std::borrow::Cow;
 
 /// The parts of the prelude's result.
 #[derive(Debug)]
@@ -71,7 +72,12 @@ impl Sandbox {
 }
 
 fn compile(lua: &Lua, body: &[u8], name: String, globals: Table) -> mlua::Result<Function> {
-    lua.load(body)
+    // Bytecode is no text, and the error says so as for any other byte that no token begins with.
+    let text = match body.first() {
+        Some(0x1b) => Cow::Owned([b" ", body].concat()),
+        _ => Cow::Borrowed(body),
+    };
+    lua.load(&*text)
         .set_name(name)
         .set_mode(ChunkMode::Text)
         .set_environment(globals)

@@ -334,6 +334,7 @@ impl Borrowed {
         let is_light = meter.runs(spec, args);
         let reply_start = replies.len();
         let before = self.effects.len();
+        self.effects.set_in_script(self.caller.in_script);
         let mut cx = Cx {
             shards: ShardSet::Many {
                 count: self.shard.config.count,
@@ -486,6 +487,7 @@ impl Borrowed {
             return Lsn::ZERO;
         }
         self.effects.set_in_transaction(false);
+        self.effects.set_in_script(false);
         self.effects.end_unit();
         self.tell_stale(match self.effects.is_empty() {
             true => Lsn::ZERO,

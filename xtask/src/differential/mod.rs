@@ -24,6 +24,8 @@ const SEQUENCE: u64 = 500;
 const CRASH_EVERY: u64 = 10;
 /// Runs that making one sequence shorter may take, where no crash belongs to it and where one does.
 const TRIES: (usize, usize) = (600, 150);
+/// What `notify-keyspace-events` is in the sequences, in turn.
+const NOTIFY: &[&str] = &["", "KEA", "", "", "", "Kg$lshztdnm", "", "EAm", "", "", ""];
 /// The family that is no family of the generator.
 const DOCUMENTED: &str = "documented";
 
@@ -160,6 +162,7 @@ fn plan(options: &Options, seed: u64, is_last: bool) -> Plan {
             _ => Thresholds::Low,
         },
         crash,
+        notify: NOTIFY[usize::try_from(seed).unwrap_or(0) % NOTIFY.len()],
     }
 }
 

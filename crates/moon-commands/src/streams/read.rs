@@ -7,7 +7,6 @@ use crate::collection::read;
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
 use crate::parse::{self, detailed, is, next_option, option_value};
-use moon_core::UnixMs;
 use moon_resp::{Args, OwnedArgs, Protocol, Reply};
 use moon_store::stream::Entry;
 use moon_store::{Key, Stream, StreamId};
@@ -115,7 +114,7 @@ impl<'a> ReadOptions<'a> {
     pub(super) fn parse(
         args: Args<'a>,
         command: &str,
-        now: UnixMs,
+        cx: &Cx<'_>,
     ) -> Result<ReadOptions<'a>, CommandError> {
         let for_group = command == "xreadgroup";
         let mut options = ReadOptions {
@@ -131,7 +130,13 @@ impl<'a> ReadOptions<'a> {
         while let Some(option) = next_option(args, &mut at) {
             let more = args.len() - at;
             if is(option, "block") && more > 0 {
-                options.block_ms = Some(milliseconds(option_value(args, &mut at)?, now)?);
+                if cx.effects.is_in_script() {
+                    return Err(detailed(format!(
+                        "ERR {} command is not allowed with BLOCK option from scripts",
+                        String::from_utf8_lossy(args.at(0))
+                    )));
+                }
+                options.block_ms = Some(milliseconds(option_value(args, &mut at)?, cx.now)?);
             } else if is(option, "count") && more > 0 {
                 let count = parse::integer(option_value(args, &mut at)?)?;
                 options.count = usize::try_from(count).ok().filter(|count| *count > 0);
@@ -210,7 +215,7 @@ fn with_ids(args: Args<'_>, after: &[StreamId]) -> OwnedArgs {
 }
 
 pub(super) fn xread(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
-    let options = ReadOptions::parse(args, "xread", cx.now)?;
+    let options = ReadOptions::parse(args, "xread", cx)?;
     let mut after = Vec::with_capacity(options.len());
     for index in 0..options.len() {
         let (key, id) = options.stream(index);

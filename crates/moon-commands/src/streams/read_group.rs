@@ -25,7 +25,7 @@ enum Wanted {
 }
 
 pub(super) fn xreadgroup(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
-    let options = ReadOptions::parse(args, "xreadgroup", cx.now)?;
+    let options = ReadOptions::parse(args, "xreadgroup", cx)?;
     let Some((group, consumer)) = options.group else {
         return Err(CommandError::Text(
             "ERR Missing GROUP option for XREADGROUP",

@@ -10,9 +10,17 @@ use std::collections::BTreeSet;
 pub struct Family {
     /// As `--family` takes it.
     pub name: &'static str,
+    /// How often it stands in the centre of a sequence, compared with the others.
+    pub share: u32,
     /// Its lines.
     pub templates: Vec<Template>,
 }
+
+/// The share of most families.
+const USUAL_SHARE: u32 = 3;
+/// That of families whose requests wait for each other, which takes time.
+const SLOW_SHARE: u32 = 1;
+const SLOW: &[&str] = &["blocking", "pubsub"];
 
 const TEXTS: &[(&str, &str)] = &[
     ("strings", include_str!("strings.txt")),
@@ -29,6 +37,9 @@ const TEXTS: &[(&str, &str)] = &[
     ("scan", include_str!("scan.txt")),
     ("transactions", include_str!("transactions.txt")),
     ("dump", include_str!("dump.txt")),
+    ("scripts", include_str!("scripts.txt")),
+    ("blocking", include_str!("blocking.txt")),
+    ("pubsub", include_str!("pubsub.txt")),
 ];
 
 /// The names of all families.
@@ -66,7 +77,15 @@ pub fn all() -> Result<Vec<Family>, FamilyError> {
                     })
                 })
                 .collect::<Result<_, _>>()?;
-            Ok(Family { name, templates })
+            let share = match SLOW.contains(&name) {
+                true => SLOW_SHARE,
+                false => USUAL_SHARE,
+            };
+            Ok(Family {
+                name,
+                share,
+                templates,
+            })
         })
         .collect()
 }

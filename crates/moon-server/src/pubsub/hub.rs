@@ -228,11 +228,20 @@ impl Hub {
         debug_assert_eq!(before.depth, 0, "whoever awaits in a unit sets it aside");
     }
 
+    /// Whether something waits for the frame that the turn becomes. What must not come before it, waits
+    /// with it as [`THIS_TURN`].
+    pub(crate) fn waits_for_turn(&self) -> bool {
+        !self.outgoing.borrow().turn.is_empty()
+    }
+
     /// The turn, or a transaction executed here, became a frame that ends at `end`.
     pub fn frame_ended(&self, end: Lsn) {
         let kept = {
             let mut outgoing = self.outgoing.borrow_mut();
-            // A transaction becomes a frame before its unit ends.
+            // A transaction becomes a frame before its unit ends, and behind the units of its scripts.
+            if outgoing.unit.depends_on == THIS_TURN {
+                outgoing.unit.depends_on = end;
+            }
             for item in &mut outgoing.unit.kept {
                 if item.depends_on == THIS_TURN {
                     item.depends_on = end;
@@ -548,6 +557,15 @@ mod tests {
         hub.end_unit(THIS_TURN);
         assert_eq!(left(&hub), [0, 0]);
         hub.frame_ended(Lsn(30));
+        assert_eq!(left(&hub), [1, 1]);
+
+        // A script in a transaction, whose frame it joins.
+        hub.begin_unit();
+        hub.begin_unit();
+        publish(&hub, Lsn::ZERO);
+        hub.end_unit(THIS_TURN);
+        hub.frame_ended(Lsn(40));
+        hub.end_unit(Lsn(40));
         assert_eq!(left(&hub), [1, 1]);
     }
 

@@ -206,10 +206,12 @@ async fn run_request(
             moon_store::THIS_TURN => end,
             depends_on => depends_on.max(depends_on_libraries),
         };
-        connection.hub.end_unit(depends_on);
         if again && alone {
+            // Nothing has happened yet; what was told of misses is told by the next run.
+            drop(connection.hub.set_unit_aside());
             continue;
         }
+        connection.hub.end_unit(depends_on);
         return Ok(match result {
             Ok(()) => {
                 out.extend_from_slice(&reply);

@@ -7,6 +7,7 @@ use super::Scripts;
 use super::busy::Fate;
 use super::fiber::Asks;
 use crate::config::UndeclaredKeys;
+use crate::connection::pause::writes;
 use moon_commands::evict::OUT_OF_MEMORY;
 use moon_commands::{CommandId, CommandSpec, Flags, Run, Scope, by_id, lookup, subcommands};
 use moon_core::{Lsn, ShardCount, UnixMs};
@@ -139,13 +140,11 @@ impl<'a> ScriptHost<'a> {
     /// what has befallen disk or memory: later ones could leave it half done.
     fn refuses_write(&self, spec: &CommandSpec) -> Option<&str> {
         let conditions = &self.conditions;
-        if !spec.is_write() {
-            return None;
-        }
-        if conditions.read_only {
+        // What may reach replicas counts as a write here, though it changes no key.
+        if conditions.read_only && writes(spec) {
             return Some(READ_ONLY);
         }
-        if self.wrote {
+        if !spec.is_write() || self.wrote {
             return None;
         }
         if let Some(misconf) = &conditions.misconf
