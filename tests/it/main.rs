@@ -13,6 +13,8 @@ mod support;
 
 mod admission;
 mod blocking;
+mod blocking_compared;
+mod busy;
 mod client_memory;
 mod clients;
 mod connection_state;

@@ -335,7 +335,7 @@ fn function_payloads_go_to_redis_and_come_from_it() {
 }
 
 /// Waits until a client is answered with BUSY.
-fn wait_busy(client: &mut Client) -> String {
+pub(crate) fn wait_busy(client: &mut Client) -> String {
     let until = Instant::now() + Duration::from_secs(60);
     loop {
         let reply = client.run("GET x").unwrap();
@@ -346,7 +346,7 @@ fn wait_busy(client: &mut Client) -> String {
     }
 }
 
-const BUSY: &str = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or \
+pub(crate) const BUSY: &str = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or \
                     SHUTDOWN NOSAVE.";
 
 /// Scenario 134.

@@ -111,6 +111,11 @@ pub(crate) struct SessionState {
 }
 
 impl SessionState {
+    /// Whether the reply of the present command waits for something else than its own writes.
+    pub(super) fn holds_reply(&self) -> bool {
+        self.durable_first > Lsn::ZERO || self.quiesce_first || self.everywhere_first
+    }
+
     /// A new connection's state.
     #[must_use]
     pub(super) fn new(authenticated: bool) -> SessionState {
