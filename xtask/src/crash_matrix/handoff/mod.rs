@@ -131,9 +131,12 @@ pub(super) fn run_cell(
         }
         progress.cycle(cell, kill != Kill::Graceful);
         if !report.is_clean() {
-            let kept = dir.keep();
-            let line = format!("the directory is kept: {}", kept.display());
-            report.details.push(line);
+            if options.damage.is_none() {
+                // What is on disk is the evidence.
+                let kept = dir.keep();
+                let line = format!("the directory is kept: {}", kept.display());
+                report.details.push(line);
+            }
             break;
         }
     }
