@@ -138,7 +138,7 @@ fn beyond_maxmemory_clients_the_largest_go() {
         // What is large by what it sends goes at once.
         let mut large = named(&server, "large");
         // The connection may end before all of it is taken.
-        let _ = large.write_raw(&half_request(16 << 20, 2 << 20));
+        drop(large.write_raw(&half_request(16 << 20, 2 << 20)));
         assert_eq!(large.read_to_close().unwrap(), b"");
         assert_eq!(evicted(&mut observer), 1);
 

@@ -280,7 +280,7 @@ fn round_of(server: &Server, work: Work, exchanges: u64, round: u64, cores: &str
         Work::HandOff => 1,
     };
     let mut clients = (0..CLIENTS)
-        .map(|_| server.client().map_err(anyhow::Error::from))
+        .map(|_| server.client())
         .collect::<Result<Vec<_>>>()?;
     let cpu_before = cpu_ns(server.pid())?;
     let begun = Instant::now();
