@@ -3,11 +3,11 @@
 //! writes are refused with the cause, and service goes on by itself when the cause is gone.
 
 use crate::support::{
-    assert_same_state, binary, config, flavor, is_other_server, run, state, temp_dir,
+    assert_same_state, binary, config, flavor, is_other_server, limit_files, run, start, state,
+    temp_dir,
 };
 use moon_harness::server::free_port;
 use moon_harness::{Client, FsyncPolicy, Reply, Server};
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
@@ -18,17 +18,6 @@ const MISCONF: &str = "MISCONF Errors writing to the AOF file: ";
 
 fn err(text: &str) -> Reply {
     Reply::Error(text.as_bytes().to_vec())
-}
-
-/// Lets the server's files have at most `bytes` bytes; `None` for as many as they like. A write
-/// beyond gives EFBIG, and SIGXFSZ, which kills a process that does not expect it.
-fn limit_files(server: &Server, bytes: Option<u64>) {
-    let pid = Pid::from_raw(i32::try_from(server.pid()).unwrap());
-    let limit = Rlimit {
-        current: bytes,
-        maximum: None,
-    };
-    prlimit(pid, Resource::Fsize, limit).unwrap();
 }
 
 /// Waits until the server says `field:value` in INFO persistence.
@@ -110,6 +99,43 @@ fn cpu_seconds(server: &Server) -> f64 {
         .map(|i| fields[*i].parse::<f64>().unwrap())
         .sum();
     ticks / 100.0
+}
+
+/// Libraries are data like keys: that one is gone is not told before the log knows it.
+#[test]
+fn nobody_hears_of_a_library_what_the_log_could_still_lose() {
+    if is_other_server() {
+        return;
+    }
+    for shards in [1, 3] {
+        let server = start(shards, FsyncPolicy::Everysec);
+        let mut client = server.client().unwrap();
+        let library = "#!lua name=lib\nredis.register_function('f', function() return 1 end)";
+        let load = ["FUNCTION", "LOAD", library];
+        assert!(client.command(&load).unwrap().error().is_none());
+        limit_files(&server, Some(1));
+        let mut held = send(&server, "FUNCTION DELETE lib");
+        wait_for_info(&server, "aof_last_write_status", "err");
+        assert_waits(&mut held, "FUNCTION DELETE");
+        let lines = [
+            "FCALL f 0",
+            "FCALL_RO f 0",
+            "FUNCTION LIST",
+            "FUNCTION STATS",
+        ];
+        let mut clients = lines.map(|line| send(&server, line));
+        for (client, line) in clients.iter_mut().zip(lines) {
+            assert_waits(client, line);
+        }
+        limit_files(&server, None);
+        assert!(held.read_reply().unwrap().is_ok());
+        for client in &mut clients[..2] {
+            let reply = client.read_reply().unwrap();
+            assert_eq!(reply, err("ERR Function not found"));
+        }
+        assert_eq!(clients[2].read_reply().unwrap(), Reply::Array(vec![]));
+        assert!(clients[3].read_reply().unwrap().error().is_none());
+    }
 }
 
 /// Scenarios 64, 65, 66, 72, 77: as on a full disk, and also for the server's own log file.

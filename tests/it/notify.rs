@@ -103,7 +103,7 @@ fn keys_that_expire_unasked_and_keys_that_make_room_are_told_of() {
         return;
     }
     for shards in [1, 4] {
-        let side = Side::moon(shards);
+        let side = Side::tested(shards);
         let (mut writer, mut listener) = listener(&side, "Exeh");
         let keys: Vec<String> = keys_per_shard(shards, 5).concat();
         for key in &keys {
@@ -144,7 +144,7 @@ fn events_come_in_the_order_of_the_commands() {
     if is_other_server() {
         return;
     }
-    let side = Side::moon(4);
+    let side = Side::tested(4);
     let (mut writer, mut listener) = listener(&side, "E$");
     let keys: Vec<String> = keys_per_shard(4, 50).concat();
     for key in &keys {
@@ -160,7 +160,7 @@ fn replay_tells_nothing() {
     if is_other_server() {
         return;
     }
-    let mut side = Side::moon(2);
+    let mut side = Side::tested(2);
     let mut writer = side.server.client().unwrap();
     writer.run("SET k v").unwrap();
     side.server.kill9().unwrap();

@@ -70,6 +70,83 @@ fn nothing_is_written_once_the_pause_is_answered() {
     });
 }
 
+/// One that waits to move an element to another shard borrows for it after the push; and when it
+/// gives up, those behind it take over. Neither is a write that a pause lets through.
+#[test]
+fn nobody_who_waits_is_served_during_a_pause() {
+    if is_other_server() {
+        return;
+    }
+    for shards in [3, 8] {
+        let server = start(shards, FsyncPolicy::Everysec);
+        let keys = keys_per_shard(shards, 1).concat();
+        for (pause, time) in [
+            ("100000 WRITE", "0"),
+            ("300 ALL", "0"),
+            ("100000 WRITE", "0.2"),
+        ] {
+            // Where the one who pushes has the other shard in hand anyway, it serves at once.
+            let mut held = 0;
+            for to in &keys[1..3] {
+                held += u32::from(is_held_by(&server, [&keys[0], to], pause, time));
+            }
+            assert!(held > 0, "{shards} shards, {pause}");
+        }
+    }
+}
+
+/// Pushes and pauses as one step while somebody waits to move between the keys, and another one
+/// behind it, if the first waits for a `time`. Whether they waited for the end of the pause.
+fn is_held_by(server: &Server, [from, to]: [&str; 2], pause: &str, time: &str) -> bool {
+    let mut admin = server.client().unwrap();
+    let mut lines = vec![format!("BLMOVE {from} {to} LEFT RIGHT {time}")];
+    if time != "0" {
+        lines.push(format!("BLPOP {from} 0"));
+    }
+    let mut waits: Vec<Client> = Vec::new();
+    for line in &lines {
+        let mut client = server.client().unwrap();
+        client.queue(&line.split(' ').collect::<Vec<_>>());
+        client.flush().unwrap();
+        waits.push(client);
+        until(&mut admin, "CLIENT LIST", blocked(waits.len()));
+    }
+    let pause_line = format!("CLIENT PAUSE {pause}");
+    script(
+        &mut admin,
+        &format!("MULTI\n RPUSH {from} x => +QUEUED\n {pause_line} => +QUEUED\n EXEC => [:1, +OK]"),
+    );
+    let started = Instant::now();
+    let mut is_held = true;
+    if pause.ends_with("WRITE") {
+        let read = format!("LRANGE {from} 0 -1");
+        is_held = format!("{:?}", admin.run(&read).unwrap()) == "[\"x\"]";
+        if is_held && time != "0" {
+            assert_eq!(format!("{:?}", waits[0].read_reply().unwrap()), "nil array");
+        }
+        let head = info(&mut admin, "moon_lsn_head");
+        for _ in 0..200 {
+            let found = admin.run(&read).unwrap();
+            assert_eq!(found == Reply::Array(vec![]), !is_held, "{found:?}");
+        }
+        assert_eq!(info(&mut admin, "moon_lsn_head"), head);
+        script(&mut admin, "CLIENT UNPAUSE");
+    }
+    let took_over = is_held && time != "0";
+    let served = waits[usize::from(took_over)].read_reply().unwrap();
+    is_held &= pause.ends_with("WRITE") || started.elapsed() >= Duration::from_millis(250);
+    let expected = match took_over {
+        true => format!("[\"{from}\", \"x\"]"),
+        false => "\"x\"".to_owned(),
+    };
+    assert_eq!(format!("{served:?}"), expected);
+    drop(waits);
+    script(&mut admin, &format!("EXISTS {from} => :0"));
+    admin.run(&format!("DEL {to}")).unwrap();
+    until(&mut admin, "CLIENT LIST", blocked(0));
+    is_held
+}
+
 fn write_until(
     address: std::net::SocketAddr,
     number: usize,

@@ -1,15 +1,17 @@
 //! Publish and subscribe: what clients see, in which order, and what happens to those who do not
 //! read.
 
-use crate::support::{binary, flavor, info, is_installed, is_other_server, start, wait_until};
+use crate::support::{
+    binary, flavor, info, is_installed, is_other_server, limit_files, start, wait_until,
+    wait_until_the_log_fails,
+};
 use moon_harness::server::free_port;
 use moon_harness::{Client, Flavor, FsyncPolicy, Reply, Server};
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What several connections say (`name: command`) and what each of them then reads, in order
 /// (indented, `name reply`). The same on Redis.
@@ -430,28 +432,6 @@ fn a_message_never_outruns_what_its_publisher_wrote_before() {
             let found = reader.command(&["GET", &key]).unwrap();
             assert_eq!(found, Reply::bulk(expected), "{key}");
         }
-    }
-}
-
-fn limit_files(server: &Server, bytes: Option<u64>) {
-    let pid = Pid::from_raw(i32::try_from(server.pid()).unwrap());
-    let limit = Rlimit {
-        current: bytes,
-        maximum: None,
-    };
-    prlimit(pid, Resource::Fsize, limit).unwrap();
-}
-
-/// The whole of INFO would wait for the log.
-fn wait_until_the_log_fails(client: &mut Client) {
-    let until = Instant::now() + Duration::from_secs(20);
-    loop {
-        let text = client.run("INFO persistence").unwrap().text().unwrap();
-        if text.contains("aof_last_write_status:err") {
-            return;
-        }
-        assert!(Instant::now() < until, "the log does not fail");
-        std::thread::yield_now();
     }
 }
 

@@ -184,6 +184,16 @@ fn huge_values_are_whole_whenever_they_change() {
                 .run(&format!("MSET pair:{n} 1 long:{n} short"))
                 .unwrap();
         }
+        // Declared and not: what a script changes is encoded first in either case.
+        for (count, key) in [("1", "wide"), ("0", "wide"), ("1", "big")] {
+            let script = match key {
+                "wide" => "return redis.call('RPUSH', 'wide', 'scripted')",
+                _ => "return redis.call('HSET', KEYS[1], 'field:1', 'scripted')",
+            };
+            let mut request = vec!["EVAL", script, count];
+            request.extend((count == "1").then_some(key));
+            assert!(client.command(&request).unwrap().error().is_none());
+        }
         client.run("MULTI").unwrap();
         client.run("DEL long:3").unwrap();
         client.run("HDEL big field:9").unwrap();

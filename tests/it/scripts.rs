@@ -173,7 +173,7 @@ fn a_script_reaches_keys_that_it_did_not_declare_or_hears_why_not() {
     assert!(text.contains("did not declare"), "{reply:?}");
 }
 
-/// Scenarios 131, 134.
+/// Scenarios 6, 131, 134.
 #[test]
 fn what_a_script_wrote_is_there_as_a_whole_or_not_at_all_after_a_kill() {
     for shards in [1, 4] {
@@ -335,7 +335,7 @@ fn function_payloads_go_to_redis_and_come_from_it() {
 }
 
 /// Waits until a client is answered with BUSY.
-fn wait_busy(client: &mut Client) -> String {
+pub(crate) fn wait_busy(client: &mut Client) -> String {
     let until = Instant::now() + Duration::from_secs(60);
     loop {
         let reply = client.run("GET x").unwrap();
@@ -346,7 +346,7 @@ fn wait_busy(client: &mut Client) -> String {
     }
 }
 
-const BUSY: &str = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or \
+pub(crate) const BUSY: &str = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or \
                     SHUTDOWN NOSAVE.";
 
 /// Scenario 134.

@@ -4,6 +4,7 @@ use moon_core::shard::{ShardCount, ShardId};
 use moon_harness::model::State;
 use moon_harness::snapshot::read_state;
 use moon_harness::{Client, Flavor, FsyncPolicy, Reply, Server, ServerConfig};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -227,4 +228,29 @@ pub(crate) fn fill(client: &mut Client) {
         }
     }
     client.run("SELECT 0").unwrap();
+}
+
+/// Lets the server's files have at most `bytes` bytes; `None` for as many as they like. A write
+/// beyond gives EFBIG, and SIGXFSZ, which kills a process that does not expect it.
+pub(crate) fn limit_files(server: &Server, bytes: Option<u64>) {
+    let pid = Pid::from_raw(i32::try_from(server.pid()).unwrap());
+    let limit = Rlimit {
+        current: bytes,
+        maximum: None,
+    };
+    prlimit(pid, Resource::Fsize, limit).unwrap();
+}
+
+/// Returns when the server has noticed that its log cannot be written. Asks for one section only:
+/// the whole of INFO would wait for the log.
+pub(crate) fn wait_until_the_log_fails(client: &mut Client) {
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let text = client.run("INFO persistence").unwrap().text().unwrap();
+        if text.contains("aof_last_write_status:err") {
+            return;
+        }
+        assert!(Instant::now() < until, "the log does not fail");
+        std::thread::yield_now();
+    }
 }

@@ -1,7 +1,7 @@
 //! The same steps of several clients on two servers, with what each of them is told unasked: for
 //! keyspace notifications and client-side caching.
 
-use crate::support::{binary, is_installed, is_other_server};
+use crate::support::{is_installed, start};
 use moon_harness::{Client, Flavor, FsyncPolicy, Reply, Server};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,20 +38,15 @@ fn is_told(reply: &Reply) -> bool {
 }
 
 impl Side {
-    /// A server of this project with so many shards.
-    pub(crate) fn moon(shards: u16) -> Side {
-        Side::of(
-            Server::start_temp(Flavor::Moon, binary(), |c| {
-                c.shards(shards).append(FsyncPolicy::Everysec)
-            })
-            .unwrap(),
-        )
+    /// The server that is tested, with so many shards.
+    pub(crate) fn tested(shards: u16) -> Side {
+        Side::of(start(shards, FsyncPolicy::Everysec))
     }
 
     /// A `redis-server`, where one is installed.
     pub(crate) fn redis() -> Option<Side> {
         let program = "redis-server";
-        if is_other_server() || !is_installed(program) {
+        if !is_installed(program) {
             return None;
         }
         Some(Side::of(
@@ -183,8 +178,9 @@ impl Side {
     }
 }
 
-/// Runs `steps` on a Redis, where one is installed, and on this server with 1 and with 4 shards;
-/// replies and what is told must be the same.
+/// Runs `steps` on a Redis, where one is installed, and on the server that is tested with 1 and with
+/// 4 shards; replies and what is told must be the same. Tested against Redis itself, it shows that
+/// the steps leave nothing to chance.
 pub(crate) fn compare(steps: &str) {
     let Some(mut redis) = Side::redis() else {
         return;
@@ -196,9 +192,9 @@ pub(crate) fn compare(steps: &str) {
         .collect();
     let expected: Vec<Done> = lines.iter().map(|line| redis.step(line, None)).collect();
     for shards in [1, 4] {
-        let mut moon = Side::moon(shards);
+        let mut tested = Side::tested(shards);
         for (line, expected) in lines.iter().zip(&expected) {
-            let found = moon.step(line, Some(expected));
+            let found = tested.step(line, Some(expected));
             assert_eq!(&found, expected, "{line} ({shards} shards)");
         }
     }

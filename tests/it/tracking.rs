@@ -264,7 +264,7 @@ fn keys_that_expire_unasked_are_stale() {
         return;
     }
     for shards in [1, 4] {
-        let side = Side::moon(shards);
+        let side = Side::tested(shards);
         let mut writer = side.server.client().unwrap();
         let mut reader = tracking_client(&side, "");
         for key in keys_per_shard(shards, 3).concat() {
@@ -288,7 +288,7 @@ fn a_full_table_tells_clients_to_forget_keys() {
     if is_other_server() {
         return;
     }
-    let side = Side::moon(1);
+    let side = Side::tested(1);
     let mut writer = side.server.client().unwrap();
     script(&mut writer, "CONFIG SET tracking-table-max-keys 10");
     let mut reader = tracking_client(&side, "");
@@ -332,7 +332,7 @@ fn a_cache_that_follows_the_news_holds_no_stale_value() {
     }
     const READS: usize = 4000;
     for shards in [1, 4] {
-        let side = Side::moon(shards);
+        let side = Side::tested(shards);
         let keys: Vec<String> = keys_per_shard(shards, 4).concat();
         std::thread::scope(|scope| {
             let writers: Vec<_> = (0..3)

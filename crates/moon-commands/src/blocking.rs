@@ -24,6 +24,14 @@ pub struct Wait {
     pub request: Option<OwnedArgs>,
 }
 
+/// There is nothing to be had: the request, as it was sent, would wait for its keys.
+pub(crate) fn waits(cx: &mut Cx<'_>, timeout_ms: u64) {
+    cx.effects.wait(Wait {
+        timeout_ms,
+        request: None,
+    });
+}
+
 /// Whether a request may wait for keys.
 #[inline]
 #[must_use]

@@ -14,7 +14,7 @@
 //! * [`docs`]: what COMMAND answers; [`syntax`]: the arguments of every command.
 //! * the commands, one module per family: [`strings`], [`keys`], [`keyspace`] with [`scan`],
 //!   [`hashes`], [`lists`], [`sets`], [`zsets`], [`streams`], [`dump`], `memory`.
-//! * [`blocking`]: what commands that wait have in common.
+//! * [`blocking`]: what commands that wait have in common; `pop_several`: LMPOP and ZMPOP.
 //! * `scripting`: rows around scripts and functions; [`libraries`]: functions as data.
 //! * [`debug`]: what DEBUG does with data.
 //! * [`requests`]: the requests in a payload and whose data they touch.
@@ -49,6 +49,7 @@ pub mod long_double;
 mod memory;
 pub mod notify;
 pub mod parse;
+mod pop_several;
 pub mod pubsub;
 pub mod replay;
 pub mod requests;

@@ -103,7 +103,7 @@ impl Workload {
         match self {
             Workload::Scripts => &["EVAL"],
             Workload::Functions => &["FUNCTION", "FCALL"],
-            Workload::Handoff => &["BLPOP", "BLMOVE", "BZPOPMIN"],
+            Workload::Handoff => &["BLMPOP", "BLMOVE", "BZMPOP", "XREADGROUP"],
             _ => &[],
         }
     }

@@ -201,9 +201,13 @@ async fn serve(config: Arc<RuntimeConfig>, default_shards: ShardCount) -> Result
                 request
             }
         };
+        // It outlives this when the server goes down.
+        let minding = tokio::task::spawn_local(mind_scripts(Arc::clone(&running.server)));
+        scripts_ended(&running.server).await;
         if running.save_before_stop(request).await {
             break;
         }
+        minding.abort();
         tracing::error!("Error trying to save the DB, can't exit.");
         running.server.resume();
     }
@@ -213,6 +217,61 @@ async fn serve(config: Arc<RuntimeConfig>, default_shards: ShardCount) -> Result
         drop(std::fs::remove_file(path));
     }
     running.stop().await
+}
+
+/// How often a stop looks for scripts that take long, and how often it says what it waits for.
+const SCRIPT_CHECK: Duration = Duration::from_millis(10);
+const STOP_REPORT: Duration = Duration::from_secs(5);
+
+/// What a stop does about scripts that take long. One that has written nothing is killed. One that
+/// has is waited for, as in Redis; SHUTDOWN NOSAVE or another signal ends it, and then nothing of it
+/// is ever in the log.
+async fn mind_scripts(server: Arc<Server>) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let busy = &server.scripts.busy;
+    let mut reports = tokio::time::interval(STOP_REPORT);
+    // The first comes at once: it is for a script.
+    let (mut is_first, mut is_due) = (true, true);
+    loop {
+        if let Some(name) = busy.stop().filter(|_| is_due && !busy.is_abandoned()) {
+            tracing::warn!(
+                "Waiting for the script {name} to end, which has written. SHUTDOWN NOSAVE or \
+                 another signal ends it without a trace"
+            );
+        } else if is_due && !is_first {
+            tracing::warn!("Still stopping: {} clients", server.clients.len());
+        }
+        is_due = false;
+        tokio::select! {
+            () = tokio::time::sleep(SCRIPT_CHECK) => {}
+            _ = reports.tick() => (is_due, is_first) = (!is_first, false),
+            _ = terminate.recv() => give_up_scripts(&server),
+            _ = interrupt.recv() => give_up_scripts(&server),
+        }
+    }
+}
+
+fn give_up_scripts(server: &Server) {
+    if server.scripts.busy.any() {
+        tracing::warn!("Stopping without waiting for scripts; nothing of them is kept");
+        server.scripts.busy.abandon();
+    }
+}
+
+/// Waits until scripts that take long are given up.
+async fn given_up(server: &Server) {
+    while !server.scripts.busy.is_abandoned() {
+        tokio::time::sleep(SCRIPT_CHECK).await;
+    }
+}
+
+/// Waits until no script takes long, or those that do are given up.
+async fn scripts_ended(server: &Server) {
+    let busy = &server.scripts.busy;
+    while busy.any() && !busy.is_abandoned() {
+        tokio::time::sleep(SCRIPT_CHECK).await;
+    }
 }
 
 fn bind_metrics(config: &Config) -> Result<Option<TcpListener>, ListenError> {
@@ -409,9 +468,16 @@ impl Running {
             return true;
         }
         self.end_connections().await;
+        if self.server.scripts.busy.is_abandoned() {
+            // Its data never comes back, so there is nothing whole to save.
+            return true;
+        }
         tracing::info!("Saving the final RDB snapshot before exiting.");
-        let saved = self.server.persistence.save_next().await;
-        matches!(saved, Ok(Ok(()))) || request.force
+        let save = self.server.persistence.save_next();
+        tokio::select! {
+            saved = save => matches!(saved, Ok(Ok(()))) || request.force,
+            () = given_up(&self.server) => true,
+        }
     }
 
     /// Connections end once their replies have left.
@@ -421,6 +487,8 @@ impl Running {
         while !self.server.clients.is_empty() && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+        // One that was not known to take long when the stop began.
+        scripts_ended(&self.server).await;
     }
 
     /// Stops: connections end once their replies have left, then every shard's last turn is in
@@ -429,6 +497,12 @@ impl Running {
         self.end_connections().await;
         let persistence = Arc::clone(&self.server.persistence);
         let joined = tokio::task::spawn_blocking(move || persistence.stop());
+        if self.server.scripts.busy.is_abandoned() {
+            // A snapshot that waits for data which never comes back ends with the shards, once it
+            // has asked for it; and it asks for nothing new.
+            tokio::time::sleep(SCRIPT_CHECK).await;
+            self.server.end_shards();
+        }
         joined.await.expect("joining threads does not panic");
         self.server.end_shards();
         let joined = tokio::task::spawn_blocking(move || {

@@ -233,7 +233,9 @@ impl Door {
 
     fn let_in(self: &Rc<Self>, peer: Peer, socket: Socket) {
         if let Some(server) = self.server.get() {
-            self.hand_over(server, peer, socket, BytesMut::new());
+            // Who came during recovery has a place already, though some may still be on their way.
+            let taken = self.room.len();
+            self.hand_over(server, peer, socket, BytesMut::new(), taken);
             return;
         }
         let maxclients = self.config.snapshot().maxclients;
@@ -242,16 +244,27 @@ impl Door {
             return;
         }
         let door = Rc::clone(self);
+        self.room.enter();
         tokio::task::spawn_local(async move {
             let waited = door.room.wait(socket).await;
             if let (Some(waited), Some(server)) = (waited, door.server.get()) {
-                door.hand_over(server, peer, waited.socket, waited.partial);
+                door.hand_over(server, peer, waited.socket, waited.partial, 0);
             }
         });
     }
 
-    fn hand_over(&self, server: &Arc<Server>, peer: Peer, socket: Socket, partial: BytesMut) {
+    /// Lets a shard serve a client, if there is a place besides those `taken`.
+    fn hand_over(
+        &self,
+        server: &Arc<Server>,
+        peer: Peer,
+        socket: Socket,
+        partial: BytesMut,
+        taken: usize,
+    ) {
+        let taken = u32::try_from(taken).unwrap_or(u32::MAX);
         let maxclients = server.settings.maxclients.load(Relaxed);
+        let maxclients = maxclients.saturating_sub(taken);
         let Some(registration) = Clients::connect_below(&server.clients, maxclients, peer) else {
             self.turn_away(socket, TOO_MANY);
             return;

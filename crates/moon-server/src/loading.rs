@@ -97,9 +97,13 @@ impl WaitingRoom {
         self.waiting.get() == 0
     }
 
-    /// Answers one client until recovery is over; `None` if it has gone.
-    pub async fn wait(&self, mut socket: Socket) -> Option<Waited> {
+    /// A client comes in, and counts from now on. [`WaitingRoom::wait`] follows.
+    pub fn enter(&self) {
         self.waiting.set(self.waiting.get() + 1);
+    }
+
+    /// Answers one client that has come in until recovery is over; `None` if it has gone.
+    pub async fn wait(&self, mut socket: Socket) -> Option<Waited> {
         let mut partial = BytesMut::new();
         let result = self.answer(&mut socket, &mut partial).await;
         self.waiting.set(self.waiting.get() - 1);

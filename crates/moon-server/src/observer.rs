@@ -71,6 +71,11 @@ impl Observer for StatsObserver {
             .record_error(text.split(' ').next().unwrap_or("ERR"));
     }
 
+    #[inline]
+    fn refusal(&self) -> Option<&'static str> {
+        self.server.scripts.busy.text()
+    }
+
     fn watch(&self) -> Watch {
         Watch {
             slow_nanos: self.server.settings.slow_nanos.load(Relaxed),
@@ -92,8 +97,7 @@ impl Observer for StatsObserver {
     #[inline]
     fn show(&self, end: Lsn) {
         let server = &self.server;
-        self.lines
-            .show(end, &server.monitors, &server.directory, &server.clients);
+        self.lines.show(end, &server.monitors, &server.directory);
     }
 
     fn expire_cycle(&self, taken: Duration) {

@@ -4,7 +4,7 @@
 use crate::clients::{ClientHandle, Flags};
 use crate::config::{AppendFsync, maxmemory_policy_word};
 use crate::info::{self, AofInfo, InfoSource, MemoryInfo, Section};
-use crate::metrics::{LsnNumbers, Readiness, Source};
+use crate::metrics::{ListenNumbers, LsnNumbers, Readiness, Source};
 use crate::persistence::PersistenceInfo;
 use crate::pubsub::Kind;
 use crate::server::Server;
@@ -92,10 +92,7 @@ impl Server {
             shards: self.shards.get(),
             connected_clients: clients.len() as u64,
             maxclients: config.maxclients,
-            blocked_clients: clients
-                .iter()
-                .filter(|c| c.has_flag(Flags::Blocked))
-                .count() as u64,
+            blocked_clients: blocked(&clients),
             watching_clients: clients.iter().filter(|c| c.watch.load(Relaxed) > 0).count() as u64,
             input_buffer_max: largest(|c| c.qbuf.load(Relaxed) + c.qbuf_free.load(Relaxed)),
             output_buffer_max: largest(|c| c.rbs.load(Relaxed) + c.omem.load(Relaxed)),
@@ -228,6 +225,11 @@ impl Server {
     }
 }
 
+fn blocked(clients: &[Arc<ClientHandle>]) -> u64 {
+    let blocked = clients.iter().filter(|c| c.has_flag(Flags::Blocked));
+    blocked.count() as u64
+}
+
 fn os_name() -> String {
     let name = nix::sys::utsname::uname();
     match name {
@@ -292,6 +294,19 @@ impl Source for Server {
 
     fn subscriptions(&self, kind: Kind) -> u64 {
         self.pubsub.subscriptions(kind) as u64
+    }
+
+    fn subscribed(&self, kind: Kind) -> u64 {
+        self.pubsub.names(kind) as u64
+    }
+
+    fn listening(&self) -> ListenNumbers {
+        ListenNumbers {
+            blocked_clients: blocked(&self.clients.all()),
+            monitors: self.monitors.count() as u64,
+            tracking: self.tracking.numbers(),
+            slow_commands: self.slowlog.added(),
+        }
     }
 }
 

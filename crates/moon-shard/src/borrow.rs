@@ -30,6 +30,7 @@ use moon_store::{DbIndex, DbKey, ShardData, THIS_TURN};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -202,6 +203,27 @@ impl Shard {
     /// Borrows the data of the shards in `mask` and of this one.
     pub async fn borrow(self: &Rc<Self>, mask: ShardMask) -> Borrowed {
         self.borrow_with(mask, |_| None).await
+    }
+
+    /// As [`Shard::borrow`], unless `give_up` says so first: it is asked again after
+    /// [`Shard::look_again`]. What was lent by then goes home.
+    pub async fn borrow_unless(
+        self: &Rc<Self>,
+        mask: ShardMask,
+        give_up: impl Fn() -> bool,
+    ) -> Option<Borrowed> {
+        let mut borrowing = pin!(self.borrow(mask));
+        loop {
+            let looked = self.looked.notified();
+            if give_up() {
+                return None;
+            }
+            tokio::select! {
+                biased;
+                borrowed = &mut borrowing => return Some(borrowed),
+                () = looked => {}
+            }
+        }
     }
 
     /// The global cut: a borrow of all shards without work. Each of them does what `at_lend` makes

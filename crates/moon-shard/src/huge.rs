@@ -36,24 +36,27 @@ impl Shard {
     #[must_use]
     pub fn held_keys(&self, id: CommandId, args: Args<'_>, db: DbIndex) -> Keys {
         let spec = row_of(by_id(id), args);
-        let mut keys = Keys::new();
         if !spec.is_write() || !spec.accepts(args.len()) || spec.scope_of(args) != Scope::Keys {
-            return keys;
+            return Keys::new();
         }
-        let core = self.core.borrow();
         let mut positions = Vec::new();
         spec.key_positions(args, &mut positions);
-        for key in positions.iter().filter_map(|at| args.get(*at)) {
+        self.held_of(positions.iter().filter_map(|at| args.get(*at)), db)
+    }
+
+    /// As [`Shard::held_keys`], for a script that may write to `keys`.
+    #[must_use]
+    pub fn held_of<'k>(&self, keys: impl Iterator<Item = &'k [u8]>, db: DbIndex) -> Keys {
+        let core = self.core.borrow();
+        let may_be_held = |key: &&[u8]| {
             let is_own = self.count().shard_of_key(key) == self.id();
-            let is_free = match &core.data {
-                Some(data) if is_own => !data.is_held(db, Key::new(key)),
-                _ => false,
-            };
-            if !is_free {
-                keys.push((db, key.into()));
+            match &core.data {
+                Some(data) if is_own => data.is_held(db, Key::new(key)),
+                _ => true,
             }
-        }
-        keys
+        };
+        let held = keys.filter(may_be_held);
+        held.map(|key| (db, key.into())).collect()
     }
 
     /// Waits until none of `keys`, which may be those of any shard, is held.

@@ -13,11 +13,13 @@
 //! * [`caller`]: [`Caller`], the client that commands run for.
 //! * [`borrow`]: [`Borrowed`], the data of several shards in one executor's hands.
 //! * [`waiting`]: clients that wait for keys, and how they are served.
-//! * [`batch`]: commands that run on another shard than their connection's.
+//! * [`batch`]: commands that run on another shard than their connection's; `replies`: what comes
+//!   back.
 //! * [`lazy_free`]: the thread that drops what is large.
 //! * [`memory`]: the memory limit, and evictions.
 //! * [`misconf`]: what cannot be written to disk, and the error that refuses writes meanwhile.
 //! * [`pause`]: CLIENT PAUSE: no writes, or no commands, on any shard.
+//! * `refuse`: commands that do not wait for data which somebody has for long.
 //! * [`observer`]: what a shard tells about itself.
 //! * [`thread`]: the thread itself with its tasks: mailbox, committer, clock tick.
 //! * [`snapshot`]: the walk: encoding the state at a cut while serving.
@@ -37,8 +39,10 @@ pub mod memory;
 pub mod misconf;
 pub mod observer;
 pub mod pause;
+mod refuse;
 pub mod replay;
-pub mod running;
+mod replies;
+mod running;
 pub mod shard;
 pub mod snapshot;
 pub mod thread;
@@ -55,7 +59,7 @@ pub use misconf::{FailingLogs, Misconf};
 pub use observer::{Executed, NoObserver, Observer, Watch};
 pub use pause::{Pause, PauseMode};
 pub use replay::ReplayPool;
-pub use running::Running;
+pub use running::{Running, WARM_KEYS_MAX};
 pub use shard::{Session, SessionId, Shard, ShardConfig};
 pub use snapshot::{Image, SnapshotProgress};
 pub use thread::{ShardSeed, spawn};

@@ -121,6 +121,26 @@ impl Mailbox {
         lanes.data.remove(at)
     }
 
+    /// Takes the commands of connections out of the data lane, to be answered without being
+    /// executed. What else is in it keeps its order.
+    pub(crate) fn take_commands(&self) -> (Vec<Batch>, Vec<Arc<Waiter>>) {
+        let (mut batches, mut attempts) = (Vec::new(), Vec::new());
+        let mut lanes = self.lanes();
+        let has_any = lanes.data.len() > lanes.lends;
+        for message in if has_any {
+            std::mem::take(&mut lanes.data)
+        } else {
+            VecDeque::new()
+        } {
+            match message {
+                DataMessage::Batch(batch) => batches.push(batch),
+                DataMessage::Attempt(waiter) => attempts.push(waiter),
+                other => lanes.data.push_back(other),
+            }
+        }
+        (batches, attempts)
+    }
+
     /// Waits until something was sent, or [`Mailbox::nudge`].
     pub async fn filled(&self) {
         self.filled.notified().await;

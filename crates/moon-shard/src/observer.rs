@@ -50,6 +50,11 @@ pub trait Observer {
     fn failed(&self, id: CommandId, text: &str);
     /// A command was refused with an error before it ran.
     fn refused(&self, _id: CommandId, _text: &str) {}
+    /// The error with which commands are answered that wait for data while somebody has it for
+    /// long, if they are not to wait on.
+    fn refusal(&self) -> Option<&'static str> {
+        None
+    }
     /// What a stretch of commands looked up and removed.
     fn counts(&self, counts: Counts);
     /// A turn or transaction of `payload_bytes` became a frame that ends at `end`.

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 /// A turn closes when its effects pass this, at a command boundary.
 const TURN_BYTES_MAX: usize = 1 << 20;
 /// Most keys touched ahead of execution.
-const WARM_KEYS_MAX: usize = 64;
+pub const WARM_KEYS_MAX: usize = 64;
 
 /// A stretch of execution on one shard: nothing else runs there until it is dropped.
 pub struct Running<'a> {
@@ -393,7 +393,10 @@ impl<'a> Running<'a> {
         let mut ends = [0; WARM_KEYS_MAX];
         let (mut key_count, mut member_count) = (0, 0);
         for (id, args) in commands.take(WARM_KEYS_MAX) {
-            let Some(key) = args.get(1).filter(|_| by_id(id).scope == Scope::Keys) else {
+            let spec = by_id(id);
+            // Scripts have their first key behind its number.
+            let at = if spec.group == "scripting" { 3 } else { 1 };
+            let Some(key) = args.get(at).filter(|_| spec.scope == Scope::Keys) else {
                 continue;
             };
             if key_count == 0 || keys[key_count - 1].bytes != key {
@@ -403,7 +406,7 @@ impl<'a> Running<'a> {
                 keys[key_count] = Key::new(key);
                 key_count += 1;
             }
-            members[member_count] = args.get(2).unwrap_or_default();
+            members[member_count] = args.get(at + 1).unwrap_or_default();
             member_count += 1;
             ends[key_count - 1] = member_count;
         }

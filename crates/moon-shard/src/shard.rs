@@ -4,15 +4,14 @@
 //! to the turn; ending it makes one frame, one issue and one write, and the replies that depend
 //! on it wait in their gates until `committed` passes the frame's end.
 
-use crate::batch::{Batch, BatchReply, Run};
 use crate::gate::Gate;
-use crate::mailbox::{ControlMessage, Directory};
+use crate::mailbox::Directory;
 use crate::memory::{Budget, Memory, inflight_bytes_max};
 use crate::misconf::{FailingLogs, Misconf};
 use crate::observer::{Executed, Observer};
 use crate::pause::Pause;
+use crate::replies::TurnReply;
 use crate::running::{Meter, Running, tell_events};
-use crate::waiting::ServedReply;
 use bytes::{Bytes, BytesMut};
 use foldhash::fast::FixedState;
 use moon_commands::{Effects, Limits, expire_cycle};
@@ -83,7 +82,7 @@ pub(crate) struct Core {
 
 /// A payload up to this size is copied into memory that frames share, so that a turn allocates
 /// nothing; a larger one becomes its frame's own.
-const SHARED_PAYLOAD_MAX: usize = 256 << 10;
+pub(crate) const SHARED_PAYLOAD_MAX: usize = 256 << 10;
 /// Memory that frames share, allocated at once: for two large payloads. Every shard has as much.
 const FRAME_MEMORY: usize = 2 * SHARED_PAYLOAD_MAX;
 
@@ -112,12 +111,6 @@ impl Core {
     }
 }
 
-/// A reply to another shard that waits for the end of the turn.
-struct TurnReply {
-    to: ShardId,
-    reply: BatchReply,
-}
-
 /// One shard. Lives on its thread; everything here happens between two awaits.
 pub struct Shard {
     pub(crate) config: ShardConfig,
@@ -128,15 +121,17 @@ pub struct Shard {
     pub(crate) committer: Arc<Notify>,
     /// The data came home, or there is room again.
     pub(crate) moved: Notify,
+    /// Whoever waits for data looks again whether to go on waiting.
+    pub(crate) looked: Notify,
     /// A walk has encoded something.
     pub(crate) walked: Notify,
     /// Wakes the evictor: memory has run out.
     pub(crate) evictor: Notify,
     pub(crate) budget: Budget,
     committer_woken: Cell<bool>,
-    sessions: RefCell<HashMap<SessionId, Rc<dyn Session>, FixedState>>,
+    pub(crate) sessions: RefCell<HashMap<SessionId, Rc<dyn Session>, FixedState>>,
     turn_sessions: RefCell<Vec<Rc<dyn Session>>>,
-    turn_replies: RefCell<Vec<TurnReply>>,
+    pub(crate) turn_replies: RefCell<Vec<TurnReply>>,
     /// Sessions whose first held reply waits for this LSN, in order.
     waiting: RefCell<VecDeque<(Lsn, Rc<dyn Session>)>>,
     held_bytes: Cell<usize>,
@@ -152,7 +147,7 @@ pub struct Shard {
     /// Whether keys that nobody asks for are removed when their deadline has passed.
     expires: Cell<bool>,
     /// Size of the last batch's replies, a guess at the next one's.
-    batch_reply_bytes: Cell<usize>,
+    pub(crate) batch_reply_bytes: Cell<usize>,
     /// The second that the data's access clock stands at.
     clock_second: Cell<u64>,
 }
@@ -194,6 +189,7 @@ impl Shard {
             observer,
             committer,
             moved: Notify::new(),
+            looked: Notify::new(),
             walked: Notify::new(),
             evictor: Notify::new(),
             budget: Budget::default(),
@@ -371,6 +367,7 @@ impl Shard {
 
     /// Whoever waits for the data looks again whether to go on waiting.
     pub fn look_again(&self) {
+        self.looked.notify_waiters();
         self.moved.notify_waiters();
     }
 
@@ -456,9 +453,7 @@ impl Shard {
         };
         // Before the data may be lent: monitors see one order per shard.
         self.observer.show(end);
-        for turn_reply in self.turn_replies.borrow_mut().drain(..) {
-            send_reply(&self.shared.directory, turn_reply, end);
-        }
+        self.send_turn_replies(end);
         let sessions = std::mem::take(&mut *self.turn_sessions.borrow_mut());
         for session in &sessions {
             session.gate().borrow_mut().resolve_turn(end);
@@ -585,68 +580,6 @@ impl Shard {
         self.moved.notify_waiters();
     }
 
-    /// Runs what a connection of another shard sent. The data is at home.
-    pub(crate) fn run_batch(&self, batch: &Batch) {
-        let mut replies = Vec::with_capacity(self.batch_reply_bytes.get());
-        let mut runs: Vec<Run> = Vec::with_capacity(batch.commands.len());
-        let mut running = self
-            .begin()
-            .expect("the mailbox runs batches with the data at home");
-        running.set_caller(batch.caller());
-        running.warm(
-            batch.db,
-            batch.commands.iter().map(|c| (c.id, batch.args(c))),
-        );
-        for command in &batch.commands {
-            if runs.last().is_none_or(|run| run.ticket != command.ticket) {
-                runs.push(Run {
-                    ticket: command.ticket,
-                    end: 0,
-                    depends_on: Lsn::ZERO,
-                });
-            }
-            let args = batch.args(command);
-            let depends_on =
-                running.execute(command.id, args, batch.db, batch.protocol, &mut replies);
-            let run = runs.last_mut().expect("a run was just made sure of");
-            run.end = replies.len();
-            run.depends_on = run.depends_on.max(depends_on);
-            if running.turn_is_full() {
-                drop(running);
-                resolve(&mut runs, self.end_turn());
-                running = self.begin().expect("ending a turn does not lend the data");
-                running.set_caller(batch.caller());
-            }
-        }
-        drop(running);
-        self.batch_reply_bytes
-            .set(replies.len().min(SHARED_PAYLOAD_MAX));
-        let reply = BatchReply {
-            session: batch.session,
-            bytes: replies.into(),
-            runs,
-        };
-        let to = batch.from;
-        self.reply_after_turn(TurnReply { to, reply });
-    }
-
-    /// Sends a reply when what it shows has its LSN.
-    fn reply_after_turn(&self, turn_reply: TurnReply) {
-        let runs = &turn_reply.reply.runs;
-        if runs.iter().any(|run| run.depends_on == THIS_TURN) {
-            self.turn_replies.borrow_mut().push(turn_reply);
-        } else {
-            send_reply(&self.shared.directory, turn_reply, Lsn::ZERO);
-        }
-    }
-
-    /// Answers those who waited and were served in the turn in progress.
-    pub(crate) fn answer(&self, served: Vec<ServedReply>) {
-        for ServedReply { to, reply } in served {
-            self.reply_after_turn(TurnReply { to, reply });
-        }
-    }
-
     /// Serves those who wait for keys that have changed other than by a command here. Does
     /// nothing while the data is away: whoever has it serves them.
     pub(crate) fn serve_waiting(&self) {
@@ -659,58 +592,12 @@ impl Shard {
         }
     }
 
-    /// Answers those who waited and were served while data was borrowed: what they wrote is in a
-    /// frame that ends at `end`.
-    pub(crate) fn answer_borrowed(&self, served: Vec<ServedReply>, end: Lsn) {
-        for ServedReply { to, reply } in served {
-            send_reply(&self.shared.directory, TurnReply { to, reply }, end);
-        }
-    }
-
-    /// Puts the replies of another shard into their places.
-    pub(crate) fn take_replies(&self, reply: BatchReply) {
-        // A connection that is gone has no use for its replies.
-        let Some(session) = self.sessions.borrow().get(&reply.session).cloned() else {
-            return;
-        };
-        {
-            let mut gate = session.gate().borrow_mut();
-            let mut start = 0;
-            for run in &reply.runs {
-                gate.fill(
-                    run.ticket,
-                    reply.bytes.slice(start..run.end),
-                    run.depends_on,
-                );
-                start = run.end;
-            }
-        }
-        self.settle(&session);
-    }
-
     /// A command that needs no data has run on this thread: tells whoever wants to see each. What
     /// is told is shown with [`Shard::show`], or with what is executed next.
     pub fn executed(&self, command: &Executed<'_>) {
         if self.observer.watch().is_monitored {
             self.observer.executed(command, Lsn::ZERO);
         }
-    }
-
-    /// Adds bytes to what a connection of this shard is sent, behind everything before it and not
-    /// before `depends_on` is committed; they are no reply to anything it asked. Returns how many
-    /// bytes have not left then; `None` if the connection has gone.
-    pub fn push_to(&self, session: SessionId, bytes: &[u8], depends_on: Lsn) -> Option<usize> {
-        let session = self.sessions.borrow().get(&session).cloned()?;
-        {
-            let mut gate = session.gate().borrow_mut();
-            let tail = gate.tail();
-            let start = tail.len();
-            tail.extend_from_slice(bytes);
-            gate.settle(start, depends_on);
-        }
-        self.settle(&session);
-        let gate = session.gate().borrow();
-        Some(gate.open().len() + gate.held_bytes())
     }
 
     /// Lets monitors see what was told, unless a turn is in progress or an executor has the data:
@@ -787,21 +674,6 @@ impl Shard {
         let core = self.core.borrow();
         core.data.is_some() && core.effects.is_empty() && self.waiting.borrow().is_empty()
     }
-}
-
-fn resolve(runs: &mut [Run], end: Lsn) {
-    for run in runs {
-        if run.depends_on == THIS_TURN {
-            run.depends_on = end;
-        }
-    }
-}
-
-fn send_reply(directory: &Directory, mut turn_reply: TurnReply, end: Lsn) {
-    resolve(&mut turn_reply.reply.runs, end);
-    directory
-        .of(turn_reply.to)
-        .send_control(ControlMessage::Replies(turn_reply.reply));
 }
 
 /// The wall clock, read at the edge.

@@ -110,6 +110,9 @@ async fn run_mailbox(shard: Rc<Shard>) {
                 continue;
             }
             if !shard.is_home() {
+                if shard.refuse_waiting(&mut parked) {
+                    continue;
+                }
                 break;
             }
             let message = if !shard.has_room() {

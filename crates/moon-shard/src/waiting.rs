@@ -339,6 +339,21 @@ fn look(
 }
 
 impl Waiter {
+    /// A command that was sent here and not tried yet is answered with an error instead, unless its
+    /// client waits no more.
+    pub(crate) fn refuse(&self, text: &str) -> Option<(CommandId, ServedReply)> {
+        let request = self.request.as_ref()?;
+        let mut state = self.lock();
+        if *state != WaitState::Waiting {
+            return None;
+        }
+        *state = WaitState::Served;
+        let mut out = Vec::new();
+        Reply::new(&mut out, request.protocol).error(text);
+        let reply = self.reply(request, out.into(), Lsn::ZERO);
+        Some((request.id, reply))
+    }
+
     fn reply(&self, request: &WaitingRequest, bytes: Bytes, depends_on: Lsn) -> ServedReply {
         let bytes = if request.wants_reply {
             bytes

@@ -3,6 +3,7 @@
 
 use super::judge::{Rule, judge};
 use super::kill::{Fired, Kill, execute, recover, schedule};
+use super::progress::Progress;
 use crate::binary::ServerBinary;
 use anyhow::{Context as _, Result};
 use moon_core::shard::ShardCount;
@@ -171,9 +172,10 @@ pub(crate) fn run_cell(
     cell: Cell,
     binary: &ServerBinary,
     options: CellOptions,
+    progress: &Progress,
 ) -> Result<CellReport> {
     if cell.workload == Workload::Handoff {
-        return super::handoff::run_cell(cell, binary, options);
+        return super::handoff::run_cell(cell, binary, options, progress);
     }
     let begun = Instant::now();
     let dir = tempfile::Builder::new().prefix("moon-crash-").tempdir()?;
@@ -212,6 +214,7 @@ pub(crate) fn run_cell(
         let context = format!("cycle {cycle} ({kill})");
         run.cycle(&mut server, kill, next, cycle as u64, options.damage)
             .with_context(|| format!("{cell}, {context}"))?;
+        progress.cycle(cell, kill != Kill::Graceful);
         if !run.report.is_clean() {
             let details = &mut run.report.details;
             details

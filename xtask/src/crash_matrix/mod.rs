@@ -15,6 +15,7 @@
 //! * [`offline`]: what changes a directory offline, killed in the middle.
 //! * [`v1`]: directories as version 1 left them.
 //! * [`power`]: power losses instead of kills.
+//! * [`progress`]: how far a run is.
 //! * [`report`]: the table and the JSON file.
 
 mod acknowledged;
@@ -24,6 +25,7 @@ mod judge;
 mod kill;
 mod offline;
 mod power;
+mod progress;
 mod report;
 mod v1;
 
@@ -33,6 +35,7 @@ use cell::{Break, Cell, CellOptions, CellReport, run_cell};
 use moon_harness::workload::Workload;
 use moon_harness::{Flavor, FsyncPolicy};
 use offline::Offline;
+use progress::Progress;
 use report::{Outcome, Report};
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -152,8 +155,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
             ..cell_options
         };
         for &what in offline {
-            let outcome = offline::run(what, &binary, kills, fail_points, seed);
-            report.offline(what, options, Outcome::of(outcome));
+            let progress = Progress::new(kills);
+            let outcome = offline::run(what, &binary, options, &progress);
+            progress.print(|| report.offline(what, options, Outcome::of(outcome)));
         }
     }
     if !selected && options.damage.is_none() {
@@ -229,13 +233,14 @@ fn run_cells(
 ) {
     let next = AtomicUsize::new(0);
     let report = Mutex::new(report);
+    let progress = Progress::new(cells.len() * options.kills);
     std::thread::scope(|scope| {
         for _ in 0..jobs.max(1) {
             scope.spawn(|| {
                 while let Some(&cell) = cells.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let outcome = Outcome::of(run_cell(cell, binary, options));
+                    let outcome = Outcome::of(run_cell(cell, binary, options, &progress));
                     let mut report = report.lock().unwrap_or_else(|e| e.into_inner());
-                    report.cell(cell, options, outcome);
+                    progress.print(|| report.cell(cell, options, outcome));
                 }
             });
         }
@@ -255,7 +260,7 @@ fn control(damage: Break, binary: &ServerBinary, options: CellOptions) -> Result
         damage: Some(damage),
         ..options
     };
-    let report: CellReport =
-        run_cell(cell, binary, options).with_context(|| format!("control {damage:?}"))?;
+    let report: CellReport = run_cell(cell, binary, options, &Progress::hidden())
+        .with_context(|| format!("control {damage:?}"))?;
     Ok(report.faults.contains_key(&format!("{:?}", damage.fault())))
 }

@@ -4,9 +4,10 @@
 //! Whenever the process dies, the directory is as before or as afterwards: the next run ends what
 //! was begun, a start in between serves one or the other, and all keys are there.
 
-use super::cell::{CellReport, WRITERS, millis, order_of, seed_of};
+use super::cell::{CellOptions, CellReport, WRITERS, millis, order_of, seed_of};
 use super::judge::{Rule, judge};
 use super::kill::{FailPoint, IN_MIGRATION, IN_RESHARD, expect_sigkill};
+use super::progress::Progress;
 use super::v1;
 use crate::binary::ServerBinary;
 use anyhow::{Context as _, Result, bail};
@@ -32,6 +33,9 @@ const TOOL_TIMEOUT: Duration = Duration::from_secs(60);
 const FIRST_TOOL_TIME: Duration = Duration::from_millis(20);
 /// What is written to a directory before it is changed.
 const WORKLOAD: Workload = Workload::Rewrite;
+/// A fail point that is armed so often and never reached does not exist in the program: to go on
+/// would be to go on for ever.
+const ARMED_IN_VAIN_MAX: usize = 5;
 /// Time in which a start certainly meets a directory of version 1.
 const MIGRATION_TIME: Duration = Duration::from_millis(80);
 
@@ -63,16 +67,17 @@ impl fmt::Display for Offline {
 pub(crate) fn run(
     what: Offline,
     binary: &ServerBinary,
-    kills: usize,
-    fail_points: bool,
-    seed: u64,
+    options: CellOptions,
+    progress: &Progress,
 ) -> Result<CellReport> {
     let begun = Instant::now();
-    let seed = seed_of(&what.to_string(), seed);
+    let seed = seed_of(&what.to_string(), options.seed);
     let mut run = Run {
+        what,
         binary,
-        kills,
-        fail_points,
+        kills: options.kills,
+        fail_points: options.fail_points,
+        progress,
         rng: StdRng::seed_from_u64(seed),
         seed,
         report: CellReport::default(),
@@ -87,8 +92,10 @@ pub(crate) fn run(
 }
 
 struct Run<'a> {
+    what: Offline,
     binary: &'a ServerBinary,
     kills: usize,
+    progress: &'a Progress,
     fail_points: bool,
     rng: StdRng,
     seed: u64,
@@ -111,7 +118,12 @@ impl Run<'_> {
         (!is_random).then(|| points[number / 2 % points.len()])
     }
 
-    fn killed(&mut self, kind: Option<FailPoint>, happened: bool) {
+    /// Counts a kill, or that it did not happen.
+    ///
+    /// Fails if the program does not know the fail point, as one that was built without them.
+    fn killed(&mut self, kind: Option<FailPoint>, happened: bool) -> Result<()> {
+        self.progress
+            .cycle(format_args!("offline {}", self.what), happened);
         let label = kind.map_or("SIGKILL".to_owned(), |point| point.to_string());
         let counts = if happened {
             self.report.kills += 1;
@@ -119,7 +131,18 @@ impl Run<'_> {
         } else {
             &mut self.report.not_reached
         };
-        *counts.entry(label).or_default() += 1;
+        let count = counts.entry(label.clone()).or_default();
+        *count += 1;
+        let is_in_vain = !happened
+            && *count >= ARMED_IN_VAIN_MAX
+            && !self.report.kills_by_kind.contains_key(&label);
+        if is_in_vain {
+            bail!(
+                "fail point {label} is never reached: a program that was built without the \
+                 feature failpoints needs --no-fail-points"
+            );
+        }
+        Ok(())
     }
 
     fn verify(
@@ -196,7 +219,7 @@ impl Run<'_> {
         for _ in 0..KILLS_PER_CHANGE {
             let kill = self.next_kill(&IN_RESHARD);
             let status = self.killed_tool(server, to, kill)?;
-            self.killed(kill, !status.success());
+            self.killed(kill, !status.success())?;
             if self.rng.random_range(0..3) == 0 {
                 // Somebody starts the server instead of running the tool again.
                 self.start_either(server, from, to)?;
@@ -297,10 +320,7 @@ impl Run<'_> {
             server.kill9()?;
             true
         };
-        self.killed(kill, died);
-        if !died && self.report.not_reached.len() > IN_MIGRATION.len() {
-            bail!("no fail point of a migration is ever reached");
-        }
+        self.killed(kill, died)?;
         server.config_mut().envs.clear();
         // Twice: what one start leaves is what the next one meets.
         for _ in 0..2 {
@@ -330,4 +350,50 @@ fn tool(server: &Server, to: u16) -> Command {
     command.arg("reshard").arg("--dir").arg(&config.dir);
     command.arg("--shards").arg(to.to_string());
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kill::IN_MIGRATION;
+    use super::*;
+    use moon_harness::Flavor;
+    use std::path::PathBuf;
+
+    /// A program without fail points used to be started again and again, for ever.
+    #[test]
+    fn a_fail_point_that_is_never_reached_ends_the_run() {
+        let binary = ServerBinary {
+            flavor: Flavor::Moon,
+            path: PathBuf::new(),
+        };
+        let progress = Progress::hidden();
+        let mut run = Run {
+            what: Offline::Migration,
+            binary: &binary,
+            kills: 50,
+            progress: &progress,
+            fail_points: true,
+            rng: StdRng::seed_from_u64(1),
+            seed: 1,
+            report: CellReport::default(),
+            tool_time: FIRST_TOOL_TIME,
+        };
+        let mut starts = 0;
+        let error = loop {
+            let point = run.next_kill(&IN_MIGRATION);
+            assert_eq!(point, Some(IN_MIGRATION[0]), "no kill has happened");
+            starts += 1;
+            if let Err(error) = run.killed(point, false) {
+                break error.to_string();
+            }
+        };
+        assert_eq!(starts, ARMED_IN_VAIN_MAX);
+        assert!(error.contains("--no-fail-points"), "{error}");
+        run.killed(Some(IN_MIGRATION[1]), true)
+            .expect("it is there");
+        for _ in 0..2 * ARMED_IN_VAIN_MAX {
+            let passed_less_often = run.killed(Some(IN_MIGRATION[1]), false);
+            passed_less_often.expect("it was reached once");
+        }
+    }
 }

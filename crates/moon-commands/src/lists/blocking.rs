@@ -1,21 +1,14 @@
 //! BLPOP, BRPOP, BLMOVE, BRPOPLPUSH, BLMPOP: as LPOP and its kin, and if there is no element, they
 //! would wait for one. Their effects are those of the commands that do not wait.
 
-use super::moves::{self, PopOfSeveral, move_element};
+use super::moves::{self, move_element};
 use super::{pop_event, take};
-use crate::blocking::{Wait, seconds};
+use crate::blocking::{seconds, waits};
 use crate::context::{CommandResult, Cx};
 use crate::notify::Class;
+use crate::pop_several;
 use moon_resp::{Args, Reply};
 use moon_store::{End, Key};
-
-/// There is no element to be had.
-fn waits(cx: &mut Cx<'_>, timeout_ms: u64) {
-    cx.effects.wait(Wait {
-        timeout_ms,
-        request: None,
-    });
-}
 
 pub(super) fn blpop(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
     pop(cx, args, End::Left, b"LPOP")
@@ -76,10 +69,5 @@ pub(super) fn brpoplpush(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
 }
 
 pub(super) fn blmpop(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
-    let pop = PopOfSeveral::parse(args.from(2))?;
-    let timeout_ms = seconds(args.at(1), cx.now)?;
-    if !pop.run(cx)? {
-        waits(cx, timeout_ms);
-    }
-    Ok(())
+    pop_several::pop_or_wait::<End>(cx, args)
 }

@@ -5,8 +5,9 @@ use crate::collection::{shrink, write};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
 use crate::notify::Class;
-use crate::parse::{at_least, is, next_option, option_value};
-use moon_resp::{Args, Reply};
+use crate::parse::is;
+use crate::pop_several::{self, PopEnd};
+use moon_resp::Args;
 use moon_store::{End, Key, List, Value};
 
 pub(super) fn end(arg: &[u8]) -> Result<End, CommandError> {
@@ -76,64 +77,37 @@ pub(super) fn move_element(
 }
 
 pub(super) fn lmpop(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
-    let pop = PopOfSeveral::parse(args.from(1))?;
-    pop.run(cx)?;
-    Ok(())
+    pop_several::pop::<End>(cx, args)
 }
 
-/// What LMPOP and BLMPOP ask for.
-pub(super) struct PopOfSeveral<'a> {
-    keys: Args<'a>,
-    /// How many of `keys` are keys.
-    key_count: usize,
-    from: End,
-    count: usize,
-}
+impl PopEnd for End {
+    const CLASS: Class = Class::LIST;
 
-impl<'a> PopOfSeveral<'a> {
-    /// Arguments that begin with the number of keys.
-    pub(super) fn parse(args: Args<'a>) -> Result<PopOfSeveral<'a>, CommandError> {
-        let number = "ERR numkeys should be greater than 0";
-        let key_count = at_least(1, args.at(0), number)?;
-        let mut at = key_count.saturating_add(1);
-        let from = end(option_value(args, &mut at)?)?;
-        let mut count = None;
-        while let Some(option) = next_option(args, &mut at) {
-            if count.is_some() || !is(option, "count") {
-                return Err(CommandError::Syntax);
-            }
-            let value = option_value(args, &mut at)?;
-            count = Some(at_least(1, value, "ERR count should be greater than 0")?);
-        }
-        Ok(PopOfSeveral {
-            keys: args.from(1),
-            key_count,
-            from,
-            count: count.unwrap_or(1),
-        })
+    fn parse(word: &[u8]) -> Result<End, CommandError> {
+        end(word)
     }
 
-    /// Takes from the first list that there is and answers; whether there was one.
-    pub(super) fn run(&self, cx: &mut Cx<'_>) -> Result<bool, CommandError> {
-        for key in self.keys.iter().take(self.key_count).map(Key::new) {
-            let head = |reply: &mut Reply<'_>, taking| {
-                reply.array(2);
-                reply.bulk(key.bytes);
-                reply.array(taking);
-            };
-            let Some(taken) = take(cx, key, self.from, self.count, head)? else {
-                continue;
-            };
-            let name: &[u8] = match self.from {
-                End::Left => b"LPOP",
-                End::Right => b"RPOP",
-            };
-            let mut text = itoa::Buffer::new();
-            cx.changed(&[key], &[name, key.bytes, text.format(taken).as_bytes()]);
-            cx.notify_shrunk(Class::LIST, pop_event(self.from), key);
-            return Ok(true);
+    fn effect(self) -> &'static [u8] {
+        match self {
+            End::Left => b"LPOP",
+            End::Right => b"RPOP",
         }
-        cx.reply.null_array();
-        Ok(false)
+    }
+
+    fn event(self) -> &'static str {
+        pop_event(self)
+    }
+
+    fn take(
+        self,
+        cx: &mut Cx<'_>,
+        key: Key<'_>,
+        count: usize,
+    ) -> Result<Option<usize>, CommandError> {
+        take(cx, key, self, count, |reply, taking| {
+            reply.array(2);
+            reply.bulk(key.bytes);
+            reply.array(taking);
+        })
     }
 }

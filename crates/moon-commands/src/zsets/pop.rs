@@ -2,12 +2,13 @@
 //! The effects of those are those of the commands that do not wait.
 
 use super::range::remove_ranks;
-use crate::blocking::{Wait, seconds};
+use crate::blocking::{seconds, waits};
 use crate::collection::{pop_count, write};
 use crate::context::{CommandResult, Cx};
 use crate::error::CommandError;
 use crate::notify::Class;
-use crate::parse::{at_least, is, next_option, option_value};
+use crate::parse::is;
+use crate::pop_several::{self, PopEnd};
 use moon_resp::{Args, Protocol, Reply};
 use moon_store::types::zset::Direction;
 use moon_store::{Key, ZSet};
@@ -109,80 +110,48 @@ fn pop_one_set(cx: &mut Cx<'_>, args: Args<'_>, from: Direction) -> CommandResul
 }
 
 pub(super) fn zmpop(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
-    let pop = PopOfSeveral::parse(args.from(1))?;
-    pop.run(cx)?;
-    Ok(())
+    pop_several::pop::<Direction>(cx, args)
 }
 
-/// What ZMPOP and BZMPOP ask for.
-struct PopOfSeveral<'a> {
-    keys: Args<'a>,
-    /// How many of `keys` are keys.
-    key_count: usize,
-    from: Direction,
-    count: usize,
-}
+impl PopEnd for Direction {
+    const CLASS: Class = Class::ZSET;
 
-impl<'a> PopOfSeveral<'a> {
-    /// Arguments that begin with the number of keys.
-    fn parse(args: Args<'a>) -> Result<PopOfSeveral<'a>, CommandError> {
-        let key_count = at_least(1, args.at(0), "ERR numkeys should be greater than 0")?;
-        let mut at = key_count.saturating_add(1);
-        let end = option_value(args, &mut at)?;
-        let from = if is(end, "min") {
-            Direction::Up
-        } else if is(end, "max") {
-            Direction::Down
+    fn parse(word: &[u8]) -> Result<Direction, CommandError> {
+        if is(word, "min") {
+            Ok(Direction::Up)
+        } else if is(word, "max") {
+            Ok(Direction::Down)
         } else {
-            return Err(CommandError::Syntax);
+            Err(CommandError::Syntax)
+        }
+    }
+
+    fn effect(self) -> &'static [u8] {
+        match self {
+            Direction::Up => b"ZPOPMIN",
+            Direction::Down => b"ZPOPMAX",
+        }
+    }
+
+    fn event(self) -> &'static str {
+        pop_event(self)
+    }
+
+    fn take(
+        self,
+        cx: &mut Cx<'_>,
+        key: Key<'_>,
+        count: usize,
+    ) -> Result<Option<usize>, CommandError> {
+        let Some(popped) = pop(cx, key, self, count, Layout::Nested)? else {
+            return Ok(None);
         };
-        let mut count = None;
-        while let Some(option) = next_option(args, &mut at) {
-            if count.is_some() || !is(option, "count") {
-                return Err(CommandError::Syntax);
-            }
-            let value = option_value(args, &mut at)?;
-            count = Some(at_least(1, value, "ERR count should be greater than 0")?);
-        }
-        Ok(PopOfSeveral {
-            keys: args.from(1),
-            key_count,
-            from,
-            count: count.unwrap_or(1),
-        })
+        cx.reply.array(2);
+        cx.reply.bulk(key.bytes);
+        cx.reply.array(popped.count);
+        cx.reply.raw(&popped.reply);
+        Ok(Some(popped.count))
     }
-
-    /// Takes from the first sorted set that there is and answers; whether there was one.
-    fn run(&self, cx: &mut Cx<'_>) -> Result<bool, CommandError> {
-        for key in self.keys.iter().take(self.key_count).map(Key::new) {
-            let Some(popped) = pop(cx, key, self.from, self.count, Layout::Nested)? else {
-                continue;
-            };
-            cx.reply.array(2);
-            cx.reply.bulk(key.bytes);
-            cx.reply.array(popped.count);
-            cx.reply.raw(&popped.reply);
-            let name: &[u8] = match self.from {
-                Direction::Up => b"ZPOPMIN",
-                Direction::Down => b"ZPOPMAX",
-            };
-            let mut text = itoa::Buffer::new();
-            let count = text.format(popped.count).as_bytes();
-            cx.changed(&[key], &[name, key.bytes, count]);
-            cx.notify_shrunk(Class::ZSET, pop_event(self.from), key);
-            return Ok(true);
-        }
-        cx.reply.null_array();
-        Ok(false)
-    }
-}
-
-/// There is no member to be had.
-fn waits(cx: &mut Cx<'_>, timeout_ms: u64) {
-    cx.effects.wait(Wait {
-        timeout_ms,
-        request: None,
-    });
 }
 
 pub(super) fn bzpopmin(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
@@ -217,10 +186,5 @@ fn pop_one_of_several(
 }
 
 pub(super) fn bzmpop(cx: &mut Cx<'_>, args: Args<'_>) -> CommandResult {
-    let pop = PopOfSeveral::parse(args.from(2))?;
-    let timeout_ms = seconds(args.at(1), cx.now)?;
-    if !pop.run(cx)? {
-        waits(cx, timeout_ms);
-    }
-    Ok(())
+    pop_several::pop_or_wait::<Direction>(cx, args)
 }

@@ -11,7 +11,7 @@ pub mod output_guard;
 
 pub use filter::{ClientError, ClientType, KillFilter, KillRequest, ListFilter};
 pub use handle::{CMD_NONE, ClientHandle, Flags, Peer};
-pub use output_guard::{OutputGuard, output_class};
+pub use output_guard::{OutputGuard, output_limit};
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

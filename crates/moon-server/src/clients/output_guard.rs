@@ -1,7 +1,7 @@
 //! When a client has left too much unread.
 
-use super::{ClientHandle, ClientType};
-use crate::config::{OutputClass, OutputLimit};
+use super::{ClientHandle, ClientType, Flags};
+use crate::config::{OutputClass, OutputLimit, OutputLimitsInForce};
 use std::time::{Duration, Instant};
 
 /// Remembers since when a client has been beyond its soft limit.
@@ -26,19 +26,26 @@ impl OutputGuard {
     }
 }
 
-/// The class whose limit a client falls under.
+/// The limit that a client falls under. A monitor falls under that of normal clients, as in Redis;
+/// where that is none, under that of replicas, because what it is sent it has not asked for one by
+/// one, and one that does not read would take all memory.
 #[must_use]
-pub fn output_class(client: &ClientHandle) -> OutputClass {
+pub fn output_limit(client: &ClientHandle, limits: &OutputLimitsInForce) -> OutputLimit {
+    let normal = limits.of(OutputClass::Normal);
     match ClientType::of(client) {
-        ClientType::Normal | ClientType::Master => OutputClass::Normal,
-        ClientType::Replica => OutputClass::Replica,
-        ClientType::PubSub => OutputClass::PubSub,
+        ClientType::Normal if client.has_flag(Flags::Monitor) && !normal.is_any() => {
+            limits.of(OutputClass::Replica)
+        }
+        ClientType::Normal | ClientType::Master => normal,
+        ClientType::Replica => limits.of(OutputClass::Replica),
+        ClientType::PubSub => limits.of(OutputClass::PubSub),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::OutputLimits;
 
     #[test]
     fn the_hard_limit_holds_at_once_and_the_soft_one_after_its_time() {
@@ -59,6 +66,28 @@ mod tests {
         assert!(!guard.is_exceeded(9, limit, at(8)));
         assert!(!guard.is_exceeded(50, limit, at(20)));
         assert!(guard.is_exceeded(50, limit, at(26)));
+    }
+
+    #[test]
+    fn a_monitor_has_the_limit_of_normal_clients_or_else_that_of_replicas() {
+        let clients = crate::clients::Clients::new();
+        let registration = clients.connect(crate::clients::Peer {
+            addr: "127.0.0.1:1".to_owned(),
+            laddr: String::new(),
+            fd: 8,
+            unix: false,
+        });
+        let client = registration.handle();
+        let (mut limits, in_force) = (OutputLimits::default(), OutputLimitsInForce::default());
+        in_force.store(&limits);
+        assert_eq!(output_limit(client, &in_force), OutputLimit::default());
+        client.set_flag(Flags::Monitor, true);
+        assert_eq!(output_limit(client, &in_force), limits.0[1]);
+        limits.set(&["normal 0 100 60"]).unwrap();
+        in_force.store(&limits);
+        assert_eq!(output_limit(client, &in_force), limits.0[0]);
+        client.set_flag(Flags::PubSub, true);
+        assert_eq!(output_limit(client, &in_force), limits.0[2]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub mod value;
 
 pub use cli::{Loaded, Outcome, load};
 pub use error::{ConfigError, Origin};
-pub use output_limits::{OutputClass, OutputLimit, OutputLimits};
+pub use output_limits::{OutputClass, OutputLimit, OutputLimits, OutputLimitsInForce};
 pub use runtime::{RuntimeConfig, SetError, Settings};
 pub use value::{ClientMemory, Invalid};
 

@@ -27,6 +27,14 @@ pub struct OutputLimit {
     pub soft_seconds: u64,
 }
 
+impl OutputLimit {
+    /// Whether it bounds anything.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.hard_bytes > 0 || self.soft_bytes > 0
+    }
+}
+
 /// The limits of all classes, by [`OutputClass`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutputLimits(pub [OutputLimit; 3]);

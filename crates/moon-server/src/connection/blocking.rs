@@ -6,6 +6,7 @@
 //! ways in which a wait ends otherwise: its time is over, CLIENT UNBLOCK, CLIENT KILL, the client goes
 //! away. To notice the last, the connection goes on reading; what comes is executed after the wait.
 
+use super::busy;
 use super::pause;
 use super::pipeline::{Close, Connection};
 use super::session::ReplyMode;
@@ -132,8 +133,10 @@ pub(super) async fn run(
     let mask = connection.shards_of(spec, args);
     let own = ShardMask::default().with(connection.shard.id());
     if mask.is_empty() || mask == own {
-        pause::ready(connection, pause::writes(spec)).await?;
-        run_here(connection, spec, id, args);
+        match pause::ready(connection, pause::writes(spec)).await? {
+            Ok(()) => run_here(connection, spec, id, args),
+            Err(busy) => refuse(connection, id, busy.0),
+        }
         return Ok(());
     }
     if let Some(other) = mask.single()
@@ -214,7 +217,10 @@ async fn run_borrowed(
     id: CommandId,
     args: Args<'_>,
 ) {
-    let mut borrowed = connection.shard.borrow(mask).await;
+    let mut borrowed = match busy::borrow(connection, mask).await {
+        Ok(borrowed) => borrowed,
+        Err(busy) => return refuse(connection, id, busy.0),
+    };
     let mut reply = Vec::new();
     let (db, protocol) = (connection.state.db, connection.state.protocol);
     borrowed.set_caller(connection.caller());
@@ -341,12 +347,13 @@ pub(super) fn answer_at_once(
     Ok(())
 }
 
-fn check_log(connection: &Connection, safety: &Safety) -> Result<(), String> {
+const LOG_IS_OFF: &str =
+    "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.";
+
+/// Whether there is a log to wait for, if the command waits for it.
+fn check_log(connection: &Connection, safety: &Safety) -> Result<(), &'static str> {
     if safety.needs_local && connection.server.persistence.aof().is_none() {
-        return Err(
-            "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled."
-                .to_owned(),
-        );
+        return Err(LOG_IS_OFF);
     }
     Ok(())
 }
@@ -364,6 +371,7 @@ fn asked(connection: &Connection, name: &str, args: Args<'_>) -> Result<Safety, 
 enum Event {
     Answered,
     Woken,
+    PauseIsOver,
     TimeIsOver,
     LookAtMark,
     Killed,
@@ -399,8 +407,14 @@ async fn wait_for(
 ) -> Result<(), Close> {
     let mut time_is_over = pin!(sleep_until(blocked.since));
     let (mut has_time_limit, mut is_over) = (false, false);
-    let looks = matches!(&blocked.on, On::Safe(safety) if safety.replicas <= 0);
-    let mut pause = MARK_PAUSE_MIN;
+    let looks = matches!(
+        &blocked.on,
+        On::Safe(safety) if safety.replicas <= 0 || safety.needs_local
+    );
+    let mut mark_pause = MARK_PAUSE_MIN;
+    let server = Arc::clone(&connection.server);
+    // There is something for it, which it may take when the server is not paused any more.
+    let mut paused: Option<Pin<Box<dyn Future<Output = ()> + '_>>> = None;
     loop {
         // Where another shard tries the command, it tells the limit.
         if let Some(until) = blocked.until()
@@ -410,7 +424,7 @@ async fn wait_for(
             time_is_over.as_mut().reset(until);
             has_time_limit = true;
         }
-        let mut look = pin!(tokio::time::sleep(pause));
+        let mut look = pin!(tokio::time::sleep(mark_pause));
         let mut woken = pin!(blocked.waiter.woken());
         let outlet = Rc::clone(&connection.outlet);
         outlet.uncork();
@@ -428,6 +442,11 @@ async fn wait_for(
             }
             if woken.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Event::Woken);
+            }
+            if let Some(paused) = &mut paused
+                && paused.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(Event::PauseIsOver);
             }
             if has_time_limit && time_is_over.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Event::TimeIsOver);
@@ -456,12 +475,22 @@ async fn wait_for(
                 connection.show_buffers();
             }
             Event::Woken => match blocked.waiter.state() {
+                // What it would do is a write, whoever fed it.
+                WaitState::Hinted if pause::blocks(connection, true) => {
+                    paused = Some(Box::pin(pause::ended(&server.pause, true)));
+                }
                 WaitState::Hinted => follow_hint(connection, blocked).await,
                 // Whoever was killed hears of it otherwise.
                 WaitState::Ended(Ending::Gone) => {}
                 WaitState::Ended(ending) => answer(connection, blocked, ending),
                 WaitState::Waiting | WaitState::Served => {}
             },
+            Event::PauseIsOver => {
+                paused = None;
+                if blocked.waiter.state() == WaitState::Hinted {
+                    follow_hint(connection, blocked).await;
+                }
+            }
             Event::TimeIsOver => {
                 // Otherwise the reply is on its way, or the end was another one.
                 (has_time_limit, is_over) = (false, true);
@@ -470,10 +499,16 @@ async fn wait_for(
                 }
             }
             Event::LookAtMark => {
-                pause = (pause * 2).min(MARK_PAUSE_MAX);
+                mark_pause = (mark_pause * 2).min(MARK_PAUSE_MAX);
                 let On::Safe(safety) = &blocked.on else {
                     continue;
                 };
+                if check_log(connection, safety).is_err() {
+                    if blocked.waiter.end(Ending::TimedOut) {
+                        answer(connection, blocked, Ending::TimedOut);
+                    }
+                    continue;
+                }
                 if safety.is_reached(connection.shard.clock().durable())
                     && blocked.waiter.end(Ending::TimedOut)
                 {
@@ -516,7 +551,11 @@ fn answer(connection: &mut Connection, blocked: &Blocked, ending: Ending) {
             reply.null_array();
         }
         (Ending::TimedOut | Ending::Unblocked, On::Safe(safety)) => {
-            safety.write(connection.shard.clock().durable(), &mut reply);
+            // The log may have been switched off meanwhile.
+            match check_log(connection, safety) {
+                Err(text) => reply.error(text),
+                Ok(()) => safety.write(connection.shard.clock().durable(), &mut reply),
+            }
         }
     }
     if !blocked.wants_reply {
@@ -572,17 +611,29 @@ fn leave_queues(connection: &Connection, blocked: Blocked) {
             None => by_shard.push((owner, vec![key])),
         }
     }
-    for (shard, keys) in by_shard {
-        let leave = Box::new(move |data: &mut moon_store::ShardData| {
-            for (db, key) in keys {
-                data.waits.remove(db, &key, order);
-                if held_others {
-                    data.waits.changed(db, &key);
+    let directory = connection.shard.directory().clone();
+    let leave = move || {
+        for (shard, keys) in by_shard {
+            let leave = Box::new(move |data: &mut moon_store::ShardData| {
+                for (db, key) in keys {
+                    data.waits.remove(db, &key, order);
+                    if held_others {
+                        data.waits.changed(db, &key);
+                    }
                 }
-            }
+            });
+            directory.of(shard).send_data(DataMessage::Visit(leave));
+        }
+    };
+    if held_others && pause::blocks(connection, true) {
+        // Those behind it would be served at once, and what that does is a write.
+        let server = Arc::clone(&connection.server);
+        tokio::task::spawn_local(async move {
+            pause::ended(&server.pause, true).await;
+            leave();
         });
-        let mailbox = connection.shard.directory().of(shard);
-        mailbox.send_data(DataMessage::Visit(leave));
+    } else {
+        leave();
     }
 }
 

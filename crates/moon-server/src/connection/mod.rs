@@ -12,10 +12,11 @@
 //! * [`pubsub_command`]: SUBSCRIBE and its kin, PUBLISH, PUBSUB.
 //! * [`debug`]: DEBUG and its subcommands.
 //! * [`watch_commands`]: SLOWLOG, LATENCY, MONITOR; [`told`]: server commands, told to these.
-//! * [`pause`]: CLIENT PAUSE.
+//! * [`pause`]: CLIENT PAUSE. [`busy`]: waiting for data, unless a script has it for long.
 //! * [`migrate`]: MIGRATE, and the servers it talks to.
 
 mod blocking;
+pub(crate) mod busy;
 mod client_command;
 mod commands;
 mod debug;

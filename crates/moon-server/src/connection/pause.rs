@@ -4,11 +4,12 @@
 //! connection executes nothing behind it. When CLIENT PAUSE answers, everything that was let
 //! through before has been executed on every shard ([`moon_shard::pause`]).
 
+use super::busy::{self, Busy};
 use super::pipeline::{Close, Connection};
 use crate::clients::Flags as ClientFlags;
 use moon_commands::CommandSpec;
 use moon_commands::parse::canonical_integer;
-use moon_shard::PauseMode;
+use moon_shard::{Pause, PauseMode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -78,18 +79,36 @@ pub(crate) fn blocks(connection: &Connection, may_write: bool) -> bool {
     pause.is_on() && pause.blocks(may_write, Instant::now()).is_some()
 }
 
-/// Waits until the data is at home, there is room and no pause is in the way of what may write.
-/// Nothing else happens on this thread between its return and what the caller does next without
-/// waiting.
+/// Waits until the data is at home, there is room and no pause is in the way of what may write; or
+/// until a script takes long. Nothing else happens on this thread between its return and what the
+/// caller does next without waiting.
 ///
 /// # Errors
 /// The connection is to end.
-pub(crate) async fn ready(connection: &mut Connection, may_write: bool) -> Result<(), Close> {
+pub(crate) async fn ready(
+    connection: &mut Connection,
+    may_write: bool,
+) -> Result<Result<(), Busy>, Close> {
     loop {
         wait(connection, may_write).await?;
-        connection.shard.ready().await;
-        if !blocks(connection, may_write) {
-            return Ok(());
+        let ready = busy::ready(connection).await;
+        if ready.is_err() || !blocks(connection, may_write) {
+            return Ok(ready);
+        }
+    }
+}
+
+/// Returns when no pause is in the way of what may write, or of anything else.
+pub(super) async fn ended(pause: &Pause, may_write: bool) {
+    loop {
+        // Made first, so that an end between the look and the wait is not missed.
+        let changed = pause.changed();
+        let Some(until) = pause.blocks(may_write, Instant::now()) else {
+            return;
+        };
+        tokio::select! {
+            () = changed => {}
+            () = tokio::time::sleep_until(until.into()) => {}
         }
     }
 }
@@ -106,18 +125,11 @@ pub(crate) async fn wait(connection: &mut Connection, may_write: bool) -> Result
     let server = Arc::clone(&connection.server);
     let client = Arc::clone(&connection.client);
     client.set_flag(ClientFlags::Blocked, true);
-    let ended = loop {
-        let changed = server.pause.changed();
-        let Some(until) = server.pause.blocks(may_write, Instant::now()) else {
-            break Ok(());
-        };
-        tokio::select! {
-            () = changed => {}
-            () = tokio::time::sleep_until(until.into()) => {}
-            _ = connection.outlet.wait_until(|_| client.is_killed()) => {
-                let stopping = server.is_stopping();
-                break Err(if stopping { Close::AfterReplies } else { Close::Now });
-            }
+    let ended = tokio::select! {
+        () = ended(&server.pause, may_write) => Ok(()),
+        _ = connection.outlet.wait_until(|_| client.is_killed()) => {
+            let stopping = server.is_stopping();
+            Err(if stopping { Close::AfterReplies } else { Close::Now })
         }
     };
     client.set_flag(ClientFlags::Blocked, false);

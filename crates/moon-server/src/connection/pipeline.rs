@@ -4,10 +4,17 @@
 //! executes them in order. What its own shard owns runs at once; what another shard owns is
 //! collected into one message per shard; a command over several shards waits until everything
 //! before it is executed, borrows the data, and everything after it waits in turn.
+//!
+//! * `routing`: which shard a request runs on. `outgoing`: messages for other shards.
+//! * `waits`: what a connection waits for. `holdings`: what it holds.
 
 mod holdings;
+mod outgoing;
+mod routing;
+mod waits;
 
 use super::blocking::{self, Blocked};
+use super::busy;
 use super::commands;
 use super::pubsub_command;
 use super::read_buffer::Unfinished;
@@ -19,20 +26,20 @@ use crate::pubsub::Hub;
 use crate::scripts;
 use crate::server::Server;
 use crate::tracking::Tracking;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use moon_commands::evict::OUT_OF_MEMORY;
-use moon_commands::{CommandId, CommandSpec, Flags, Run, Scope, by_id, lookup};
-use moon_core::{Lsn, ShardId};
+use moon_commands::{CommandId, CommandSpec, Flags, by_id, lookup};
+use moon_core::Lsn;
 use moon_resp::{Args, OwnedArgs, Parsed, Reply, RequestParser, Span};
-use moon_shard::mailbox::DataMessage;
-use moon_shard::{Batch, BatchCommand, Caller, Running, Session, Shard, ShardMask};
+use moon_shard::{Caller, Running, Session, Shard, ShardMask};
+use outgoing::Outgoing;
+use routing::Route;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
-use std::time::Duration;
 
 /// One request found in the read buffer.
 struct Request {
@@ -52,18 +59,6 @@ pub(crate) enum Close {
     Now,
     /// After the replies so far have left.
     AfterReplies,
-}
-
-/// What to do with a request.
-pub(super) enum Route {
-    /// Execute on this shard.
-    Here,
-    /// Send to another shard.
-    To(ShardId),
-    /// Borrow these shards and execute.
-    Borrow(ShardMask),
-    /// A server command, or one that must not run now: taken one by one.
-    Alone,
 }
 
 /// One connection, owned by its task.
@@ -90,27 +85,10 @@ pub(crate) struct Connection {
     within_limit: u64,
 }
 
-/// How often a connection that waits for a mark of the clock looks at it: first, and then less and
-/// less often. Only CONFIG SET and MIGRATE wait so.
-const MARK_PAUSE_MIN: Duration = Duration::from_millis(1);
-const MARK_PAUSE_MAX: Duration = Duration::from_millis(64);
 /// What a connection keeps from one read buffer to the next: enough for usual pipelines, and
 /// little enough for thousands of connections that each sent a long one some time.
 const SPANS_KEPT_MAX: usize = 1024;
 const REQUESTS_KEPT_MAX: usize = 256;
-/// Room that a message for another shard gets at once: enough for a pipeline of 16.
-const OUTGOING_BYTES: usize = 2048;
-const OUTGOING_SPANS: usize = 48;
-const OUTGOING_COMMANDS: usize = 16;
-
-/// Commands collected for one other shard.
-#[derive(Default)]
-struct Outgoing {
-    buf: Vec<u8>,
-    spans: Vec<Span>,
-    commands: Vec<BatchCommand>,
-}
-
 /// Serves one connection until it ends. `partial` is what was read of it already.
 pub async fn serve(
     socket: Socket,
@@ -201,6 +179,10 @@ impl Connection {
             let mut result = match read {
                 Ok((mut buffer, count)) => {
                     self.server.received(&self.shard, &self.client, count);
+                    if self.state.is_told() && self.hub.is_behind() {
+                        // Boxed: hardly any connection needs the room for it.
+                        Box::pin(self.hub.catch_up(&self.shard)).await;
+                    }
                     let result = self.process(&mut buffer).await;
                     self.unfinished.give_back(buffer);
                     self.show_buffers();
@@ -366,6 +348,7 @@ impl Connection {
             Some(_) => (&[][..], &buffer[..]),
         };
         let mut next = 0;
+        let mut warmed = 0;
         while next < requests.len() {
             if self.server.scripts.busy.any() {
                 let args = whole_args(&requests[next], &args_of);
@@ -380,6 +363,11 @@ impl Connection {
                 if !self.shard.ready_unless(is_busy).await {
                     continue;
                 }
+            }
+            if next >= warmed && !self.runs_in_turn(&requests[next], &args_of) {
+                // Those that run in turns are warmed by each turn.
+                warmed = next + moon_shard::WARM_KEYS_MAX;
+                self.warm(&requests[next..], &args_of);
             }
             let first = next;
             next = self.queue_ready(requests, next, &args_of);
@@ -407,29 +395,6 @@ impl Connection {
             next += 1;
         }
         Ok(None)
-    }
-
-    /// Waits until a walk has encoded the huge values that `commands` would change; whether there
-    /// were any that it may have to.
-    pub(super) async fn wait_for_walk<'b>(
-        &mut self,
-        commands: impl Iterator<Item = (CommandId, Args<'b>)>,
-    ) -> bool {
-        if !self.shard.is_walking() {
-            return false;
-        }
-        let db = self.state.db;
-        let keys: Vec<_> = commands
-            .flat_map(|(id, args)| self.shard.held_keys(id, args, db))
-            .collect();
-        let is_held = keys
-            .iter()
-            .any(|(_, key)| self.shard.count().shard_of_key(key) == self.shard.id());
-        if !keys.is_empty() {
-            self.flush();
-            self.shard.written_out(keys).await;
-        }
-        is_held
     }
 
     /// Queues requests from `next` on for the transaction that is open, if one is, as long as
@@ -470,15 +435,8 @@ impl Connection {
             // Each request is looked at by itself.
             return next;
         }
-        let begins = requests.get(next).is_some_and(|request| {
-            let args = whole_args(request, args_of);
-            let spec = request.command.map(by_id);
-            spec.is_some_and(|spec| {
-                self.is_plain(spec, args) || pubsub_command::publishes_now(self, spec, args)
-            })
-        });
-        if !begins {
-            // Nothing of what follows is worth a turn: commands of a transaction, scripts.
+        if !(requests.get(next)).is_some_and(|request| self.runs_in_turn(request, args_of)) {
+            // Commands of a transaction, scripts: no turn is worth beginning.
             return next;
         }
         let shard = Rc::clone(&self.shard);
@@ -525,67 +483,35 @@ impl Connection {
         self.finish(running, next)
     }
 
+    /// Whether [`Connection::execute_ready`] does more with a request than to leave it.
+    fn runs_in_turn<'b>(
+        &self,
+        request: &'b Request,
+        args_of: &impl Fn(&Request) -> (&'b [Span], &'b [u8]),
+    ) -> bool {
+        let args = whole_args(request, args_of);
+        request.command.is_some_and(|id| {
+            self.is_plain(by_id(id), args) || pubsub_command::publishes_now(self, by_id(id), args)
+        })
+    }
+
+    /// Brings near what the first of `requests` will look at.
+    fn warm<'b>(
+        &self,
+        requests: &'b [Request],
+        args_of: &impl Fn(&Request) -> (&'b [Span], &'b [u8]),
+    ) {
+        if let Some(running) = self.shard.begin() {
+            let commands = requests
+                .iter()
+                .filter_map(|request| Some((request.command?, whole_args(request, args_of))));
+            running.warm(self.state.db, commands);
+        }
+    }
+
     fn finish(&self, running: Running<'_>, next: usize) -> usize {
         running.finish();
         next
-    }
-
-    /// Decides who runs a request. Everything that is not plain is `Alone`.
-    #[inline]
-    fn route(&mut self, spec: &CommandSpec, args: Args<'_>) -> Route {
-        if self.is_plain(spec, args) {
-            self.route_data(spec, args)
-        } else {
-            Route::Alone
-        }
-    }
-
-    /// Whether a request is a data command that runs at once and as it stands.
-    #[inline]
-    fn is_plain(&self, spec: &CommandSpec, args: Args<'_>) -> bool {
-        matches!(spec.run, Run::Data(_))
-            && self.state.runs_plainly()
-            && !moon_commands::blocking::may_wait(spec, args)
-            && spec.accepts(args.len())
-    }
-
-    /// Decides where a data command runs.
-    pub(super) fn route_data(&mut self, spec: &CommandSpec, args: Args<'_>) -> Route {
-        let mask = self.shards_of(spec, args);
-        match mask.single() {
-            Some(shard) if shard == self.shard.id() => Route::Here,
-            // In strict order nothing may be under way elsewhere while later commands run; a
-            // borrow gives exactly that, because it ends this shard's turn first.
-            Some(_) if self.server.strict_order() => Route::Borrow(mask),
-            Some(shard) => Route::To(shard),
-            None if mask.is_empty() => Route::Here,
-            None => Route::Borrow(mask),
-        }
-    }
-
-    /// The shards that a data command touches.
-    pub(super) fn shards_of(&mut self, spec: &CommandSpec, args: Args<'_>) -> ShardMask {
-        let count = self.shard.count();
-        if count.get() == 1 {
-            return ShardMask::default().with(ShardId(0));
-        }
-        match spec.scope_of(args) {
-            Scope::None => ShardMask::default(),
-            Scope::AllShards => ShardMask::all(count),
-            Scope::Cursor => {
-                let cursor = args.get(1).unwrap_or_default();
-                let shard = moon_commands::scan::cursor_shard(cursor, count);
-                ShardMask::default().with(shard)
-            }
-            Scope::Keys | Scope::Patterns => {
-                self.key_positions.clear();
-                spec.key_positions(args, &mut self.key_positions);
-                let keys = self.key_positions.iter().filter_map(|at| args.get(*at));
-                keys.fold(ShardMask::default(), |mask, key| {
-                    mask.with(count.shard_of_key(key))
-                })
-            }
-        }
     }
 
     /// Whom this connection runs commands for.
@@ -606,123 +532,6 @@ impl Connection {
         let start = tail.len();
         let depends_on = running.execute(id, args, self.state.db, self.state.protocol, tail);
         gate.settle(start, depends_on);
-    }
-
-    /// Adds a command to the message for another shard.
-    fn collect(&mut self, to: ShardId, id: CommandId, args: Args<'_>) {
-        if self.outgoing.is_empty() {
-            self.outgoing
-                .resize_with(usize::from(self.shard.count().get()), Outgoing::default);
-        }
-        let ticket = self.outlet.gate().borrow_mut().reserve();
-        let outgoing = &mut self.outgoing[to.index()];
-        if outgoing.commands.is_empty() {
-            outgoing.buf.reserve(OUTGOING_BYTES);
-            outgoing.spans.reserve(OUTGOING_SPANS);
-            outgoing.commands.reserve(OUTGOING_COMMANDS);
-        }
-        let first = outgoing.spans.len();
-        for arg in args.iter() {
-            let start = outgoing.buf.len();
-            outgoing.buf.extend_from_slice(arg);
-            outgoing.spans.push(Span {
-                start: narrow(start),
-                len: narrow(arg.len()),
-            });
-        }
-        let count = outgoing.spans.len() - first;
-        outgoing.commands.push(BatchCommand {
-            id,
-            first: narrow(first),
-            count: narrow(count),
-            ticket,
-        });
-    }
-
-    /// Sends what was collected, joins the turn, lets out what may leave. To be called before the
-    /// connection waits for anything but its turn to go on.
-    pub(crate) fn flush(&mut self) {
-        self.dispatch();
-        self.shard.settle(&self.session);
-    }
-
-    /// Sends what was collected for other shards and joins the turn; the replies so far stay,
-    /// so that one system call lets out those of many requests.
-    fn dispatch(&mut self) {
-        let remembers = self.caller().remembers;
-        for (index, outgoing) in self.outgoing.iter_mut().enumerate() {
-            if outgoing.commands.is_empty() {
-                continue;
-            }
-            let batch = Batch {
-                from: self.shard.id(),
-                session: self.outlet.id(),
-                db: self.state.db,
-                protocol: self.state.protocol,
-                remembers,
-                buf: Bytes::from(std::mem::take(&mut outgoing.buf)),
-                spans: std::mem::take(&mut outgoing.spans),
-                commands: std::mem::take(&mut outgoing.commands),
-            };
-            let to = ShardId(u16::try_from(index).unwrap_or(u16::MAX));
-            self.outlet.cork();
-            self.shard
-                .directory()
-                .of(to)
-                .send_data(DataMessage::Batch(batch));
-        }
-        if !self.outlet.gate().borrow().is_open() {
-            self.shard.join_turn(&self.session);
-        }
-    }
-
-    /// Waits until every command sent to another shard is executed there and logged.
-    pub(crate) async fn barrier(&mut self) -> Result<(), Close> {
-        self.dispatch();
-        if self.outlet.gate().borrow().holes() == 0 {
-            return Ok(());
-        }
-        self.flush();
-        if self.outlet.wait_until(|gate| gate.holes() == 0).await {
-            Ok(())
-        } else {
-            Err(Close::Now)
-        }
-    }
-
-    /// Waits for the durable mark if the present command asked for it: its reply would say that
-    /// everything so far survives a power loss. The gate cannot hold that reply, because what
-    /// was committed under a weaker `appendfsync` stays committed.
-    pub(super) async fn durable_first(&mut self) -> Result<(), Close> {
-        let target = std::mem::replace(&mut self.state.durable_first, Lsn::ZERO);
-        let clock = Arc::clone(self.shard.clock());
-        self.passed(|| clock.durable() >= target).await
-    }
-
-    /// Waits until what is below `target` is committed: what shows it may leave for another server.
-    pub(super) async fn committed(&mut self, target: Lsn) -> Result<(), Close> {
-        let clock = Arc::clone(self.shard.clock());
-        self.passed(|| clock.committed() >= target).await
-    }
-
-    /// Waits until a mark of the clock has passed what the present command needs.
-    async fn passed(&mut self, is_passed: impl Fn() -> bool) -> Result<(), Close> {
-        if is_passed() {
-            return Ok(());
-        }
-        self.flush();
-        let mut pause = MARK_PAUSE_MIN;
-        while !is_passed() {
-            if self.client.is_killed() {
-                return Err(Close::Now);
-            }
-            let waited = tokio::time::timeout(pause, self.outlet.wait_until(|_| is_passed())).await;
-            if waited == Ok(false) {
-                return Err(Close::Now);
-            }
-            pause = (pause * 2).min(MARK_PAUSE_MAX);
-        }
-        Ok(())
     }
 
     /// Writes one reply that depends on nothing, in its place.
@@ -798,14 +607,12 @@ impl Connection {
         let (id, spec) = loop {
             match commands::admit(self, command, args) {
                 Ok((_, spec)) if pause::blocks(self, pause::may_write(self, spec)) => {
-                    pause::ready(self, pause::may_write(self, spec)).await?;
+                    // If a script takes long, it is not admitted any more.
+                    let _ready = pause::ready(self, pause::may_write(self, spec)).await?;
                 }
                 Ok(admitted) => break admitted,
                 Err(text) => {
-                    let text = transaction::refuse(self, command, text);
-                    let counted = command.and_then(|id| told::counted_as(id, args));
-                    self.server.note_refusal(&self.shard, counted, &text);
-                    self.write_reply(|reply| reply.error(&text));
+                    self.refuse(command, args, text);
                     return Ok(());
                 }
             }
@@ -817,7 +624,11 @@ impl Connection {
         if !spec.flags.contains(Flags::ALLOW_BUSY) {
             // A script that took long may have ended just now, and the data be on its way home; a
             // pause may begin meanwhile.
-            pause::ready(self, pause::may_write(self, spec)).await?;
+            let ready = pause::ready(self, pause::may_write(self, spec)).await?;
+            if let Err(busy) = ready {
+                self.refuse(command, args, busy.0.to_owned());
+                return Ok(());
+            }
         }
         if scripts::runs(id) {
             return told::run_script(self, id, args).await;
@@ -839,6 +650,14 @@ impl Connection {
             }
             Route::Borrow(mask) => self.borrow_and_execute(mask, spec, id, args).await,
         }
+    }
+
+    /// Answers a command with an error that has not run.
+    fn refuse(&mut self, command: Option<CommandId>, args: Args<'_>, text: String) {
+        let text = transaction::refuse(self, command, text);
+        let counted = command.and_then(|id| told::counted_as(id, args));
+        self.server.note_refusal(&self.shard, counted, &text);
+        self.write_reply(|reply| reply.error(&text));
     }
 
     /// Runs a local command whose reply may be unwanted (CLIENT REPLY).
@@ -866,18 +685,20 @@ impl Connection {
         self.barrier().await?;
         pause::wait(self, pause::writes(spec)).await?;
         if let Some(misconf) = commands::refuses(self, spec) {
-            let text = misconf.to_string();
-            self.server.note_refusal(&self.shard, Some(id), &text);
-            self.write_reply(|reply| reply.error(&text));
+            self.refuse(Some(id), args, misconf.to_string());
             return Ok(());
         }
         if spec.flags.contains(Flags::DENYOOM) && !self.shard.has_memory() {
-            self.server
-                .note_refusal(&self.shard, Some(id), OUT_OF_MEMORY);
-            self.write_reply(|reply| reply.error(OUT_OF_MEMORY));
+            self.refuse(Some(id), args, OUT_OF_MEMORY.to_owned());
             return Ok(());
         }
-        let mut borrowed = self.shard.borrow(mask).await;
+        let mut borrowed = match busy::borrow(self, mask).await {
+            Ok(borrowed) => borrowed,
+            Err(busy) => {
+                self.refuse(Some(id), args, busy.0.to_owned());
+                return Ok(());
+            }
+        };
         borrowed.set_caller(self.caller());
         let mut reply = Vec::new();
         let (db, protocol) = (self.state.db, self.state.protocol);
@@ -917,8 +738,4 @@ fn clear_bounded<T>(vec: &mut Vec<T>, kept_max: usize) {
     } else {
         vec.clear();
     }
-}
-
-fn narrow(value: usize) -> u32 {
-    u32::try_from(value).expect("a read buffer is below 4 GiB")
 }

@@ -111,6 +111,11 @@ pub(crate) struct SessionState {
 }
 
 impl SessionState {
+    /// Whether the reply of the present command waits for something else than its own writes.
+    pub(super) fn holds_reply(&self) -> bool {
+        self.durable_first > Lsn::ZERO || self.quiesce_first || self.everywhere_first
+    }
+
     /// A new connection's state.
     #[must_use]
     pub(super) fn new(authenticated: bool) -> SessionState {
@@ -148,6 +153,13 @@ impl SessionState {
             && self.reply_mode == ReplyMode::On
             && !self.only_listens()
             && !self.is_caching()
+    }
+
+    /// Whether it is told things that it did not ask for at that moment: of stale copies, or
+    /// messages.
+    #[inline]
+    pub(super) fn is_told(&self) -> bool {
+        self.subscriptions > 0 || self.tracking.is_some()
     }
 
     /// Whether it may only change its subscriptions: in RESP2 its client could not tell replies

@@ -4,7 +4,7 @@
 //! replies may leave: the task itself, or the shard's committer, which saves waking the task for
 //! every commit.
 
-use crate::clients::{ClientHandle, OutputGuard, output_class};
+use crate::clients::{ClientHandle, OutputGuard, output_limit};
 use crate::server::Server;
 use moon_core::ShardId;
 use moon_shard::{Gate, Session, SessionId};
@@ -274,7 +274,7 @@ impl Outlet {
             (gate.open().len() + gate.held_bytes()) as u64
         };
         let limits = &self.server.settings.client_output_buffer_limit;
-        let limit = limits.of(output_class(&self.client));
+        let limit = output_limit(&self.client, limits);
         let mut guard = self.guard.get();
         let is_exceeded = guard.is_exceeded(unread, limit, Instant::now());
         self.guard.set(guard);

@@ -252,7 +252,7 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
     }
     let writes = transaction.queue.iter().any(|q| pause::writes(q.row()));
     if !has_memory(connection, &transaction) {
-        return refuse_for_memory(connection);
+        return refuse_exec(connection, OUT_OF_MEMORY);
     }
     let mut mask = ShardMask::default();
     for watch in &connection.state.watches {
@@ -272,15 +272,19 @@ pub(super) async fn exec(connection: &mut Connection) -> Result<(), Close> {
     let own = ShardMask::default().with(connection.shard.id());
     let (reply, mut depends_on) = if has_scripts || !mask.is_empty() && mask != own {
         pause::wait(connection, writes).await?;
-        let borrowed = scripts::acquire(connection, mask, writes).await?;
-        Box::pin(exec_borrowed(connection, &transaction, borrowed)).await?
+        match scripts::acquire(connection, mask, writes).await? {
+            Ok(borrowed) => Box::pin(exec_borrowed(connection, &transaction, borrowed)).await?,
+            Err(busy) => return refuse_exec(connection, busy.0),
+        }
     } else {
         // The barrier may have let another executor borrow the data.
-        pause::ready(connection, writes).await?;
-        exec_here(connection, &transaction)
+        match pause::ready(connection, writes).await? {
+            Ok(()) => exec_here(connection, &transaction),
+            Err(busy) => return refuse_exec(connection, busy.0),
+        }
     };
     unwatch(connection);
-    if connection.state.durable_first > Lsn::ZERO {
+    if connection.state.holds_reply() {
         // The turn may end while this waits, so the reply takes its LSN before.
         let end = connection.shard.end_turn();
         if depends_on == THIS_TURN {
@@ -301,9 +305,10 @@ fn has_memory(connection: &Connection, transaction: &Transaction) -> bool {
     !transaction.queue.iter().any(grows) || connection.shard.has_memory()
 }
 
-fn refuse_for_memory(connection: &mut Connection) -> Result<(), Close> {
+/// EXEC does not run, because of `cause`.
+fn refuse_exec(connection: &mut Connection, cause: &str) -> Result<(), Close> {
     unwatch(connection);
-    let text = format!("EXECABORT Transaction discarded because of: {OUT_OF_MEMORY}");
+    let text = format!("EXECABORT Transaction discarded because of: {cause}");
     connection.write_reply(|reply| reply.error(&text));
     connection.state.trouble = Some(Trouble::Refused(text));
     Ok(())

@@ -12,6 +12,7 @@ use crate::info::MemoryInfo;
 use crate::persistence::PersistenceInfo;
 use crate::pubsub::Kind;
 use crate::stats::ServerStats;
+use crate::tracking::shared::Numbers as Tracking;
 use std::io;
 use std::net::TcpListener;
 use std::sync::{Arc, OnceLock};
@@ -48,6 +49,16 @@ pub struct LsnNumbers {
     pub commit_lag_ms: u64,
 }
 
+/// Clients that wait or listen, and what took long.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(missing_docs, reason = "the words of docs/metrics.md")]
+pub struct ListenNumbers {
+    pub blocked_clients: u64,
+    pub monitors: u64,
+    pub tracking: Tracking,
+    pub slow_commands: u64,
+}
+
 /// What only the running server knows.
 pub trait Source: Send + Sync + 'static {
     /// All counters.
@@ -66,6 +77,10 @@ pub trait Source: Send + Sync + 'static {
     fn memory(&self) -> MemoryInfo;
     /// Subscriptions of one kind.
     fn subscriptions(&self, kind: Kind) -> u64;
+    /// Channels or patterns of one kind that somebody has subscribed to.
+    fn subscribed(&self, kind: Kind) -> u64;
+    /// Clients that wait or listen, and what took long.
+    fn listening(&self) -> ListenNumbers;
 }
 
 /// A source that comes when recovery is over; until then the server is alive and not ready.
@@ -242,6 +257,16 @@ mod tests {
         fn subscriptions(&self, kind: Kind) -> u64 {
             u64::from(kind == Kind::Pattern) * 3
         }
+        fn subscribed(&self, kind: Kind) -> u64 {
+            u64::from(kind == Kind::Pattern) * 2
+        }
+        fn listening(&self) -> ListenNumbers {
+            ListenNumbers {
+                blocked_clients: 4,
+                slow_commands: 6,
+                ..ListenNumbers::default()
+            }
+        }
     }
 
     fn ask(addr: std::net::SocketAddr, request: &str) -> String {
@@ -294,6 +319,13 @@ mod tests {
             "moon_memory_bytes{kind=\"values\"} 1024",
             "moon_memory_bytes{kind=\"allocator_overhead\"} 904",
             "moon_rdb_last_save_ok 1",
+            "moon_pubsub_subscriptions{kind=\"pattern\"} 3",
+            "moon_pubsub_names{kind=\"pattern\"} 2",
+            "moon_blocked_clients 4",
+            "moon_slow_commands_total 6",
+            "moon_tracking_keys 0",
+            "moon_busy_scripts 0",
+            "moon_script_memory_bytes{kind=\"engines\"} 0",
             "# HELP moon_rdb_changes_since_last_save Changes that no snapshot holds",
         ] {
             assert!(text.contains(&format!("{line}\n")), "{line}\n{text}");

@@ -1,10 +1,11 @@
 //! The numbers as Prometheus text. Counters and gauges go through the `metrics` recorder;
 //! histograms are counted in buckets already, which it cannot take, so their text is appended.
 
-use super::Source;
+use super::{ListenNumbers, Source};
 use crate::histogram::{HistogramValue, bucket_end};
 use crate::info::{MemoryInfo, failing_word};
 use crate::pubsub::Kind;
+use crate::scripts::ScriptsInfo;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use moon_aof::status::ShardStatus;
@@ -46,6 +47,12 @@ fn describe() {
     );
     describe_counter!("moon_pubsub_messages_total", "Messages published");
     describe_gauge!("moon_pubsub_subscriptions", "Subscriptions, by kind");
+    describe_gauge!(
+        "moon_pubsub_names",
+        "Channels and patterns that somebody has subscribed to, by kind"
+    );
+    describe_listening();
+    describe_scripts();
     describe_counter!(
         "moon_output_limit_disconnections_total",
         "Clients disconnected because of client-output-buffer-limit"
@@ -89,6 +96,48 @@ fn describe() {
     );
     describe_gauge!("moon_lsn_durable", "Position up to which the log is synced");
     describe_gauge!("moon_ready", "1 if /readyz answers 200");
+}
+
+fn describe_listening() {
+    describe_gauge!("moon_blocked_clients", "Clients that wait");
+    describe_gauge!("moon_monitors", "Clients that are shown what runs");
+    describe_gauge!("moon_tracking_clients", "Clients that keep copies of keys");
+    describe_gauge!("moon_tracking_keys", "Keys of which clients have copies");
+    describe_gauge!("moon_tracking_prefixes", "Prefixes that are broadcast");
+    describe_counter!(
+        "moon_slow_commands_total",
+        "Commands that took longer than slowlog-log-slower-than"
+    );
+}
+
+fn describe_scripts() {
+    describe_gauge!("moon_scripts_cached", "Scripts that are kept");
+    describe_counter!(
+        "moon_scripts_evicted_total",
+        "Scripts of EVAL that gave way to others"
+    );
+    describe_gauge!("moon_function_libraries", "Libraries of functions");
+    describe_gauge!("moon_functions", "Functions in them");
+    describe_gauge!(
+        "moon_script_memory_bytes",
+        "Memory for scripts and functions, by what it is used for"
+    );
+    describe_gauge!(
+        "moon_busy_scripts",
+        "Scripts that take longer than busy-reply-threshold now"
+    );
+    describe_gauge!(
+        "moon_busy_script_seconds",
+        "For how long the one has run that has taken longest"
+    );
+    describe_counter!(
+        "moon_busy_scripts_total",
+        "Scripts that took longer than busy-reply-threshold"
+    );
+    describe_counter!(
+        "moon_killed_scripts_total",
+        "Those of them that were killed"
+    );
 }
 
 fn describe_memory() {
@@ -187,11 +236,15 @@ fn publish(source: &dyn Source) {
     for kind in Kind::ALL {
         gauge!("moon_pubsub_subscriptions", "kind" => kind.word())
             .set(number(source.subscriptions(kind)));
+        gauge!("moon_pubsub_names", "kind" => kind.word()).set(number(source.subscribed(kind)));
     }
+    publish_listening(&source.listening());
     counter!("moon_output_limit_disconnections_total")
         .absolute(stats.sum(|s| &s.output_limit_disconnections));
     counter!("moon_evicted_keys_total").absolute(stats.sum(|s| &s.evicted_keys));
-    publish_memory(&source.memory());
+    let memory = source.memory();
+    publish_memory(&memory);
+    publish_scripts(&memory.scripts);
     for (n, shard) in stats.shards().iter().enumerate() {
         gauge!("moon_aof_inflight_bytes", "shard" => n.to_string())
             .set(number(shard.inflight_bytes.get()));
@@ -215,6 +268,34 @@ fn publish(source: &dyn Source) {
         .set(number(stats.recovery_truncated_bytes.load(Relaxed)));
     let ready = source.readiness() == super::Readiness::Ready;
     gauge!("moon_ready").set(f64::from(u8::from(ready)));
+}
+
+fn publish_listening(listening: &ListenNumbers) {
+    gauge!("moon_blocked_clients").set(number(listening.blocked_clients));
+    gauge!("moon_monitors").set(number(listening.monitors));
+    gauge!("moon_tracking_clients").set(number(listening.tracking.clients));
+    gauge!("moon_tracking_keys").set(number(listening.tracking.keys));
+    gauge!("moon_tracking_prefixes").set(number(listening.tracking.prefixes));
+    counter!("moon_slow_commands_total").absolute(listening.slow_commands);
+}
+
+fn publish_scripts(scripts: &ScriptsInfo) {
+    gauge!("moon_scripts_cached").set(number(scripts.scripts));
+    counter!("moon_scripts_evicted_total").absolute(scripts.evicted);
+    gauge!("moon_function_libraries").set(number(scripts.libraries));
+    gauge!("moon_functions").set(number(scripts.functions));
+    let kinds = [
+        ("engines", scripts.engine_bytes),
+        ("scripts", scripts.script_bytes),
+        ("libraries", scripts.function_bytes),
+    ];
+    for (kind, bytes) in kinds {
+        gauge!("moon_script_memory_bytes", "kind" => kind).set(number(bytes));
+    }
+    gauge!("moon_busy_scripts").set(number(scripts.busy.now));
+    gauge!("moon_busy_script_seconds").set(scripts.busy.longest.as_secs_f64());
+    counter!("moon_busy_scripts_total").absolute(scripts.busy.seen);
+    counter!("moon_killed_scripts_total").absolute(scripts.busy.killed);
 }
 
 fn publish_memory(memory: &MemoryInfo) {

@@ -5,6 +5,11 @@
 //! the turn whose effects it depends on, or of the transaction that it belongs to. On the way in,
 //! everything joins one queue, which a task empties into the gates of the receivers; each of them
 //! is then sent to once.
+//!
+//! What a command makes known lies in the mailboxes of all shards that it concerns before its reply
+//! leaves. So that nobody who has seen that reply can find somebody who was not told, a connection
+//! that is told things has what lies there put into its gate before it executes what it read, see
+//! [`Hub::catch_up`].
 
 use super::local::{Local, Member};
 use super::message::{Message, Push};
@@ -13,14 +18,14 @@ use crate::clients::ClientHandle;
 use crate::stats::ServerStats;
 use moon_core::{Lsn, ShardId};
 use moon_resp::Protocol;
-use moon_shard::mailbox::{ControlMessage, Directory};
+use moon_shard::mailbox::{ControlMessage, Directory, Errand};
 use moon_shard::{Session, SessionId, Shard};
 use moon_store::THIS_TURN;
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 /// Where a client is: its home shard and its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,6 +89,8 @@ pub struct Hub {
     directory: Directory,
     local: RefCell<Local>,
     inbox: RefCell<VecDeque<Delivery>>,
+    /// How much has ever joined the inbox.
+    received: Cell<u64>,
     filled: Notify,
     outgoing: RefCell<Outgoing>,
     stats: Arc<ServerStats>,
@@ -116,6 +123,7 @@ impl Hub {
             directory,
             local: RefCell::default(),
             inbox: RefCell::default(),
+            received: Cell::default(),
             filled: Notify::new(),
             outgoing: RefCell::default(),
             stats,
@@ -289,6 +297,40 @@ impl Hub {
             self.filled.notify_one();
         }
         inbox.push_back(delivery);
+        self.received.set(self.received.get() + 1);
+    }
+
+    /// Whether something may be on its way to clients here.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        !self.directory.of(self.shard).has_no_control() || !self.inbox.borrow().is_empty()
+    }
+
+    /// Returns when all that lay in the mailbox of this shard, or behind it, is in the gates of the
+    /// clients here. What comes later is not waited for.
+    ///
+    /// Not so what is redirected from a client of one shard to a client of another: it goes through
+    /// two mailboxes.
+    pub async fn catch_up(&self, shard: &Shard) {
+        let (done, is_done) = oneshot::channel();
+        // Twice through the mailbox: news about a copy are sent on from there once they have come.
+        let second: Errand = Box::new(move |_| done.send(()).unwrap_or_default());
+        let first: Errand = Box::new(move |shard| {
+            let mailbox = shard.directory().of(shard.id());
+            mailbox.send_control(ControlMessage::Run(second));
+        });
+        let mailbox = self.directory.of(self.shard);
+        mailbox.send_control(ControlMessage::Run(first));
+        // The mailbox drops no message, so there always is an answer.
+        drop(is_done.await);
+        let wanted = self.received.get();
+        let delivered = || self.received.get() - self.inbox.borrow().len() as u64;
+        while delivered() < wanted {
+            self.deliver(shard);
+            if delivered() < wanted {
+                tokio::task::yield_now().await;
+            }
+        }
     }
 
     /// Delivers what comes in, for as long as the thread lives.

@@ -7,9 +7,9 @@ use super::Kind;
 use moon_commands::{CommandSpec, Flags};
 use moon_resp::OwnedArgs;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const BUSY_SCRIPT: &str = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or \
                            SHUTDOWN NOSAVE.";
@@ -65,6 +65,21 @@ pub(crate) struct BusyScripts {
     count: AtomicUsize,
     scripts: Mutex<Vec<Arc<BusyScript>>>,
     abandoned: AtomicBool,
+    seen: AtomicU64,
+    killed: AtomicU64,
+}
+
+/// What metrics show of scripts that take long.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BusyNumbers {
+    /// How many take long now.
+    pub now: u64,
+    /// For how long the one has run that has taken longest.
+    pub longest: Duration,
+    /// How many have taken long since the start.
+    pub seen: u64,
+    /// How many of them were killed.
+    pub killed: u64,
 }
 
 impl BusyScripts {
@@ -82,6 +97,7 @@ impl BusyScripts {
     /// Enters a script; it leaves when the guard is dropped.
     pub(super) fn enter(self: &Arc<Self>, script: BusyScript) -> BusyGuard {
         let script = Arc::new(script);
+        self.seen.fetch_add(1, Relaxed);
         let mut scripts = self.scripts();
         scripts.push(Arc::clone(&script));
         self.count.store(scripts.len(), Release);
@@ -92,6 +108,17 @@ impl BusyScripts {
         }
     }
 
+    /// What metrics show.
+    pub(crate) fn numbers(&self) -> BusyNumbers {
+        let scripts = self.scripts();
+        BusyNumbers {
+            now: scripts.len() as u64,
+            longest: (scripts.first()).map_or(Duration::ZERO, |script| script.since.elapsed()),
+            seen: self.seen.load(Relaxed),
+            killed: self.killed.load(Relaxed),
+        }
+    }
+
     /// The one that takes longest.
     pub(super) fn first(&self) -> Option<Arc<BusyScript>> {
         self.scripts().first().cloned()
@@ -99,7 +126,7 @@ impl BusyScripts {
 
     /// The error with which a command is refused now, if it is.
     pub(crate) fn refuses(&self, spec: &CommandSpec) -> Option<&'static str> {
-        if !self.any() || spec.flags.contains(Flags::ALLOW_BUSY) {
+        if spec.flags.contains(Flags::ALLOW_BUSY) {
             return None;
         }
         self.text()
@@ -107,6 +134,9 @@ impl BusyScripts {
 
     /// The error that says what is under way.
     pub(crate) fn text(&self) -> Option<&'static str> {
+        if !self.any() {
+            return None;
+        }
         Some(match self.first()?.kind {
             Kind::Script => BUSY_SCRIPT,
             Kind::Function => BUSY_FUNCTION,
@@ -130,13 +160,24 @@ impl BusyScripts {
         }
     }
 
+    /// The server is to stop: what has written nothing is killed. The one that has written, and takes
+    /// longest, is to be waited for.
+    pub(crate) fn stop(&self) -> Option<String> {
+        let scripts = self.scripts().clone();
+        let mut written = scripts.iter().filter(|script| !script.fate.kill());
+        let first = written.next().map(|script| script.name.clone());
+        // The rest has to be asked, too.
+        written.for_each(drop);
+        first
+    }
+
     /// SHUTDOWN NOSAVE: scripts that take long do not go on, and keep the data for good.
     pub(crate) fn abandon(&self) {
         self.abandoned.store(true, Release);
     }
 
     /// Whether scripts that take long must not go on.
-    pub(super) fn is_abandoned(&self) -> bool {
+    pub(crate) fn is_abandoned(&self) -> bool {
         self.abandoned.load(Acquire)
     }
 }
@@ -151,6 +192,9 @@ impl Drop for BusyGuard {
     fn drop(&mut self) {
         let mut scripts = self.scripts.scripts();
         scripts.retain(|other| !Arc::ptr_eq(other, &self.script));
+        if self.script.fate.is_killed() {
+            self.scripts.killed.fetch_add(1, Relaxed);
+        }
         self.scripts.count.store(scripts.len(), Release);
     }
 }
@@ -181,9 +225,15 @@ mod tests {
         assert!(fate.is_killed() && !fate.write());
         drop(first);
         assert!(!scripts.any());
+        let BusyNumbers {
+            now, seen, killed, ..
+        } = scripts.numbers();
+        assert_eq!((now, seen, killed), (0, 1, 1));
         let (_second, fate) = busy(&scripts, Kind::Function);
         assert!(fate.write() && fate.write());
         assert_eq!(scripts.kill(Kind::Function), Err(UNKILLABLE));
-        assert!(!fate.is_killed());
+        let (_third, unwritten) = busy(&scripts, Kind::Script);
+        assert_eq!(scripts.stop(), Some(String::new()));
+        assert!(!fate.is_killed() && unwritten.is_killed());
     }
 }

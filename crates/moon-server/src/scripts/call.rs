@@ -10,8 +10,10 @@ use super::cache::Origin;
 use super::engine::{Found, ShardEngine};
 use super::fiber::{Fiber, Step, on_own_stack};
 use super::host::{Answer, Ask, Conditions, ScriptHost};
+use super::refused::{How, Refused};
 use super::{Kind, Scripts};
 use crate::config::UndeclaredKeys;
+use crate::connection::busy::{self, Busy};
 use crate::connection::pause;
 use crate::connection::{Close, Connection, run_server_command};
 use moon_commands::{CommandId, Flags, by_id, parse};
@@ -85,43 +87,13 @@ pub(super) async fn run(
 ) -> Result<Lsn, Close> {
     let started = Instant::now();
     let start = out.len();
-    let result = run_request(connection, id, args, data, out).await?;
-    let (depends_on, error) = match result {
-        Ok(depends_on) => (depends_on, None),
-        Err(refused) => {
-            out.truncate(start);
-            Reply::new(out, connection.state.protocol).error_bytes(&refused.text);
-            let text = String::from_utf8_lossy(&refused.text).into_owned();
-            (refused.depends_on, (!refused.counted).then_some(text))
-        }
+    let depends_on = match run_request(connection, id, args, data, out).await? {
+        Ok(depends_on) => depends_on,
+        Err(refused) => return Ok(refused.answer(connection, id, started, out, start)),
     };
     let server = &connection.server;
-    server.note_command(&connection.shard, id, started.elapsed(), error);
+    server.note_command(&connection.shard, id, started.elapsed(), None);
     Ok(depends_on)
-}
-
-/// An error reply.
-struct Refused {
-    text: Vec<u8>,
-    /// A command inside answered it, and it was counted there.
-    counted: bool,
-    depends_on: Lsn,
-}
-
-impl From<String> for Refused {
-    fn from(text: String) -> Refused {
-        Refused {
-            text: text.into_bytes(),
-            counted: false,
-            depends_on: Lsn::ZERO,
-        }
-    }
-}
-
-impl From<&str> for Refused {
-    fn from(text: &str) -> Refused {
-        text.to_owned().into()
-    }
 }
 
 async fn run_request(
@@ -150,7 +122,17 @@ async fn run_request(
     engine.put_back();
     let prepared = match prepared {
         Ok(prepared) => prepared,
-        Err(text) => return Ok(Err(text.into())),
+        Err(text) => {
+            let depends_on = match by_id(id).name {
+                // That there is no such function, or one with such flags, shows the libraries.
+                "fcall" | "fcall_ro" => shown_libraries(connection),
+                _ => Lsn::ZERO,
+            };
+            return Ok(Err(Refused {
+                depends_on,
+                ..text.into()
+            }));
+        }
     };
     let kind = prepared.target.kind();
     let declared = declared(connection, args, prepared.key_count);
@@ -161,12 +143,21 @@ async fn run_request(
         UndeclaredKeys::Retry if keeps_to_its_keys => declared,
         UndeclaredKeys::Retry | UndeclaredKeys::All => all,
     };
+    if data.is_none() && !is_read_only(id) && !prepared.flags.contains(ScriptFlags::NO_WRITES) {
+        // As EXEC does; a key that it does not declare is encoded when it is written to.
+        let keys = args.from(3);
+        let keys = keys.iter().take(prepared.key_count);
+        connection.wait_for_walk_of(keys).await;
+    }
     let request: Rc<OwnedArgs> = Rc::new(args.into());
     loop {
         let out_of_memory = !connection.shard.has_memory();
         let (mut in_hand, alone) = match data.take() {
             Some(in_hand) => (in_hand, false),
-            None => (acquire(connection, mask, !is_read_only(id)).await?, true),
+            None => match acquire(connection, mask, !is_read_only(id)).await? {
+                Ok(in_hand) => (in_hand, true),
+                Err(busy) => return Ok(Err(busy.into())),
+            },
         };
         in_hand.set_caller(Caller {
             in_script: true,
@@ -176,9 +167,7 @@ async fn run_request(
         connection.hub.begin_unit();
         let depends_on_libraries = match kind {
             Kind::Script => Lsn::ZERO,
-            Kind::Function => scripts
-                .functions
-                .depends_on(|| connection.shard.clock().head()),
+            Kind::Function => shown_libraries(connection),
         };
         let conditions = conditions(connection, id, &prepared, declared, out_of_memory);
         let Ended {
@@ -231,7 +220,10 @@ async fn run_request(
             Err(RunError::NotFound) if kind == Kind::Script => Err(NOSCRIPT.into()),
             Err(error) => Err(Refused {
                 text: error.text().to_vec(),
-                counted: matches!(error, RunError::Failed { counted: true, .. }),
+                how: match error {
+                    RunError::Failed { counted: true, .. } => How::FailedInside,
+                    _ => How::Failed,
+                },
                 depends_on,
             }),
         });
@@ -345,6 +337,13 @@ pub(super) fn current(mut engine: Box<ShardEngine>, scripts: &Arc<Scripts>) -> B
     })
 }
 
+/// What a reply depends on that shows the libraries. Asked while this shard's data is at home or in
+/// hand.
+pub(super) fn shown_libraries(connection: &Connection) -> Lsn {
+    let functions = &connection.server.scripts.functions;
+    functions.depends_on(|| connection.shard.clock().head())
+}
+
 fn is_read_only(id: CommandId) -> bool {
     by_id(id).flags.contains(Flags::READONLY)
 }
@@ -379,26 +378,29 @@ fn declared(connection: &Connection, args: Args<'_>, key_count: usize) -> ShardM
     keys.fold(own, |mask, key| mask.with(count.shard_of_key(key)))
 }
 
-/// The data of the shards in `mask`, in a box because it passes through many hands: taken out of its place where it is this shard's alone. What
-/// `writes` waits for the end of a pause of writes.
+/// The data of the shards in `mask`, in a box because it passes through many hands: taken out of its
+/// place where it is this shard's alone. What `writes` waits for the end of a pause of writes.
+/// Nothing waits for a script that takes long.
 pub(crate) async fn acquire(
     connection: &mut Connection,
     mask: ShardMask,
     writes: bool,
-) -> Result<Box<Borrowed>, Close> {
+) -> Result<Result<Box<Borrowed>, Busy>, Close> {
     let own = ShardMask::default().with(connection.shard.id());
     let shard = Rc::clone(&connection.shard);
     if mask.union(own) != own {
         connection.barrier().await?;
         pause::wait(connection, writes).await?;
-        return Ok(Box::new(shard.borrow(mask).await));
+        return Ok(busy::borrow(connection, mask).await.map(Box::new));
     }
     loop {
         pause::wait(connection, writes).await?;
         if let Some(data) = shard.take() {
-            return Ok(Box::new(data));
+            return Ok(Ok(Box::new(data)));
         }
-        shard.ready().await;
+        if let Err(busy) = busy::ready(connection).await {
+            return Ok(Err(busy));
+        }
     }
 }
 
@@ -441,6 +443,7 @@ async fn drive(
     let scripts = Arc::clone(&connection.server.scripts);
     let since = Instant::now();
     let mut busy: Option<BusyGuard> = None;
+    let mut woken = since;
     let mut fiber = start(connection, data, conditions, prepared, Rc::clone(request));
     let mut answer = Answer::GoOn;
     loop {
@@ -484,6 +487,10 @@ async fn drive(
                         fate: Arc::clone(&fate),
                     }));
                     wake_all(connection);
+                    woken = Instant::now();
+                } else if woken.elapsed() >= WAKE_AGAIN {
+                    wake_all(connection);
+                    woken = Instant::now();
                 }
                 let unit = connection.hub.set_unit_aside();
                 tokio::task::yield_now().await;
@@ -501,6 +508,10 @@ async fn drive(
         };
     }
 }
+
+/// How often those who wait are woken again: a command may have been sent to another shard in the
+/// moment in which it became known that the script takes long.
+const WAKE_AGAIN: Duration = Duration::from_millis(100);
 
 /// Connections that wait for data look again, and answer BUSY.
 fn wake_all(connection: &Connection) {

@@ -7,7 +7,9 @@ use super::cache::Origin;
 use super::engine::ShardEngine;
 use super::fiber::on_own_stack;
 use super::host::LoadHost;
+use super::refused::Refused;
 use super::{Kind, Scripts, call, changes_libraries};
+use crate::connection::busy;
 use crate::connection::{Close, Connection};
 use moon_commands::evict::OUT_OF_MEMORY;
 use moon_commands::libraries::{LoadRequest, RestoreRequest, dump_payload};
@@ -30,26 +32,29 @@ pub(super) async fn run(
     data: &mut Option<Box<Borrowed>>,
     out: &mut Vec<u8>,
 ) -> Result<Lsn, Close> {
-    if changes_libraries(id, args) {
-        return change(connection, id, args, data, out).await;
-    }
     let started = Instant::now();
     let start = out.len();
-    if data.is_none() && !connection.server.scripts.busy.any() {
-        // While the data is at home nobody is changing libraries.
-        connection.shard.ready().await;
+    if changes_libraries(id, args) {
+        return Ok(match change(connection, id, args, data, out).await? {
+            // The command itself has told of its run.
+            Ok(depends_on) => depends_on,
+            Err(refused) => refused.answer(connection, id, started, out, start),
+        });
     }
-    let answered = answer(connection, id, args, out);
-    let (depends_on, error) = match answered {
-        Ok(depends_on) => (depends_on, None),
+    if data.is_none() {
+        // While the data is at home nobody is changing libraries. What may run beside a script that
+        // takes long does not wait for it.
+        let _ready = busy::ready(connection).await;
+    }
+    let depends_on = match answer(connection, id, args, out) {
+        Ok(depends_on) => depends_on,
         Err(text) => {
-            out.truncate(start);
-            Reply::new(out, connection.state.protocol).error(&text);
-            (Lsn::ZERO, Some(text))
+            let refused = Refused::from(text);
+            return Ok(refused.answer(connection, id, started, out, start));
         }
     };
     let server = &connection.server;
-    server.note_command(&connection.shard, id, started.elapsed(), error);
+    server.note_command(&connection.shard, id, started.elapsed(), None);
     Ok(depends_on)
 }
 
@@ -98,22 +103,19 @@ fn answer(
         "function|dump" => {
             let (libraries, _) = scripts.functions.get();
             reply.bulk(&dump_payload(&libraries));
-            return Ok(shown(connection));
+            return Ok(call::shown_libraries(connection));
         }
         "function|list" => {
             list(connection, args, reply)?;
-            return Ok(shown(connection));
+            return Ok(call::shown_libraries(connection));
         }
-        "function|stats" => stats(scripts, reply)?,
+        "function|stats" => {
+            stats(scripts, reply)?;
+            return Ok(call::shown_libraries(connection));
+        }
         _ => subcommands::help_reply(reply, container),
     }
     Ok(Lsn::ZERO)
-}
-
-/// What a reply depends on that shows the libraries.
-fn shown(connection: &Connection) -> Lsn {
-    let functions = &connection.server.scripts.functions;
-    functions.depends_on(|| connection.shard.clock().head())
 }
 
 fn flush_mode(args: Args<'_>, text: &str) -> Result<(), String> {
@@ -274,31 +276,33 @@ fn stats(scripts: &Scripts, reply: &mut Reply<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// FUNCTION LOAD, DELETE, FLUSH and RESTORE. The command itself tells of its run.
+/// FUNCTION LOAD, DELETE, FLUSH and RESTORE.
 async fn change(
     connection: &mut Connection,
     id: CommandId,
     args: Args<'_>,
     data: &mut Option<Box<Borrowed>>,
     out: &mut Vec<u8>,
-) -> Result<Lsn, Close> {
+) -> Result<Result<Lsn, Refused>, Close> {
     let spec = subcommands::row_of(by_id(id), args);
     let grows = spec.flags.contains(Flags::DENYOOM);
     if data.is_none() && grows && !connection.shard.has_memory() {
-        let server = &connection.server;
-        server.note_refusal(&connection.shard, Some(id), OUT_OF_MEMORY);
-        Reply::new(out, connection.state.protocol).error(OUT_OF_MEMORY);
-        return Ok(Lsn::ZERO);
+        return Ok(Err(Refused::rejected(OUT_OF_MEMORY)));
     }
     let all = ShardMask::all(connection.shard.count());
     let (mut in_hand, alone) = match data.take() {
         Some(in_hand) => (in_hand, false),
-        None => (call::acquire(connection, all, spec.is_write()).await?, true),
+        None => match call::acquire(connection, all, spec.is_write()).await? {
+            Ok(in_hand) => (in_hand, true),
+            Err(busy) => return Ok(Err(busy.into())),
+        },
     };
     let scripts = Arc::clone(&connection.server.scripts);
     let (db, protocol) = (connection.state.db, connection.state.protocol);
+    // An error shows which libraries there are, too.
+    let shown = call::shown_libraries(connection);
     let tried = try_out(&scripts, spec.name, args, libraries(&mut in_hand));
-    let (depends_on, version) = match tried {
+    let done = match tried {
         Ok(mut engine) => {
             let depends_on = in_hand.execute_as(spec, id, args, db, protocol, out);
             let mut version = scripts.functions.version();
@@ -310,30 +314,30 @@ async fn change(
             }
             scripts.note_memory(&connection.shard, &engine);
             engine.put_back();
-            (depends_on, version)
+            // What is written is above all of it: THIS_TURN stays what it is.
+            Ok((depends_on.max(shown), version))
         }
-        Err(text) => {
-            Reply::new(out, protocol).error(&text);
-            let server = &connection.server;
-            let taken = std::time::Duration::ZERO;
-            server.note_command(&connection.shard, id, taken, Some(text));
-            (Lsn::ZERO, scripts.functions.version())
-        }
+        Err(text) => Err(Refused {
+            depends_on: shown,
+            ..text.into()
+        }),
     };
     if !alone {
         *data = Some(in_hand);
-        return Ok(depends_on);
+        return Ok(done.map(|(depends_on, _)| depends_on));
     }
     let end = match in_hand.commit() {
         // Others may show the libraries before this turn is over.
         THIS_TURN => connection.shard.end_turn(),
         end => end,
     };
-    if depends_on != THIS_TURN {
-        return Ok(depends_on);
-    }
-    scripts.functions.ended(version, end);
-    Ok(end)
+    Ok(done.map(|(depends_on, version)| {
+        if depends_on != THIS_TURN {
+            return depends_on;
+        }
+        scripts.functions.ended(version, end);
+        end
+    }))
 }
 
 fn libraries(data: &mut Borrowed) -> &mut Libraries {

@@ -6,7 +6,7 @@
 //! * `fiber`: the stack on which it runs, so that it can be left and gone on with.
 //! * `engine`: the Lua state of one shard. `cache`: the scripts of the process.
 //! * `functions`: the libraries as all shards see them. `commands`: SCRIPT and FUNCTION.
-//! * `busy`: scripts that take long.
+//! * `busy`: scripts that take long. `refused`: error replies.
 //!
 //! # A script that takes long
 //! Below `busy-reply-threshold` a script runs like a command: nothing else happens on its thread.
@@ -23,8 +23,10 @@ mod engine;
 mod fiber;
 mod functions;
 mod host;
+mod refused;
 
 use crate::connection::{Close, Connection};
+pub use busy::BusyNumbers;
 use busy::BusyScripts;
 use cache::ScriptCache;
 use engine::ShardEngine;
@@ -75,6 +77,8 @@ pub struct ScriptsInfo {
     pub function_bytes: u64,
     /// Bytes of all engines.
     pub engine_bytes: u64,
+    /// Those that take long.
+    pub busy: BusyNumbers,
 }
 
 impl Scripts {
@@ -101,6 +105,7 @@ impl Scripts {
             functions,
             function_bytes,
             engine_bytes: engines.map(|bytes| bytes.load(Relaxed)).sum(),
+            busy: self.busy.numbers(),
         }
     }
 

@@ -16,6 +16,9 @@
 //!   message until the change is committed.
 //! * The reply to a read has its place in the client's gate before the read is executed, so news
 //!   about a later change always comes behind the reply that they make stale.
+//! * Whoever has seen such a reply finds nobody who was not told: a client that tracks has what is
+//!   in its shard's mailbox put into its gate before its next request is executed
+//!   ([`Hub::catch_up`]).
 //! * Broadcasts are joined: one message per prefix, client and turn.
 //!
 //! In reading order:

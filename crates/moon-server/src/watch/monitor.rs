@@ -7,7 +7,8 @@
 //! through the gate of the monitor's connection, like a reply: not before what it shows is
 //! committed.
 //!
-//! A monitor that does not read as fast as commands run is closed; nobody waits for it.
+//! Nobody waits for a monitor that does not read as fast as commands run: its connection is closed
+//! beyond its limit on what is unread, as any other ([`crate::clients::output_limit`]).
 
 use super::redact;
 use crate::clients::{ClientHandle, Clients};
@@ -22,9 +23,6 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// A monitor with more unsent bytes is closed.
-pub const UNSENT_BYTES_MAX: usize = 32 << 20;
 
 /// A connection that is shown what runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +48,12 @@ impl Monitors {
         self.count.load(Relaxed) > 0
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count.load(Relaxed)
+    }
+
     /// A connection of `shard` wants to see what runs from now on.
     pub fn add(&self, session: SessionId, shard: ShardId) {
         self.change(|list| list.push(Monitor { session, shard }));
@@ -69,7 +73,7 @@ impl Monitors {
     }
 
     /// Shows lines to all of them, once `depends_on` is committed.
-    fn show(&self, lines: Vec<u8>, depends_on: Lsn, directory: &Directory, clients: &Arc<Clients>) {
+    fn show(&self, lines: Vec<u8>, depends_on: Lsn, directory: &Directory) {
         let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
         let lines: Arc<[u8]> = lines.into();
         let mut shards: Vec<ShardId> = list.iter().map(|monitor| monitor.shard).collect();
@@ -78,24 +82,15 @@ impl Monitors {
         for shard in shards {
             let here = list.iter().filter(|monitor| monitor.shard == shard);
             let sessions: Vec<SessionId> = here.map(|monitor| monitor.session).collect();
-            let (lines, clients) = (Arc::clone(&lines), Arc::clone(clients));
+            let lines = Arc::clone(&lines);
             let push = Box::new(move |shard: &Rc<Shard>| {
                 for session in sessions {
-                    let unsent = shard.push_to(session, &lines, depends_on);
-                    if unsent.is_some_and(|bytes| bytes > UNSENT_BYTES_MAX) {
-                        close_slow(&clients, session);
-                    }
+                    // One that has gone sees nothing.
+                    let _unsent = shard.push_to(session, &lines, depends_on);
                 }
             });
             directory.of(shard).send_control(ControlMessage::Run(push));
         }
-    }
-}
-
-fn close_slow(clients: &Clients, session: SessionId) {
-    if let Some(client) = clients.get(session).filter(|client| !client.is_killed()) {
-        tracing::warn!("Closing monitor {session}: it does not read what it is shown");
-        client.kill();
     }
 }
 
@@ -155,18 +150,12 @@ impl Lines {
     }
 
     /// Hands the lines over: what they show is committed with `end`.
-    pub fn show(
-        &self,
-        end: Lsn,
-        monitors: &Monitors,
-        directory: &Directory,
-        clients: &Arc<Clients>,
-    ) {
+    pub fn show(&self, end: Lsn, monitors: &Monitors, directory: &Directory) {
         if self.text.borrow().is_empty() {
             return;
         }
         let depends_on = self.depends_on.replace(Lsn::ZERO).max(end);
-        monitors.show(self.text.take(), depends_on, directory, clients);
+        monitors.show(self.text.take(), depends_on, directory);
     }
 }
 

@@ -106,6 +106,12 @@ impl SlowLog {
         self.lock().entries.len()
     }
 
+    /// How many were ever added: SLOWLOG RESET does not change it.
+    #[must_use]
+    pub fn added(&self) -> u64 {
+        self.lock().next_id
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -3,6 +3,7 @@
 use super::table::CellReport;
 use crate::binary::ServerBinary;
 use crate::crash_matrix::cell::{READERS, WRITERS, millis, order_of};
+use crate::crash_matrix::handoff::Handoff;
 use crate::crash_matrix::judge::{Rule, judge};
 use anyhow::{Context as _, Result, bail};
 use moon_faultfs::{FaultFs, Image};
@@ -54,6 +55,7 @@ pub(super) fn run_chain(
         disk: None,
         image: Image::default(),
         data: data.clone(),
+        handoff: None,
     };
     chain.power_on()?;
     let mut config = ServerConfig::new(binary.flavor, &binary.path, data)
@@ -63,12 +65,20 @@ pub(super) fn run_chain(
     config.order = Some(order.pipeline);
     // Declared after the disk, so that it is killed before the disk goes.
     let mut server = Server::start(config)?;
+    // What consumers were given is judged where everything acknowledged has to survive. Elsewhere
+    // the producers alone are at work.
+    if plan.workload == Workload::Handoff && plan.policy == FsyncPolicy::Always {
+        chain.handoff = Some(Handoff::begin(&server)?);
+    }
     let mut writers: Vec<Writer> = (0..WRITERS)
         .map(|number| Generator::new(plan.workload, number, plan.seed).for_flavor(binary.flavor))
         .map(Writer::with_times)
         .collect();
     for number in 0..plan.cuts {
-        let outcome = chain.cycle(&mut server, &mut writers, order, number, report);
+        let outcome = match chain.handoff.take() {
+            Some(handoff) => chain.handoff_cycle(handoff, &mut server, number, report),
+            None => chain.cycle(&mut server, &mut writers, order, number, report),
+        };
         if outcome.is_ok() && !report.is_clean() && !plan.keeps_evidence {
             return Ok(());
         }
@@ -105,6 +115,8 @@ struct Chain<'a> {
     /// What it held when it was mounted last.
     image: Image,
     data: PathBuf,
+    /// What is known where consumers wait for what producers push.
+    handoff: Option<Handoff>,
 }
 
 impl Chain<'_> {
@@ -193,6 +205,39 @@ impl Chain<'_> {
             let context = format!("{}, cut {number}, {context}", self.plan.workload);
             report.violated(&violation, &context);
         }
+        Ok(())
+    }
+
+    /// The same with producers and consumers that wait.
+    fn handoff_cycle(
+        &mut self,
+        mut handoff: Handoff,
+        server: &mut Server,
+        number: usize,
+        report: &mut CellReport,
+    ) -> Result<()> {
+        let is_rewritten = self.rng.random_bool(0.5);
+        let rewriter = is_rewritten.then(|| Rewriter::start(server.address(), self.rng.random()));
+        let run_time = self.run_time(number);
+        let (worked, ()) = handoff.work(server, self.rng.random(), |server, load| {
+            load.wait_acked(server)?;
+            std::thread::sleep(run_time);
+            self.power_loss(server, report)
+        })?;
+        let rewrites = rewriter.map(Rewriter::finish).unwrap_or_default();
+        report.rewrites += rewrites.begun;
+        report.acknowledged += worked.acknowledged;
+        let begun = Instant::now();
+        self.recover(server, report)?;
+        report.recovery_ms_max = report.recovery_ms_max.max(millis(begun.elapsed()));
+        let settled = handoff.settle(worked, &mut server.client()?)?;
+        report.kept += settled.kept;
+        report.dropped += settled.dropped;
+        for violation in settled.violations {
+            let context = format!("{}, cut {number}", self.plan.workload);
+            report.violated(&violation, &context);
+        }
+        self.handoff = Some(handoff);
         Ok(())
     }
 
