@@ -106,9 +106,12 @@ pub fn compare(request: &Request, expected: &Value, found: &Value) -> Verdict {
     {
         let replies = expected.iter().zip(found);
         let verdicts = request.inner.iter().zip(replies);
-        return worst(
-            verdicts.map(|(request, (expected, found))| compare(request, expected, found)),
-        );
+        let verdict =
+            worst(verdicts.map(|(request, (expected, found))| compare(request, expected, found)));
+        // What befalls the script as a whole shows in later replies, too.
+        if verdict != Verdict::Different {
+            return verdict;
+        }
     }
     let expected = normalized(request, expected);
     let found = normalized(request, found);

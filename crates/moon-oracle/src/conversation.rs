@@ -259,7 +259,7 @@ impl Round<'_> {
                     stale: has_comparable_copies(&self.steps[at].requests),
                 };
                 let client = self.rig.nodes[index].client(connection);
-                let stream = stream(client, expected.len()).map_err(gone(index, at))?;
+                let stream = stream(client, &expected, rules).map_err(gone(index, at))?;
                 if index == 0 {
                     expected = stream;
                 } else if !self.parted
@@ -289,7 +289,8 @@ impl Round<'_> {
             let Some(listener) = &mut node.listener else {
                 return Ok(None);
             };
-            let stream = stream(listener, expected.len()).map_err(gone(index, at))?;
+            let awaited = if compares { &expected[..] } else { &[] };
+            let stream = stream(listener, awaited, rules).map_err(gone(index, at))?;
             if index == 0 {
                 expected = stream;
             } else if compares && let Some(found) = told::difference(&expected, &stream, rules) {
@@ -326,9 +327,9 @@ fn gone(node: usize, step: usize) -> impl Fn(io::Error) -> Gone {
     move |error| Gone { node, error, step }
 }
 
-/// Everything that a listener has received: at least `expected` values, if they come in time, and
-/// whatever else precedes the answer to a PING.
-fn stream(client: &mut Client, expected: usize) -> io::Result<Vec<Value>> {
+/// Everything that a listener has received: as much as `expected`, if it comes in time, and whatever
+/// else precedes the answers to two PINGs.
+fn stream(client: &mut Client, expected: &[Value], rules: Rules) -> io::Result<Vec<Value>> {
     const MARK: &[u8] = b"everything before this was received";
     let is_mark = |value: &Value| match value {
         Value::Bulk(text) => text == MARK,
@@ -338,7 +339,8 @@ fn stream(client: &mut Client, expected: usize) -> io::Result<Vec<Value>> {
         _ => false,
     };
     let mut stream = Vec::new();
-    while stream.len() < expected {
+    let expected = told::amount(expected, rules);
+    while told::amount(&stream, rules) < expected {
         match client.value_within(REST_TIMEOUT)? {
             Some(value) => stream.push(value),
             None => break,

@@ -165,6 +165,15 @@ fn order_names(replies: &mut [Value]) {
     }
 }
 
+/// How much of what is compared is in a stream: as much must come from the tested server. Keys count, not
+/// the pushes that carry them.
+pub(crate) fn amount(stream: &[Value], rules: Rules) -> usize {
+    let received = received(stream, rules);
+    let changes: usize = received.changes.values().map(Vec::len).sum();
+    let stale = if rules.stale { received.stale.len() } else { 0 };
+    received.replies.len() + received.messages.len() + stale + changes
+}
+
 /// What differs between the streams of values that a connection received from two servers: what it is
 /// about, and both sides.
 pub(crate) fn difference(
