@@ -229,6 +229,14 @@ impl Gate {
         depends && !std::mem::replace(&mut self.in_turn, true)
     }
 
+    /// Whether the end of the turn will settle this gate, which is about to come: what may leave
+    /// already goes with what may leave then, in one system call.
+    #[inline]
+    #[must_use]
+    pub fn is_in_turn(&self) -> bool {
+        self.in_turn
+    }
+
     /// Notes that the shard has this connection on its list for `lsn`; `false` if it is there for
     /// that or an earlier one already.
     pub(crate) fn register(&mut self, lsn: Lsn) -> bool {

@@ -336,7 +336,8 @@ impl Session for Outlet {
         if self.corked.get() && self.gate.borrow().holes() == 0 {
             self.corked.set(false);
         }
-        if !self.blocked.get() && !self.corked.get() {
+        let waits = self.corked.get() || self.gate.borrow().is_in_turn();
+        if !waits && !self.blocked.get() {
             self.send(None);
         }
         self.limit_unread_if_any();
