@@ -57,6 +57,8 @@ pub struct Gate {
     registered: Lsn,
     /// Whether the shard will resolve this gate at the end of the turn.
     in_turn: bool,
+    /// See [`Gate::hold_back`].
+    held_back: bool,
     spare: Vec<u8>,
     /// The most that was in `open` since [`Gate::forget_peak`].
     open_peak: usize,
@@ -229,12 +231,17 @@ impl Gate {
         depends && !std::mem::replace(&mut self.in_turn, true)
     }
 
-    /// Whether the end of the turn will settle this gate, which is about to come: what may leave
-    /// already goes with what may leave then, in one system call.
+    /// Whether this gate is about to be settled, by the end of the turn or by who holds it back:
+    /// what may leave already goes with what may leave then, in one system call.
     #[inline]
     #[must_use]
-    pub fn is_in_turn(&self) -> bool {
-        self.in_turn
+    pub fn is_settled_soon(&self) -> bool {
+        self.in_turn || self.held_back
+    }
+
+    /// Whoever sets this settles the gate soon, and takes it back before. Returns what it was.
+    pub fn hold_back(&mut self, held_back: bool) -> bool {
+        std::mem::replace(&mut self.held_back, held_back)
     }
 
     /// Notes that the shard has this connection on its list for `lsn`; `false` if it is there for

@@ -168,6 +168,7 @@ pub(super) fn publish(connection: &Connection, name: &str, args: Args<'_>, reply
     let depends_on = connection.outlet.gate().borrow().dependency();
     let hub = &connection.hub;
     reply.count(hub.publish(kind, args.at(1), args.at(2), depends_on));
+    hub.answer_with_delivery(connection.client.id);
 }
 
 /// PUBSUB.

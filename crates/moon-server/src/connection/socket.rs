@@ -336,7 +336,7 @@ impl Session for Outlet {
         if self.corked.get() && self.gate.borrow().holes() == 0 {
             self.corked.set(false);
         }
-        let waits = self.corked.get() || self.gate.borrow().is_in_turn();
+        let waits = self.corked.get() || self.gate.borrow().is_settled_soon();
         if !waits && !self.blocked.get() {
             self.send(None);
         }

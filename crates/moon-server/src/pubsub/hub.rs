@@ -92,6 +92,8 @@ pub struct Hub {
     /// How much has ever joined the inbox.
     received: Cell<u64>,
     filled: Notify,
+    /// Clients here whose replies leave with the next round of deliveries.
+    held_back: RefCell<Vec<Rc<dyn Session>>>,
     outgoing: RefCell<Outgoing>,
     stats: Arc<ServerStats>,
 }
@@ -101,7 +103,7 @@ thread_local! {
 }
 
 /// Writes into gates between two looks at what else there is to do.
-const WRITES_PER_ROUND: usize = 1024;
+const WRITES_PER_ROUND: usize = 8192;
 /// A gate with more open bytes is sent from before more is added: what a burst brings is not held
 /// against a client that reads.
 const SEND_EARLY_BYTES: usize = 64 << 10;
@@ -125,6 +127,7 @@ impl Hub {
             inbox: RefCell::default(),
             received: Cell::default(),
             filled: Notify::new(),
+            held_back: RefCell::default(),
             outgoing: RefCell::default(),
             stats,
         });
@@ -300,6 +303,21 @@ impl Hub {
         self.received.set(self.received.get() + 1);
     }
 
+    /// If what a client said goes to clients here, its reply leaves with that and not before: so it
+    /// says more only then, and what many say at once goes out together. Redis sends both at the
+    /// end of a round of its event loop.
+    pub fn answer_with_delivery(&self, client: SessionId) {
+        if self.inbox.borrow().is_empty() {
+            return;
+        }
+        if let Some(member) = self.local.borrow().member(client)
+            && !member.session.gate().borrow_mut().hold_back(true)
+        {
+            let session = Rc::clone(&member.session);
+            self.held_back.borrow_mut().push(session);
+        }
+    }
+
     /// Whether something may be on its way to clients here.
     #[must_use]
     pub fn is_behind(&self) -> bool {
@@ -384,6 +402,10 @@ impl Hub {
         for member in round.touched {
             member.touched.set(false);
             shard.settle(&member.session);
+        }
+        for session in self.held_back.take() {
+            session.gate().borrow_mut().hold_back(false);
+            shard.settle(&session);
         }
         !self.inbox.borrow().is_empty()
     }
