@@ -48,8 +48,8 @@ struct Queues {
     lists: Queue,
     zsets: Queue,
     streams: Queue,
-    /// On the list of ready keys.
-    is_ready: bool,
+    /// Its place on the list of ready keys, if it is there.
+    ready: Option<u64>,
 }
 
 impl Queues {
@@ -71,7 +71,12 @@ impl Queues {
 #[derive(Debug, Default)]
 pub struct Waits {
     keys: HashMap<DbKey, Queues>,
-    ready: VecDeque<DbKey>,
+    /// Keys that have changed, with the number of the change. One whose queues do not have that
+    /// number any more counts for nothing: those who waited for it have gone since.
+    ready: VecDeque<(u64, DbKey)>,
+    /// How many of `ready` count.
+    ready_count: usize,
+    changes: u64,
 }
 
 impl Waits {
@@ -102,7 +107,11 @@ impl Waits {
             queue.remove(&order);
         }
         if queues.is_empty() {
+            self.ready_count -= usize::from(queues.ready.is_some());
             self.keys.remove(&Named(db, key));
+            if self.ready_count == 0 {
+                self.ready.clear();
+            }
         }
     }
 
@@ -131,18 +140,23 @@ impl Waits {
 
     fn make_ready(&mut self, db: DbIndex, key: &[u8]) {
         if let Some(queues) = self.keys.get_mut(&Named(db, key))
-            && !std::mem::replace(&mut queues.is_ready, true)
+            && queues.ready.is_none()
         {
-            self.ready.push_back((db, key.into()));
+            queues.ready = Some(self.changes);
+            self.ready.push_back((self.changes, (db, key.into())));
+            self.ready_count += 1;
+            self.changes += 1;
         }
     }
 
     /// Every key of `db` that somebody waits for and for which `is_affected` holds has changed.
     pub fn changed_where(&mut self, db: DbIndex, mut is_affected: impl FnMut(&[u8]) -> bool) {
         for ((waited_db, key), queues) in &mut self.keys {
-            if *waited_db == db && is_affected(key) && !queues.is_ready {
-                queues.is_ready = true;
-                self.ready.push_back((db, key.clone()));
+            if *waited_db == db && is_affected(key) && queues.ready.is_none() {
+                queues.ready = Some(self.changes);
+                self.ready.push_back((self.changes, (db, key.clone())));
+                self.ready_count += 1;
+                self.changes += 1;
             }
         }
     }
@@ -151,16 +165,21 @@ impl Waits {
     #[inline]
     #[must_use]
     pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        self.ready_count > 0
     }
 
     /// Takes the key that has been ready longest.
     pub fn take_ready(&mut self) -> Option<DbKey> {
-        let (db, key) = self.ready.pop_front()?;
-        if let Some(queues) = self.keys.get_mut(&Named(db, &key)) {
-            queues.is_ready = false;
+        loop {
+            let (change, (db, key)) = self.ready.pop_front()?;
+            if let Some(queues) = self.keys.get_mut(&Named(db, &key))
+                && queues.ready == Some(change)
+            {
+                queues.ready = None;
+                self.ready_count -= 1;
+                return Some((db, key));
+            }
         }
-        Some((db, key))
     }
 
     /// Whether nobody waits here.
@@ -236,7 +255,7 @@ mod tests {
         waits.changed_where(2, |_| true);
         waits.remove(3, b"k", 1);
         assert!(waits.is_empty());
-        assert_eq!(waits.take_ready(), Some((3, b"k".as_slice().into())));
         assert!(!waits.has_ready());
+        assert_eq!(waits.take_ready(), None);
     }
 }

@@ -539,12 +539,23 @@ mod tests {
         assert_eq!(hub.publish(Kind::Channel, b"c", b"m", depends_on), 2);
     }
 
-    /// How much has left for each of the two shards.
+    /// How much has left for each of the two shards. What is for this one comes by no mailbox.
     fn left(hub: &Hub) -> [usize; 2] {
-        [HERE, THERE].map(|shard| {
-            let mailbox = hub.directory.of(shard);
-            std::iter::from_fn(|| mailbox.take_control()).count()
-        })
+        let there = hub.directory.of(THERE);
+        let there = std::iter::from_fn(|| there.take_control()).count();
+        assert!(hub.directory.of(HERE).has_no_control());
+        [hub.inbox.take().len(), there]
+    }
+
+    #[test]
+    fn what_others_sent_before_comes_before_what_is_said_here() {
+        let hub = hub();
+        let before: Errand = Box::new(|_| ());
+        let mailbox = hub.directory.of(HERE);
+        mailbox.send_control(ControlMessage::Run(before));
+        publish(&hub, Lsn(5));
+        assert!(hub.inbox.borrow().is_empty());
+        assert_eq!(std::iter::from_fn(|| mailbox.take_control()).count(), 2);
     }
 
     #[test]

@@ -51,21 +51,12 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-#[derive(Debug)]
-struct Ready {
-    key: DbKey,
-    /// Of one change of many keys, any may come first.
-    change: usize,
-    /// Those who waited at the change have gone since. Whoever comes now is told of the next
-    /// change, whether the key has been taken by then or not.
-    is_forsaken: bool,
-}
-
 /// What [`Waits`] must do, in the simplest way.
 #[derive(Debug, Default)]
 struct Model {
     waiting: Vec<(DbKey, Kind, WaitOrder, u32)>,
-    ready: Vec<Ready>,
+    /// With the change that made it ready: of one change of many keys, any may come first.
+    ready: Vec<(DbKey, usize)>,
 }
 
 impl Model {
@@ -83,8 +74,7 @@ impl Model {
     fn remove(&mut self, key: &DbKey, order: WaitOrder) {
         self.waiting.retain(|(k, _, n, _)| (k, *n) != (key, order));
         if !self.is_waited_for(key) {
-            let of_key = self.ready.iter_mut().filter(|ready| ready.key == *key);
-            of_key.for_each(|ready| ready.is_forsaken = true);
+            self.ready.retain(|(ready, _)| ready != key);
         }
     }
 
@@ -97,23 +87,18 @@ impl Model {
     }
 
     fn changed(&mut self, key: &DbKey, change: usize) {
-        let mut ready = self.ready.iter();
-        let is_ready = ready.any(|ready| ready.key == *key && !ready.is_forsaken);
+        let is_ready = self.ready.iter().any(|(ready, _)| ready == key);
         if self.is_waited_for(key) && !is_ready {
-            self.ready.push(Ready {
-                key: key.clone(),
-                change,
-                is_forsaken: false,
-            });
+            self.ready.push((key.clone(), change));
         }
     }
 
     /// Takes `key` out of the ready ones; false if it was not its turn.
     fn take(&mut self, key: &DbKey) -> bool {
-        let Some(first) = self.ready.first().map(|ready| ready.change) else {
+        let Some(first) = self.ready.first().map(|(_, change)| *change) else {
             return false;
         };
-        let is_it = |ready: &Ready| ready.change == first && ready.key == *key;
+        let is_it = |(ready, change): &(DbKey, usize)| *change == first && ready == key;
         let at = self.ready.iter().position(is_it);
         at.map(|at| self.ready.remove(at)).is_some()
     }
