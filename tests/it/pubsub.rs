@@ -285,6 +285,44 @@ fn who_publishes_to_itself_gets_the_message_after_the_reply() {
     }
 }
 
+/// Its replies leave with the message to those on its shard, whatever it does next.
+#[test]
+fn who_publishes_and_leaves_at_once_gets_its_replies() {
+    for shards in [1, 4] {
+        let server = start(shards, FsyncPolicy::Everysec);
+        let mut listeners: Vec<Client> = (0..4).map(|_| server.client().unwrap()).collect();
+        for listener in &mut listeners {
+            listener.run("SUBSCRIBE c").unwrap();
+        }
+        for (requests, replies) in [
+            ("PUBLISH c 1\r\nQUIT\r\n", ":4\r\n+OK\r\n"),
+            (
+                "SET k v\r\nPUBLISH c 2\r\nGET k\r\nQUIT\r\n",
+                "+OK\r\n:4\r\n$1\r\nv\r\n+OK\r\n",
+            ),
+            (
+                "MULTI\r\nPUBLISH c 3\r\nEXEC\r\nQUIT\r\n",
+                "+OK\r\n+QUEUED\r\n*1\r\n:4\r\n+OK\r\n",
+            ),
+        ] {
+            let mut publisher = server.client().unwrap();
+            publisher.write_raw(requests.as_bytes()).unwrap();
+            let seen = publisher.read_to_close().unwrap();
+            assert_eq!(String::from_utf8(seen).unwrap(), replies);
+        }
+        // Who is gone before its reply is no obstacle.
+        for _ in 0..20 {
+            let mut publisher = server.client().unwrap();
+            publisher.write_raw(b"PUBLISH c x\r\n").unwrap();
+        }
+        let last = |reply: &Reply| format!("{reply:?}").contains("\"end\"");
+        say(&mut server.client().unwrap(), "PUBLISH c end");
+        for listener in &mut listeners {
+            while !last(&listener.read_reply().unwrap()) {}
+        }
+    }
+}
+
 /// Reads so many messages, counting them in `progress`; the numbers of each publisher in the order
 /// of arrival.
 fn read_numbers(
