@@ -65,6 +65,9 @@ struct Options<'a> {
     /// How many are left out at the start, and how many follow; negative: all.
     limit: Option<(i64, i64)>,
     by: Option<&'a [u8]>,
+    /// Some BY names something without `*`, and so no keys: nothing is sorted, whatever the last
+    /// BY says.
+    unsorted: bool,
     gets: Vec<&'a [u8]>,
     store: Option<&'a [u8]>,
 }
@@ -89,6 +92,7 @@ impl<'a> Options<'a> {
                 at += 1;
             } else if is(option, "by") && left >= 1 {
                 options.by = Some(args.at(at));
+                options.unsorted |= !args.at(at).contains(&b'*');
                 at += 1;
             } else if is(option, "get") && left >= 1 {
                 options.gets.push(args.at(at));
@@ -98,11 +102,6 @@ impl<'a> Options<'a> {
             }
         }
         Ok(options)
-    }
-
-    /// BY with something that names no keys: nothing is sorted.
-    fn is_unsorted(&self) -> bool {
-        self.by.is_some_and(|pattern| !pattern.contains(&b'*'))
     }
 
     /// Which of `len` elements are answered.
@@ -185,7 +184,7 @@ fn load(
     match value {
         Value::List(list) => {
             let part = options.part(list.len());
-            if options.is_unsorted() {
+            if options.unsorted {
                 let start = options.first_of(&part, list.len());
                 let from = match options.descending {
                     true => End::Right,
@@ -202,9 +201,10 @@ fn load(
         }
         Value::Set(set) => {
             // What is stored must not depend on the order of a hash table.
-            if options.is_unsorted() && options.store.is_some() {
+            if options.unsorted && options.store.is_some() {
                 options.alpha = true;
                 options.by = None;
+                options.unsorted = false;
             }
             let mut digits = IntText::new();
             for member in set.iter() {
@@ -217,7 +217,7 @@ fn load(
         }
         Value::ZSet(zset) => {
             let part = options.part(zset.len());
-            if !options.is_unsorted() {
+            if !options.unsorted {
                 zset.iter().for_each(|(member, _)| elements.push(member));
                 return Ok(part);
             }
@@ -241,7 +241,7 @@ fn order(
     elements: &Texts,
 ) -> Result<Vec<usize>, CommandError> {
     let mut order: Vec<usize> = (0..elements.len()).collect();
-    if options.is_unsorted() {
+    if options.unsorted {
         return Ok(order);
     }
     let direct = |ordering: Ordering| match options.descending {

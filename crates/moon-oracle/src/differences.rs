@@ -37,6 +37,12 @@ static RULES: &[Rule] = &[
         applies: |_, _, found| tells(found, b"after it had written: name it in KEYS"),
     },
     Rule {
+        name: "XSETID below what was deleted",
+        reason: "since 7.2 Redis refuses an id below the largest that was deleted",
+        parts: true,
+        applies: |_, _, found| tells(found, b"smaller than current max_deleted_entry_id"),
+    },
+    Rule {
         name: "compact small lists and sets",
         reason: "since 7.2 Redis keeps small sets and lists as listpacks, which 7.0 has for hashes only",
         parts: false,
