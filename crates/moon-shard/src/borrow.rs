@@ -413,6 +413,8 @@ impl Borrowed {
     /// Serves those who wait for keys that have changed, behind everything that was executed.
     fn serve_waiting(&mut self) -> Vec<waiting::ServedReply> {
         self.effects.set_in_transaction(false);
+        // What they wait for is none of the script's that fed them.
+        self.effects.set_in_script(false);
         let mut hands = Hands {
             shards: ShardSet::Many {
                 count: self.shard.config.count,
