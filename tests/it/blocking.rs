@@ -736,3 +736,27 @@ fn messages_reach_a_client_while_it_waits() {
         assert_eq!(reply(&mut client), ">[\"message\", \"news\", \"second\"]");
     });
 }
+
+/// Queues are built like this: a script feeds those who wait, whichever shards its keys are on.
+#[test]
+fn a_script_over_shards_feeds_those_who_wait_for_entries() {
+    for shards in [1, 4] {
+        let server = start(shards, FsyncPolicy::Everysec);
+        let mut client = server.client().unwrap();
+        for number in 0..20 {
+            let mut waiting = server.client().unwrap();
+            waiting.run("CLIENT ID").unwrap();
+            waiting.queue(&["XREAD", "BLOCK", "0", "STREAMS", &format!("s{number}"), "$"]);
+            waiting.flush().unwrap();
+            let is_blocked = |reply: &Reply| reply.text().unwrap().contains("blocked_clients:1");
+            while !is_blocked(&client.run("INFO clients").unwrap()) {}
+            let script = "redis.call('SET', KEYS[2], 'v') \
+                          return redis.call('XADD', KEYS[1], '1-1', 'f', 'v')";
+            let keys = [format!("s{number}"), format!("k{number}")];
+            let added = client.command(&["EVAL", script, "2", &keys[0], &keys[1]]);
+            assert_eq!(added.unwrap().text().unwrap(), "1-1");
+            let entries = format!("{:?}", waiting.read_reply().unwrap());
+            assert!(entries.contains("1-1"), "{entries}");
+        }
+    }
+}
